@@ -1,0 +1,238 @@
+"""The compiled loops: a trie as one flat table, the two parses, and decoding.
+
+Imported only when there is enough to do, for numba costs 0.4 s to import. Nothing here decides what a
+result *is*: `parse` defines it in plain Python and the tests compare.
+
+The trie is a double array addressed by XOR, one uint32 a node:
+
+    bits 0-7 label | bit 8 stop | bits 9-31 base
+
+The child of a node by `byte` is at slot `base ^ byte` if the label there equals `byte`. That one compare is
+enough because bases are unique and no base is a multiple of 256: an empty slot t carries the label t & 255,
+which only such a base could match. A node without children has base 0, and the labels in slots 0 to 255 never
+match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cache.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+F = TypeVar("F", bound=Callable[..., Any])
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+
+ROW_BYTES = 16  # a decoded window is copied as one row of this size; the few longer ones go byte by byte
+MAX_SLOTS = 1 << 23  # a base has 23 bits
+MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
+
+
+def compiled(function: F) -> F:
+    """The function in machine code, cached on disk where a folder can be written."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder for the cache: compile in this process alone
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+@compiled
+def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
+    """The trie of sorted windows.
+
+    Args:
+        blob: all windows one after another, (N,).
+        offsets: where each starts and the last one ends, (n_windows + 1,).
+
+    Returns:
+        The table (slots,), the codeword of the window that ends in each slot (slots,), and the root's base.
+        Empty tables if there are more nodes than MAX_SLOTS can hold.
+    """
+    n = offsets.size - 1
+    size = 1 << 16
+    table = (np.arange(size) & 255).astype(np.uint32)
+    for t in range(256):
+        table[t] = (t + 1) & 255
+    codewords = np.zeros(size, np.uint32)
+    used_slot = np.zeros(size, np.uint8)
+    used_base = np.zeros(size, np.uint8)
+    failures = np.zeros(MAX_SLOTS >> 8, np.int32)
+    first_open = 1
+    root = 0
+    # nodes still to place: windows [low, high) share their first `depth` bytes and end in `slot`
+    stack = [(0, n, 0, 0)]
+    labels = np.zeros(256, np.int64)
+    starts = np.zeros(257, np.int64)
+    while len(stack) > 0:
+        low, high, depth, slot = stack.pop()
+        stop = 1 if offsets[low + 1] - offsets[low] == depth else 0
+        n_children = 0
+        for i in range(low + stop, high):
+            byte = blob[offsets[i] + depth]
+            if n_children == 0 or labels[n_children - 1] != byte:
+                labels[n_children] = byte
+                starts[n_children] = i
+                n_children += 1
+        starts[n_children] = high
+        base = 0
+        block = first_open
+        while n_children > 0 and base == 0:
+            if (block + 1) << 8 > size:
+                if size >= MAX_SLOTS:
+                    return table[:0], codewords[:0], 0
+                grown = (np.arange(2 * size) & 255).astype(np.uint32)
+                grown[:size] = table
+                table = grown
+                codewords = np.concatenate((codewords, np.zeros(size, np.uint32)))
+                used_slot = np.concatenate((used_slot, np.zeros(size, np.uint8)))
+                used_base = np.concatenate((used_base, np.zeros(size, np.uint8)))
+                size *= 2
+            if failures[block] <= MAX_FAILED_PLACEMENTS:
+                for candidate in range((block << 8) + 1, (block + 1) << 8):
+                    if used_base[candidate]:
+                        continue
+                    free = True
+                    for k in range(n_children):
+                        if used_slot[candidate ^ labels[k]]:
+                            free = False
+                            break
+                    if free:
+                        base = candidate
+                        break
+                if base == 0:
+                    failures[block] += 1
+            block += 1
+        while failures[first_open] > MAX_FAILED_PLACEMENTS:
+            first_open += 1
+        if depth == 0:
+            root = base
+        else:
+            table[slot] = (base << 9) | (stop << 8) | (table[slot] & 255)
+            codewords[slot] = low
+        if n_children > 0:
+            used_base[base] = 1
+        for k in range(n_children):
+            child = base ^ labels[k]
+            used_slot[child] = 1
+            table[child] = labels[k]
+            stack.append((starts[k], starts[k + 1], depth + 1, child))
+    return table, codewords, root
+
+
+@compiled
+def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root: int) -> U32:
+    """Codewords of the longest matches; see `parse.encode`."""
+    n = text.size
+    out = np.empty(n + document_ends.size, np.uint32)
+    n_out = 0
+    i = 0
+    for segment in range(document_ends.size + 1):
+        end = document_ends[segment] if segment < document_ends.size else n
+        while i < end:
+            base = root
+            best = 0
+            length = 0
+            for j in range(i, end):
+                slot = base ^ text[j]
+                entry = np.int64(table[slot])
+                if entry & 255 != text[j]:
+                    break
+                if entry & 256:
+                    best = slot
+                    length = j + 1 - i
+                base = entry >> 9
+            out[n_out] = codewords[best]
+            n_out += 1
+            i += length
+        if segment < document_ends.size:
+            out[n_out] = 0
+            n_out += 1
+    return out[:n_out].copy()
+
+
+@compiled
+def encode_optimal(
+    text: U8,
+    document_ends: I64,
+    table: U32,
+    codewords: U32,
+    root: int,
+    word_bytes: npt.NDArray[np.bool_],
+    window_cost: int,
+    unaligned_cost: int,
+) -> U32:
+    """Codewords of the cut of least cost; see `parse.encode` and `parse.cut`."""
+    n = text.size
+    out = np.empty(n + document_ends.size, np.uint32)
+    cost = np.empty(n + 1, np.int64)  # of the segment from here, with the cut before it
+    chosen = np.empty(n, np.uint32)  # slot in which the best window from here ends
+    length = np.empty(n, np.uint8)
+    n_out = 0
+    start = 0
+    for segment in range(document_ends.size + 1):
+        end = document_ends[segment] if segment < document_ends.size else n
+        cost[end] = 0
+        for i in range(end - 1, start - 1, -1):
+            base = root
+            best = np.int64(0x7FFF_FFFF_FFFF_FFFF)
+            for j in range(i, end):
+                slot = base ^ text[j]
+                entry = np.int64(table[slot])
+                if entry & 255 != text[j]:
+                    break
+                if entry & 256 and cost[j + 1] <= best:
+                    best = cost[j + 1]
+                    chosen[i] = slot
+                    length[i] = j + 1 - i
+                base = entry >> 9
+            best += window_cost
+            if i > start and word_bytes[text[i - 1]] and word_bytes[text[i]]:
+                best += unaligned_cost
+            cost[i] = best
+        i = start
+        while i < end:
+            out[n_out] = codewords[chosen[i]]
+            n_out += 1
+            i += length[i]
+        if segment < document_ends.size:
+            out[n_out] = 0
+            n_out += 1
+        start = end
+    return out[:n_out].copy()
+
+
+@compiled
+def decode(codewords: npt.NDArray[np.unsignedinteger], rows: U8, blob: U8, offsets: I64) -> U8:
+    """The bytes of codewords, each below `offsets.size - 1`.
+
+    Args:
+        codewords: (n,), any unsigned type.
+        rows: the first ROW_BYTES bytes of each window, zero-padded, (n_windows, ROW_BYTES).
+        blob: all windows one after another.
+        offsets: where each starts and the last one ends, (n_windows + 1,).
+    """
+    total = 0
+    for codeword in codewords:
+        total += offsets[codeword + 1] - offsets[codeword]
+    out = np.empty(total + ROW_BYTES, np.uint8)  # a row may be written beyond the end
+    at = 0
+    for codeword in codewords:
+        length = offsets[codeword + 1] - offsets[codeword]
+        for k in range(ROW_BYTES):  # constant length: one vector load and store
+            out[at + k] = rows[codeword, k]
+        for k in range(ROW_BYTES, length):
+            out[at + k] = blob[offsets[codeword] + k]
+        at += length
+    return out[:total]
+
+
+@compiled
+def first_bytes(blob: U8, offsets: I64) -> U8:
+    """The first ROW_BYTES bytes of each window, zero-padded, (n_windows, ROW_BYTES)."""
+    rows = np.zeros((offsets.size - 1, ROW_BYTES), np.uint8)
+    for i in range(offsets.size - 1):
+        for k in range(min(ROW_BYTES, offsets[i + 1] - offsets[i])):
+            rows[i, k] = blob[offsets[i] + k]
+    return rows
