@@ -119,10 +119,14 @@ class Codebook:
         return max(map(len, self.windows))
 
     @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The length of each window in bytes, (n_windows,)."""
+        return np.fromiter(map(len, self.windows), np.int64, len(self.windows))
+
+    @cached_property
     def _flat(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """All windows one after another, and where each starts (and the last one ends)."""
-        lengths = np.fromiter(map(len, self.windows), np.int64, len(self.windows))
-        return np.frombuffer(b"".join(self.windows), np.uint8), np.concatenate(([0], np.cumsum(lengths)))
+        return np.frombuffer(b"".join(self.windows), np.uint8), np.append(0, np.cumsum(self.lengths))
 
     @cached_property
     def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
@@ -146,11 +150,6 @@ class Codebook:
         blob, offsets = self._flat
         return kernels.first_bytes(blob, offsets), blob, offsets
 
-    @property
-    def penalty_units(self) -> int:
-        """The unaligned penalty as a whole number of 1/PENALTY_UNIT windows."""
-        return round(self.unaligned_penalty * PENALTY_UNIT)
-
     def to_bytes(self) -> bytes:
         """The contents of an `.eqcb` file."""
         shared = [0] + [len(commonprefix((a, b))) for a, b in pairwise(self.windows)]
@@ -162,7 +161,7 @@ class Codebook:
             VERSION,
             self.window_bits,
             get_args(Method).index(self.method),
-            self.penalty_units,
+            round(self.unaligned_penalty * PENALTY_UNIT),
             len(self.windows),
             len(suffixes),
             self.fingerprint,

@@ -21,7 +21,6 @@ Codewords = npt.NDArray[np.uint32]
 # 2**26 * (2**26 + 1000 * 2**26), below 2**62.
 MAX_SEGMENT_BYTES = 1 << 26
 WINDOW_COST = MAX_SEGMENT_BYTES
-UNALIGNED_COST_UNIT = WINDOW_COST // PENALTY_UNIT
 
 COMPILED_FROM = 1 << 21  # bytes x longest window: below this plain Python is done before numba is imported
 
@@ -39,6 +38,11 @@ def is_aligned(before: int, after: int) -> bool:
     return not (WORD_BYTES[before] and WORD_BYTES[after])
 
 
+def unaligned_cost(penalty: float) -> int:
+    """The cost of an unaligned cut whose price in windows is `penalty`, in [0, 1000]."""
+    return round(penalty * PENALTY_UNIT) * (WINDOW_COST // PENALTY_UNIT) + 1
+
+
 def cut(codebook: Codebook, text: bytes) -> list[bytes]:
     """The windows of one segment: the definition of both parses.
 
@@ -52,7 +56,7 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
         for i in range(n):
             length[i] = next(k for k in range(min(longest, n - i), 0, -1) if text[i : i + k] in known)
     else:
-        unaligned = codebook.penalty_units * UNALIGNED_COST_UNIT + 1
+        unaligned = unaligned_cost(codebook.unaligned_penalty)
         cost = [0] * (n + 1)  # of text[i:], with the cut before it
         for i in range(n - 1, -1, -1):
             best = None
@@ -83,21 +87,29 @@ def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -
         Codewords, uint32, in order. The same for every machine and thread count.
     """
     view = np.frombuffer(text, np.uint8)
-    assert view.size <= MAX_SEGMENT_BYTES
     ends = np.asarray(document_ends, np.int64)
-    assert not ends.size or (0 <= ends[0] and ends[-1] <= view.size and bool(np.all(ends[1:] >= ends[:-1])))
-    if view.size * codebook.max_window_bytes < COMPILED_FROM:
-        codewords: list[int] = []
-        for start, end in zip([0, *ends.tolist()], [*ends.tolist(), view.size], strict=True):
-            codewords += map(codebook.codewords.__getitem__, cut(codebook, view[start:end].tobytes()))
-            codewords.append(0)
-        return np.array(codewords[:-1], np.uint32)  # nothing closes the text after the last document
+    if view.size * codebook.max_window_bytes >= COMPILED_FROM:
+        return encode_compiled(codebook, view, ends)
+    codewords: list[int] = []
+    for start, end in zip([0, *ends.tolist()], [*ends.tolist(), view.size], strict=True):
+        codewords += map(codebook.codewords.__getitem__, cut(codebook, view[start:end].tobytes()))
+        codewords.append(0)
+    return np.array(codewords[:-1], np.uint32)  # nothing closes the text after the last document
+
+
+def encode_compiled(
+    codebook: Codebook, text: npt.NDArray[np.uint8], document_ends: npt.NDArray[np.int64]
+) -> Codewords:
+    """`encode` by compiled code, whatever the size."""
     from eqinfo import kernels
 
+    ends = document_ends
+    assert text.size <= MAX_SEGMENT_BYTES
+    assert not ends.size or (0 <= ends[0] and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
     if codebook.method == "greedy":
-        return kernels.encode_greedy(view, ends, *codebook.trie)
-    unaligned = codebook.penalty_units * UNALIGNED_COST_UNIT + 1
-    return kernels.encode_optimal(view, ends, *codebook.trie, WORD_BYTES, WINDOW_COST, unaligned)
+        return kernels.encode_greedy(text, ends, *codebook.trie)
+    unaligned = unaligned_cost(codebook.unaligned_penalty)
+    return kernels.encode_optimal(text, ends, *codebook.trie, WORD_BYTES, WINDOW_COST, unaligned)
 
 
 def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:

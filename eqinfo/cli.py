@@ -1,0 +1,185 @@
+"""The commands. Only this module and `console` touch stdin, stdout, stderr and rich.
+
+Whatever is heavy is imported where it is used: `compress` and `decompress` start without torch, and numba
+and rich are imported only when there is enough to do.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from eqinfo import __version__, console, jobs
+from eqinfo.errors import InputError
+
+if TYPE_CHECKING:
+    from eqinfo.codebook import Method
+
+# numpy's linear algebra is not used by the coder, and starting its threads costs 0.1 s of CPU time
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help starts fast and reads the same in a pipe
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Inputs, which are kept; none or '-' is stdin.", show_default=False),
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output; '-' is stdout.")]
+Model = Annotated[
+    Path | None,
+    typer.Option("-m", "--model", help="Model folder or .eqcb file; default: that in the package."),
+]
+Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
+Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing outputs.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was done, one line a file.")]
+Threads = Annotated[int, typer.Option("-T", "--threads", min=0, help="Threads; 0 is one a core.")]
+TextField = Annotated[str, typer.Option("--text-field", help="Field of a JSONL record that holds its text.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eqinfo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def eqinfo(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Equal-info windows: text as windows of exactly b bits, and language models trained on them."""
+
+
+@app.command(epilog="Example: printf 'to be or not to be' | eqinfo compress | wc -c")
+def compress(
+    files: Files = None,
+    output: Output = None,
+    model: Model = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    threads: Threads = 1,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Write FILE.bin to train M2 on; reads .jsonl, .gz and .zst.")
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Input is JSONL: keep its texts, each as a document.")
+    ] = False,
+    text_field: TextField = "text",
+    method: Annotated[
+        str | None, typer.Option("--method", help="Parse: optimal or greedy; default: the codebook's own.")
+    ] = None,
+    unaligned_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--unaligned-penalty", min=0, max=1000, help="Price of a cut inside a word, in windows."
+        ),
+    ] = None,
+) -> None:
+    """Compress files or stdin into windows. FILE goes to FILE.eqi, stdin to stdout."""
+    if method not in (None, "optimal", "greedy"):
+        raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
+    from eqinfo import container
+    from eqinfo import tokens as token_files
+
+    with console.reporting():
+        codebook = jobs.load_codebook(model, cast("Method | None", method), unaligned_penalty)
+
+    def work(name: Path) -> None:
+        target = jobs.target(name, output, stdout, jobs.TOKENS_SUFFIX if tokens else jobs.STREAM_SUFFIX)
+        with ExitStack() as stack:
+            source, frames = jobs.read_text(stack, name, tokens, jsonl, text_field)
+            frames = console.with_progress(frames, source, name, quiet)
+            if tokens:
+                sink, sidecar = jobs.open_tokens(stack, target, name, force)
+                totals, facts = token_files.write(frames, sink, codebook, _cores(threads))
+                sidecar.write(facts.to_json())
+            else:
+                sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
+                totals = container.compress(frames, sink, codebook, _cores(threads))
+        if verbose or (target is not None and not quiet and console.is_terminal(sys.stderr)):
+            console.say(jobs.summary(name, totals))
+
+    console.for_each(files, output, work)
+
+
+@app.command(epilog="Example: printf 'to be or not to be' | eqinfo compress | eqinfo decompress")
+def decompress(
+    files: Files = None,
+    output: Output = None,
+    model: Model = None,
+    stdout: Stdout = False,
+    force: Force = False,
+    test: Annotated[bool, typer.Option("-t", "--test", help="Check the inputs and write nothing.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    threads: Threads = 1,
+    byte_range: Annotated[
+        str | None,
+        typer.Option("--range", metavar="START:END", help="Only these bytes of the text, found fast."),
+    ] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help='Write a line {"text": ...} per document.')] = False,
+) -> None:
+    """Restore what compress was given. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
+    span = jobs.span(byte_range)
+    if span is not None and jsonl:
+        raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
+    from eqinfo.frames import jsonl_of_frames
+    from eqinfo.random_access import read_range
+    from eqinfo.tokens import sidecar_path
+
+    with console.reporting():
+        codebook = jobs.load_codebook(model)
+
+    def work(name: Path) -> None:
+        with ExitStack() as stack:
+            source = stack.enter_context(console.open_input(name, binary=True))
+            is_tokens = name != console.STANDARD and sidecar_path(name).is_file()
+            pieces: Iterator[bytes]
+            if span is not None:
+                if is_tokens or not source.seekable():
+                    raise InputError(f"{name}: --range needs an .eqi file, which it can read from the end.")
+                pieces = read_range(source, codebook, str(name), *span)
+            else:
+                frames = jobs.read_frames(source, codebook, name, is_tokens, _cores(threads))
+                frames = console.with_progress(frames, source, name, quiet)
+                pieces = jsonl_of_frames(frames, str(name)) if jsonl else (frame.text for frame in frames)
+            if test:
+                n_bytes = sum(map(len, pieces))
+            else:
+                target = jobs.restored(
+                    name, output, stdout, jobs.TOKENS_SUFFIX if is_tokens else jobs.STREAM_SUFFIX
+                )
+                sink = stack.enter_context(console.open_output(target, name, force))
+                n_bytes = sum(map(sink.write, pieces))
+        if verbose:
+            console.say(f"{name}: {n_bytes} bytes{', sound' if test else ''}")
+
+    console.for_each(files, output, work)
+
+
+# Add the next command here: @app.command(epilog="Example: ...") def train_m1(...)
+
+
+def _cores(threads: int) -> int:
+    """Number of threads to use."""
+    return threads or os.cpu_count() or 1
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 1 (a job failed), 2 (wrong usage) or 130 (Ctrl-C)."""
+    console.set_signals()
+    app(prog_name="eqinfo")

@@ -1,0 +1,167 @@
+"""The standard streams, for `cli`: inputs and outputs by name, messages, progress, exit status.
+
+stdout is data. Words for people go to stderr, progress only if that is a terminal and the job is long.
+"""
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+import typer
+
+from eqinfo.errors import EqinfoError, InputError
+from eqinfo.files import NamedSink, replacing
+
+if TYPE_CHECKING:
+    from eqinfo.frames import Frame
+
+STANDARD = Path("-")  # stdin as an input, stdout as an output
+PROGRESS_AFTER_S = 1.0
+
+
+def say(message: str) -> None:
+    """One line to stderr."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def reporting(name: Path = STANDARD) -> Iterator[None]:
+    """Turn what can go wrong in the user's world into one line on stderr.
+
+    Args:
+        name: what is being worked on, for errors that name no file.
+
+    Raises:
+        typer.Exit: status 1, after such an error.
+    """
+    try:
+        yield
+    except EqinfoError as error:
+        say(f"eqinfo: {error}")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        say(f"eqinfo: {error.filename or name}: {error.strerror or error}")
+        raise typer.Exit(1) from None
+
+
+def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path], None]) -> None:
+    """Do the work for every input, stdin if there is none; a bad one is reported and the rest go on.
+
+    Raises:
+        typer.BadParameter: several inputs for one output.
+        typer.Exit: status 1, if any failed.
+    """
+    names = files or [STANDARD]
+    if output is not None and len(names) > 1:
+        raise typer.BadParameter(f"one output for {len(names)} inputs; use -c to join them", param_hint="-o")
+    failed = False
+    for name in names:
+        try:
+            with reporting(name):
+                work(name)
+        except typer.Exit:
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a standard stream is a terminal; a closed one is None."""
+    return stream is not None and stream.isatty()
+
+
+def open_input(
+    name: Path, opener: Callable[[Path], BinaryIO] | None = None, binary: bool = False
+) -> AbstractContextManager[BinaryIO]:
+    """An input by name, or stdin.
+
+    Args:
+        name: STANDARD is stdin, as it is.
+        opener: how to open a file, if not as it is.
+        binary: whether a terminal cannot be meant.
+
+    Raises:
+        InputError: stdin is closed, or a terminal.
+        OSError: there is no such file, or it cannot be read.
+    """
+    if name != STANDARD:
+        return closing(opener(name) if opener else name.open("rb"))
+    if sys.stdin is None:
+        raise InputError("stdin: closed. Give it something to read, or name a file.")
+    if binary and is_terminal(sys.stdin):
+        raise InputError("stdin: a terminal, and the input is binary. Name a file.")
+    return nullcontext(sys.stdin.buffer)
+
+
+def open_output(
+    target: Path | None, name: Path, force: bool, binary: bool = False
+) -> AbstractContextManager[NamedSink]:
+    """An output by name, or stdout.
+
+    Args:
+        target: None is stdout.
+        name: the input, whose mode and times the output gets.
+        force: whether an existing file may be replaced.
+        binary: whether to keep the output from a terminal.
+
+    Raises:
+        InputError: it exists, is the input, a terminal, or closed.
+        OSError: it cannot be written.
+    """
+    if target is not None:
+        if target.exists() and name != STANDARD and target.samefile(name):
+            raise InputError(f"{target}: is input and output at once. Name another output with -o.")
+        return replacing(target, force, like=name.stat() if name.is_file() else None)
+    if sys.stdout is None:
+        raise InputError("stdout: closed. Name an output with -o.")
+    if binary and is_terminal(sys.stdout):
+        raise InputError("stdout: a terminal, and the output is binary. Name a file with -o, or give -c.")
+    # unbuffered: a full disk shows where it can be reported, and nothing is left to flush at exit
+    return nullcontext(
+        NamedSink(cast(BinaryIO, getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)), "stdout")
+    )
+
+
+def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet: bool) -> Iterator["Frame"]:
+    """The same frames; when they take long, a bar on the terminal says how far they are."""
+    if quiet or not is_terminal(sys.stderr):
+        yield from frames
+        return
+    # of a plain file we know how much there is to read; of a pipe or a .zst only what came out of it
+    sized = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
+    total = os.fstat(source.fileno()).st_size if sized else None
+    started, done = time.monotonic(), 0
+    with ExitStack() as stack:
+        update: Callable[[int], None] | None = None
+        for frame in frames:
+            yield frame
+            done += len(frame.text)
+            if update is None and time.monotonic() - started > PROGRESS_AFTER_S:
+                update = _progress_bar(stack, str(name), total)
+            if update is not None:
+                update(source.tell() if sized else done)
+
+
+def _progress_bar(stack: ExitStack, name: str, total: int | None) -> Callable[[int], None]:
+    """Show a bar until the stack closes; the result sets how many bytes are done."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn(escape(name)), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
+    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = progress.add_task("", total=total)
+    return lambda completed: progress.update(task, completed=completed)
+
+
+def set_signals() -> None:
+    """End quietly when a reader goes away, and clean up when told to end."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

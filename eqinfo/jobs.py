@@ -1,0 +1,118 @@
+"""What the commands share: which model, which inputs and outputs, and what to say of them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import typer
+
+from eqinfo import console
+from eqinfo.errors import InputError
+from eqinfo.files import NamedSink, find_codebook, replacing
+
+if TYPE_CHECKING:
+    from eqinfo.codebook import Codebook, Method
+    from eqinfo.container import Totals
+    from eqinfo.frames import Frame
+
+STREAM_SUFFIX = ".eqi"
+TOKENS_SUFFIX = ".bin"
+
+
+def load_codebook(
+    model: Path | None, method: "Method | None" = None, unaligned_penalty: float | None = None
+) -> "Codebook":
+    """The codebook of a model, with another way to cut if one is given."""
+    from eqinfo.codebook import Codebook
+
+    codebook = Codebook.load(find_codebook(model))
+    if method is not None:
+        codebook = replace(codebook, method=method)
+    if unaligned_penalty is not None:
+        codebook = replace(codebook, unaligned_penalty=unaligned_penalty)
+    return codebook
+
+
+def target(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
+    """Where the compressed form of an input goes; None is stdout."""
+    if stdout or output == console.STANDARD or (output is None and name == console.STANDARD):
+        return None
+    return output or name.with_name(name.name + suffix)
+
+
+def restored(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
+    """Where the text of a compressed input goes; None is stdout."""
+    if stdout or output is not None or name == console.STANDARD:
+        return target(name, output, stdout, "")
+    stem = name.name.removesuffix(suffix)
+    if stem in ("", name.name):
+        raise InputError(f"{name}: unknown suffix; want {suffix}. Name the output with -o.")
+    return name.with_name(stem)
+
+
+def read_text(
+    stack: ExitStack, name: Path, tokens: bool, jsonl: bool, text_field: str
+) -> tuple[BinaryIO, Iterator["Frame"]]:
+    """The frames of an input, and what they are read from.
+
+    Streams keep the bytes of a file as they are. Token files are made of text as `train-m1` reads it.
+    """
+    from eqinfo import frames, text
+
+    as_text = tokens or (jsonl and text.is_jsonl(name.name))
+    source = stack.enter_context(console.open_input(name, text.open_text if as_text else None))
+    if jsonl and not text.is_jsonl(name.name):
+        documents = text.read_documents(source, str(name), text_field)
+        return source, frames.frames_of_pieces((document, True) for document in documents)
+    if as_text:
+        return source, frames.frames_of_pieces(text.read_pieces(source, str(name), text_field))
+    return source, frames.frames_of_bytes(source)
+
+
+def open_tokens(
+    stack: ExitStack, target: Path | None, name: Path, force: bool
+) -> tuple[NamedSink, NamedSink]:
+    """Where token ids and their sidecar go: both appear when the stack closes, the sidecar last."""
+    from eqinfo.tokens import sidecar_path
+
+    if target is None or (target.exists() and not target.is_file()):
+        raise InputError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
+    sidecar = stack.enter_context(replacing(sidecar_path(target), force))
+    return stack.enter_context(console.open_output(target, name, force)), sidecar
+
+
+def read_frames(
+    source: BinaryIO, codebook: "Codebook", name: Path, is_tokens: bool, threads: int
+) -> Iterator["Frame"]:
+    """The text of a stream or of a token file."""
+    from eqinfo import container, tokens
+
+    if not is_tokens:
+        return container.read_frames(source, codebook, str(name), threads)
+    return tokens.read(source, tokens.Sidecar.load(tokens.sidecar_path(name)), codebook, str(name))
+
+
+def span(byte_range: str | None) -> tuple[int, int | None] | None:
+    """The two ends of `--range`; either may be left out."""
+    if byte_range is None:
+        return None
+    match = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", byte_range)
+    start, end = (int(match[1] or 0), int(match[2]) if match[2] else None) if match else (1, 0)
+    if end is not None and end < start:
+        raise typer.BadParameter(
+            f"found {byte_range!r}, want START:END in bytes, START <= END", param_hint="--range"
+        )
+    return start, end
+
+
+def summary(name: Path, totals: "Totals") -> str:
+    """What `compress -v` says of a file."""
+    ratio = totals.original_bytes / max(totals.compressed_bytes, 1)
+    bytes_per_window = totals.original_bytes / max(totals.windows, 1)
+    return (
+        f"{name}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, "
+        f"ratio {ratio:.2f}, {bytes_per_window:.2f} bytes/window"
+    )

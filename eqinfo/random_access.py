@@ -1,0 +1,123 @@
+"""Any part of the text of an `.eqi` file, without reading the rest.
+
+The trailer of a stream gives the sizes of its frames, so where it starts, and so where the stream before it
+ends: a file of many streams is walked from its end, reading headers and trailers only (`container` has the
+format).
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from io import SEEK_END
+from itertools import chain
+from typing import BinaryIO, NamedTuple
+
+from eqinfo.codebook import Codebook
+from eqinfo.container import (
+    CRC_BYTES,
+    END,
+    HEADER_BYTES,
+    MIN_FRAME_BYTES,
+    Decoder,
+    check_header,
+    damaged,
+    exactly,
+    frame_seed,
+    read_block,
+    trailer,
+)
+from eqinfo.frames import FRAME_BYTES, read_fully
+from eqinfo.packing import MAX_VARINT_BYTES, read_varint, varint
+
+
+class _Stream(NamedTuple):
+    """Where a stream starts in its file, its header, and its index as stored."""
+
+    start: int
+    header: bytes
+    entries: bytes
+
+
+def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
+    """Text length and size of each frame.
+
+    Raises:
+        ValueError: the index is no such list.
+    """
+    rest = iter(index)
+    for first in rest:
+        length = read_varint(partial(next, chain((first,), rest), 0x80))
+        size = read_varint(partial(next, rest, 0x80))  # an endless varint is no length
+        if size < MIN_FRAME_BYTES or length > FRAME_BYTES:
+            raise ValueError("not a frame")
+        yield length, size
+
+
+def _stream_before(source: BinaryIO, end: int, codebook: Codebook, where: str) -> _Stream:
+    """The stream that ends at an offset of a seekable source, from its trailer alone."""
+
+    def read_at(start: int, size: int) -> bytes:
+        source.seek(start)
+        return exactly(source, size, where)
+
+    tail_start = max(0, end - MAX_VARINT_BYTES)
+    tail = read_at(tail_start, end - tail_start)
+    try:
+        index_bytes = read_varint(partial(next, reversed(tail), 0x80))
+        index_start = end - len(varint(index_bytes)) - CRC_BYTES - index_bytes
+        if index_start < HEADER_BYTES + len(END):
+            raise ValueError
+        found = read_at(index_start, end - index_start)
+        index = found[:index_bytes]
+        start = index_start - len(END) - HEADER_BYTES
+        for _, size in _index_entries(index):
+            start -= size
+            if start < 0:
+                raise ValueError
+    except ValueError:
+        raise damaged(f"{where}, index", "it does not fit the file") from None
+    header = read_at(start, HEADER_BYTES)
+    check_header(header, codebook, where)
+    if found != trailer(header, index):
+        raise damaged(f"{where}, index", "checksum does not match")
+    return _Stream(start, header, index)
+
+
+def read_range(
+    source: BinaryIO, codebook: Codebook, where: str, start: int, end: int | None = None
+) -> Iterator[bytes]:
+    """The bytes [start, end) of the text of all streams in a source; as in a slice, fewer at its end.
+
+    Only headers, indexes and the frames that hold these bytes are read.
+
+    Args:
+        source: seekable.
+        codebook: what the streams were made with.
+        where: name of the source, for messages.
+        start: first byte, 0 or more.
+        end: one past the last byte; None is the end of the text.
+
+    Raises:
+        FormatError, MismatchError: as `read_frames`.
+    """
+    position = source.seek(0, SEEK_END)
+    source.seek(0)
+    check_header(read_fully(source, HEADER_BYTES), codebook, where)
+    streams: list[_Stream] = []
+    while position:
+        streams.append(_stream_before(source, position, codebook, where))
+        position = streams[-1].start
+    decoder, at = Decoder(codebook), 0
+    for stream in reversed(streams):
+        offset = stream.start + HEADER_BYTES
+        for number, (length, size) in enumerate(_index_entries(stream.entries)):
+            if start < at + length and (end is None or at < end):
+                source.seek(offset)
+                place = f"{where}, frame {number}"
+                seed = frame_seed(stream.header, number)
+                block = read_block(source, codebook.window_bits, place, seed)
+                if block is None or (block.text_length, block.size_bytes) != (length, size):
+                    raise damaged(place, "it does not fit the index")
+                text = decoder(block).text
+                yield text[max(0, start - at) : None if end is None else end - at]
+            at += length
+            offset += size

@@ -1,0 +1,188 @@
+"""One training loop for M1 and M2: it knows of tokens and of a budget, not of what they mean.
+
+A batch is a pure function of the step, so the data position is the step, and a resumed run continues
+exactly: weights, optimiser states, step and time spent are all there is. The learning rate is a pure
+function of progress, the share of the budget that is spent.
+"""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqinfo.errors import InputError, MismatchError
+from eqinfo.files import replacing
+from eqinfo.model import GPT
+
+Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, each (B, T) int64
+
+WARM_UP = 0.01  # of the budget
+DECAY = 0.5  # of the budget, at its end, linearly to zero
+WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
+
+
+class Interrupted(BaseException):
+    """The user asked to stop; a checkpoint has been written."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: whichever is reached first."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def progress(self, step: int, time_s: float) -> float:
+        """The share of the budget that is spent, in [0, 1]."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = time_s / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+
+def learning_rate(progress: float) -> float:
+    """The learning rate at a point of the budget, as a share of its peak: warm-up, constant, linear decay."""
+    return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` stands for.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
+    return torch.device(name)
+
+
+def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where the hardware multiplies it fast, else nothing."""
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+
+
+class Trainer:
+    """A model in training, with all that a checkpoint must hold."""
+
+    def __init__(self, model: GPT, budget: Budget, tokens_a_step: int, lr: float, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.budget = budget
+        self.device = device
+        self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
+        hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
+        rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
+        # Muon for the matrices between layers: see README, "Training"; AdamW for embeddings, head and norms.
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        ]
+        self.lr = lr
+        flops = 6 * model.config.n_params * tokens_a_step * (budget.steps or 0)
+        worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
+        has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
+        self._loss = torch.compile(model.loss) if worth_it and has_compiler else model.loss
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent."""
+        return self.budget.progress(self.step, self.time_s)
+
+    def run(self, batches: Batches, until: float, on_step: Callable[["Trainer"], None]) -> None:
+        """Train until a share of the budget is spent.
+
+        Args:
+            batches: inputs and targets of a step.
+            until: progress at which to return.
+            on_step: called after every step; may raise to stop.
+
+        Raises:
+            InputError: the loss is no number any more.
+        """
+        self.model.train()
+        while self.progress < until:
+            started = time.monotonic()
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.lr * learning_rate(self.progress)
+            idx, targets = (t.to(self.device, non_blocking=True) for t in batches(self.step))
+            with bfloat16(self.device):
+                loss = self._loss(idx, targets)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            for optimiser in self.optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+            self.loss_nats = loss.item()
+            if not self.loss_nats < float("inf"):
+                raise InputError(f"training: the loss is not finite at step {self.step}. Lower the learning rate.")
+            self.step += 1
+            self.time_s += time.monotonic() - started
+            on_step(self)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the one before stays until this one is complete."""
+        state = {
+            "step": self.step,
+            "time_s": self.time_s,
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+        save_tensors(state, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            MismatchError: it is of another model, or damaged.
+        """
+        state = load_tensors(path, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.step, self.time_s = state["step"], state["time_s"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise MismatchError(f"{path}: not a checkpoint of this model ({_first_line(error)}).") from None
+
+
+def save_tensors(state: dict[str, Any], path: Path) -> None:
+    """`torch.save`, complete or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with replacing(path, force=True) as sink:
+        sink.write(buffer.getvalue())
+
+
+def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
+    """The tensors in a file; nothing in it is executed.
+
+    Raises:
+        MismatchError: the file is damaged or holds something else.
+        OSError: it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            state = torch.load(file, map_location=device, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch.load raises many kinds for damaged files
+        raise MismatchError(f"{path}: damaged, or not a file of tensors ({_first_line(error)}).") from None
+    if not isinstance(state, dict):
+        raise MismatchError(f"{path}: not a file of tensors.")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")
