@@ -171,7 +171,52 @@ def decompress(
     console.for_each(files, output, work)
 
 
-# Add the next command here: @app.command(epilog="Example: ...") def train_m1(...)
+@app.command(
+    "train-m1",
+    epilog="Example: eqinfo train-m1 README.md -o my-model --preset tiny --window-bits 10 --steps 50",
+)
+def train_m1(
+    texts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Text, .jsonl, either as .gz or .zst; '-' is stdin.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Folder to make.")] = ...,  # type: ignore[assignment]
+    window_bits: Annotated[int, typer.Option(help="Bits of a window, 9 to 20.")] = 16,
+    preset: Annotated[str, typer.Option(help="Size of M1: tiny, 500k or 3m.")] = "3m",
+    rounds: Annotated[int, typer.Option(help="Start-aware rounds after the first.")] = 1,
+    steps: Annotated[int | None, typer.Option(help="Budget: steps of 512 windows.")] = None,
+    n_bytes: Annotated[int | None, typer.Option("--bytes", help="Budget: bytes of text read.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget: minutes of training; 10 if no budget is given.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Strings M1 proposes, times 2**window_bits.")] = 4,
+    unaligned_penalty: Annotated[
+        float, typer.Option(help="Price of a cut inside a word, in windows, 0 to 1000.")
+    ] = 1.0,
+    rule: Annotated[str, typer.Option(help="fitted, or published: the paper's windows.")] = "fitted",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="The same seed and device give the same model.")] = 0,
+    text_field: TextField = "text",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in MODEL_DIR.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train M1 on text and compile it into a codebook: MODEL_DIR is what compress -m takes."""
+    if bool(texts) == resume:
+        raise typer.BadParameter("give TEXT to start a run, or --resume to continue one", param_hint="TEXT")
+    with console.reporting(output):
+        from eqinfo import m1
+        from eqinfo.train import pick_device
+
+        where = pick_device(device)
+        settings = m1.Settings(
+            window_bits, preset, rounds, steps, n_bytes, minutes, candidates, unaligned_penalty, rule, seed, text_field
+        )
+        with console.phases(quiet) as report, console.stop_requests() as should_stop:
+            if texts:
+                m1.start(console.open_texts(texts), output, settings, report)
+            config = m1.run(output, where, report, should_stop)
+        if not quiet:
+            console.say_tables(m1.tables(config))
 
 
 def _cores(threads: int) -> int:

@@ -38,7 +38,7 @@ def next_byte_log_p(model: GPT, strings: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """Log-probabilities in nats (n, 256) of the byte after each of n strings, (n, length)."""
     device = next(model.parameters()).device
     idx = torch.full((len(strings), strings.shape[1] + 1), BOS, dtype=torch.int64)
-    idx[:, 1:] = torch.from_numpy(strings)
+    idx[:, 1:] = torch.from_numpy(strings.astype(np.int64))
     with bfloat16(device):
         logits = model.head(model.hidden(idx.to(device))[:, -1])
     return logits[:, :BOS].double().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]

@@ -115,7 +115,7 @@ def open_output(
         OSError: it cannot be written.
     """
     if target is not None:
-        if target.exists() and name != STANDARD and target.samefile(name):
+        if target.is_file() and name != STANDARD and target.samefile(name):
             raise InputError(f"{target}: is input and output at once. Name another output with -o.")
         return replacing(target, force, like=name.stat() if name.is_file() else None)
     if sys.stdout is None:
@@ -165,3 +165,75 @@ def set_signals() -> None:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
+    """Names and open files of texts to train on, one at a time."""
+    from eqinfo.text import open_text
+
+    for name in names:
+        with open_input(name, open_text) as source:
+            yield str(name), source
+
+
+@contextmanager
+def phases(quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
+    """A reporter of phases, the share of each that is done, and a word about it.
+
+    On a terminal each phase is a bar with its time left; elsewhere a line when it ends.
+    """
+    if quiet or not is_terminal(sys.stderr):
+        yield lambda phase, share, word: None if quiet or share < 1 else say(f"{phase}: done. {word}".rstrip())
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[word]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, share: float, word: str) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=1.0, word=word)
+            progress.update(tasks[phase], completed=share, word=word)
+
+        yield report
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM asked to stop; a second Ctrl-C does not wait for an answer."""
+    asked = False
+
+    def on_signal(number: int, _: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        say("stopping: writing a checkpoint; press Ctrl-C again to stop without one")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    """Tables of two columns on stderr."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for title, rows in tables:
+        table = Table(title, "", show_edge=False, pad_edge=False, box=None, padding=(0, 2))
+        table.columns[1].justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        Console(stderr=True, highlight=False).print(table, "")

@@ -40,7 +40,7 @@ def target(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path |
     """Where the compressed form of an input goes; None is stdout."""
     if stdout or output == console.STANDARD or (output is None and name == console.STANDARD):
         return None
-    return output or name.with_name(name.name + suffix)
+    return output or Path(f"{name}{suffix}")
 
 
 def restored(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 
 from eqinfo import __version__, corpus
-from eqinfo.codebook import MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
+from eqinfo.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
 from eqinfo.compile import Candidates, expand, published, refit
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.files import CODEBOOK_NAME, replacing
 from eqinfo.model import GPT, M1_PRESETS
 from eqinfo.parse import encode_compiled
-from eqinfo.train import Budget, Trainer, bfloat16, load_tensors, save_tensors
+from eqinfo.train import Budget, Trainer, bfloat16, first_line, load_tensors, save_tensors
 from eqinfo.windows import WindowBatches, window_tensors
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
@@ -38,6 +38,7 @@ CONFIG, WEIGHTS, CHECKPOINT, CORPUS = "config.json", "m1.pt", "checkpoint.pt", "
 FORMAT_VERSION = 1
 BATCH_SIZE = 512  # windows a step
 LEARNING_RATE = 0.007
+DEFAULT_MINUTES = 10.0
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
 CHECKPOINT_EVERY_S = 120.0
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
@@ -54,9 +55,10 @@ class Settings:
     preset: str = "3m"
     rounds: int = 1
     steps: int | None = None
+    n_bytes: int | None = None
     minutes: float | None = None
     candidates: int = 4
-    unaligned_penalty: float = 0.0
+    unaligned_penalty: float = 1.0
     rule: str = "fitted"
     seed: int = 0
     text_field: str = "text"
@@ -82,8 +84,22 @@ class Settings:
                 raise InputError(
                     f"--{name}: unknown; found {getattr(self, name)}, want one of {', '.join(known)}."
                 )
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and not self.minutes > 0):
-            raise InputError("training budget: want more than nothing.")
+        if not 0 <= self.unaligned_penalty <= MAX_PENALTY:
+            raise InputError(
+                f"--unaligned-penalty: out of range; found {self.unaligned_penalty}, want 0 to {MAX_PENALTY:g}."
+            )
+        for name, value in (("steps", self.steps), ("bytes", self.n_bytes), ("minutes", self.minutes)):
+            if value is not None and not 0 < value < 1e18:
+                raise InputError(f"--{name}: out of range; found {value}, want more than 0.")
+
+    @property
+    def budget(self) -> Budget:
+        """The training budget; DEFAULT_MINUTES if none was given."""
+        steps = self.steps
+        if self.n_bytes is not None:
+            by_bytes = -(-self.n_bytes // (BATCH_SIZE * M1_PRESETS[self.preset].block_size))
+            steps = min(steps or by_bytes, by_bytes)
+        return Budget(steps, DEFAULT_MINUTES if steps is None and self.minutes is None else self.minutes)
 
 
 def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Settings, report: Report) -> None:
@@ -126,13 +142,14 @@ def run(folder: Path, device: torch.device, report: Report, should_stop: Callabl
     """
     config = read_config(folder)
     if "measured" in config:
+        report("training", 1.0, "The run is complete already.")
         return config
     settings = Settings(**config["settings"])
     train, valid, facts = corpus.load(folder / CORPUS)
     torch.manual_seed(settings.seed)
     shape = M1_PRESETS[settings.preset]
     trainer = Trainer(
-        GPT(shape), Budget(settings.steps, settings.minutes), BATCH_SIZE * shape.block_size, LEARNING_RATE, device
+        GPT(shape), settings.budget, BATCH_SIZE * shape.block_size, LEARNING_RATE, device
     )
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
@@ -235,6 +252,23 @@ def _compile(
     return ours, paper
 
 
+def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a run measured, for people: titles, each with rows of a name and a figure."""
+    measured = config["measured"]
+    bits = measured["bits_per_byte_by_position"]
+    return [
+        (
+            "M1 on held-out text, bits/byte by position in the window",
+            [(f"byte {i + 1}", f"{bits[i]:.3f}") for i in range(len(bits)) if i < 8 or i % 8 == 7],
+        ),
+        (
+            f"bytes/window on held-out text, {config['settings']['window_bits']} bits",
+            [(name, f"{value:.3f}") for name, value in measured["bytes_per_window"].items()],
+        ),
+        ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
+    ]
+
+
 def bytes_per_window(codebook: Codebook, text: corpus.Text) -> float:
     """Bytes of text for each window, up to MEASURE_BYTES of it; the windows that end documents do not count."""
     pieces = corpus.sample(text, MEASURE_BYTES)
@@ -280,7 +314,7 @@ def load_m1(folder: Path, device: torch.device) -> GPT:
     try:
         model.load_state_dict(load_tensors(folder / WEIGHTS, device))
     except RuntimeError as error:
-        raise MismatchError(f"{folder / WEIGHTS}: not the weights of its config ({error}).") from None
+        raise MismatchError(f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)}).") from None
     return model
 
 

@@ -29,12 +29,10 @@ def open_text(path: Path) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened. Damage shows up while reading, as InputError in `read_pieces`.
     """
-    source = path.open("rb")
     if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=source))
-    if path.suffix == ".zst":
-        return io.BufferedReader(_ZstdReader(source), CHUNK_BYTES)
-    return source
+        return cast(BinaryIO, gzip.open(path))
+    source = path.open("rb")
+    return io.BufferedReader(_ZstdReader(source), CHUNK_BYTES) if path.suffix == ".zst" else source
 
 
 def is_jsonl(name: str) -> bool:

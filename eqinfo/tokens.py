@@ -91,7 +91,7 @@ class Sidecar:
 
 def sidecar_path(path: Path) -> Path:
     """Where the sidecar of a token file is: its name and `.json`."""
-    return path.with_name(path.name + ".json")
+    return Path(f"{path}.json")
 
 
 def token_type(window_bits: int) -> np.dtype[np.unsignedinteger]:

@@ -29,10 +29,6 @@ DECAY = 0.5  # of the budget, at its end, linearly to zero
 WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
 
 
-class Interrupted(BaseException):
-    """The user asked to stop; a checkpoint has been written."""
-
-
 @dataclass(frozen=True)
 class Budget:
     """How long to train: whichever is reached first."""
@@ -154,7 +150,7 @@ class Trainer:
                 optimiser.load_state_dict(saved)
             self.step, self.time_s = state["step"], state["time_s"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise MismatchError(f"{path}: not a checkpoint of this model ({_first_line(error)}).") from None
+            raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 
 
 def save_tensors(state: dict[str, Any], path: Path) -> None:
@@ -178,11 +174,12 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # torch.load raises many kinds for damaged files
-        raise MismatchError(f"{path}: damaged, or not a file of tensors ({_first_line(error)}).") from None
+        raise MismatchError(f"{path}: damaged, or not a file of tensors ({first_line(error)}).") from None
     if not isinstance(state, dict):
         raise MismatchError(f"{path}: not a file of tensors.")
     return state
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of torch's says, without the lines that explain it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

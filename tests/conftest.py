@@ -15,24 +15,28 @@ from eqinfo.codebook import Codebook, Method
 settings.register_profile("eqinfo", deadline=None, derandomize=True)
 settings.load_profile("eqinfo")
 
-WORDS = (
-    "the of and to in a is that for it as was with be by on not he his but at are this have from or had an "
-    "they which one you were all her she there would their we him been has when who will no more if out so "
-    "window codeword interval probability compression equal information Straße naïve 世界 don't 1984 3.14"
-).split()
+PROSE_WORDS = """
+the of and to in a is that for it as was with be by on not he his but at are this have from or had an they
+which one you were all her she there would their we him been has when who will no more if out so window
+codeword interval probability compression equal information Straße naïve 世界 don't 1984 3.14
+"""
 
 
 def prose(n_words: int, seed: int = 0) -> bytes:
     """Words at random with the punctuation of sentences; UTF-8."""
-    rng = random.Random(seed)
-    return "".join(rng.choice(WORDS) + rng.choice([" ", " ", " ", ", ", ".\n"]) for _ in range(n_words)).encode()
+    rng, words = random.Random(seed), PROSE_WORDS.split()
+    return "".join(
+        rng.choice(words) + rng.choice([" ", " ", " ", ", ", ".\n"]) for _ in range(n_words)
+    ).encode()
 
 
 def mixed(n_words: int, seed: int = 0) -> bytes:
     """Prose, noise, runs, repeats, invalid UTF-8, NUL and CRLF, in turns."""
     rng = random.Random(seed)
     text = prose(n_words, seed)
-    return b"".join([text, rng.randbytes(500), b"\0" * 3000, b"\r\n" * 40, text[:99] * 9, b"\xff\xfe\xc3", text])
+    return b"".join(
+        [text, rng.randbytes(500), b"\0" * 3000, b"\r\n" * 40, text[:99] * 9, b"\xff\xfe\xc3", text]
+    )
 
 
 def make_codebook(

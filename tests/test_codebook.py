@@ -53,12 +53,13 @@ class ReferenceCoder:
         node, low = b"", 0
         while True:
             for symbol, width in self.frequencies(node):
+                chosen = symbol
                 if codeword < low + width:
                     break
                 low += width
-            if symbol is None:
+            if chosen is None:
                 return node
-            node += bytes([symbol])
+            node += bytes([chosen])
 
 
 @pytest.mark.parametrize(("window_bits", "n_windows"), [(9, 512), (10, 1024), (11, 1500)])
@@ -91,15 +92,24 @@ def test_a_codebook_worked_by_hand() -> None:
     [
         ({"window_bits": 8}, "codebook: window bits out of range; found 8, want 9 to 20."),
         ({"window_bits": 21}, "codebook: window bits out of range; found 21, want 9 to 20."),
-        ({"unaligned_penalty": -1.0}, "codebook: unaligned penalty out of range; found -1.0, want 0 to 1000."),
-        ({"unaligned_penalty": float("nan")}, "codebook: unaligned penalty out of range; found nan, want 0 to"),
+        (
+            {"unaligned_penalty": -1.0},
+            "codebook: unaligned penalty out of range; found -1.0, want 0 to 1000.",
+        ),
+        (
+            {"unaligned_penalty": float("nan")},
+            "codebook: unaligned penalty out of range; found nan, want 0 to",
+        ),
         ({"windows": sorted(BYTES)}, "codebook: the empty window is missing."),
         ({"windows": []}, "codebook: the empty window is missing."),
         ({"windows": sorted(BYTES | {b""})[:-1]}, "codebook: not every single byte is a window."),
-        ({"windows": sorted(BYTES | {b""}) + [b"a"]}, "codebook: windows are not in order."),
+        ({"windows": [*sorted(BYTES | {b""}), b"a"]}, "codebook: windows are not in order."),
         ({"windows": sorted([*BYTES, b"", b"aa", b"aa"])}, "codebook: windows are not in order."),
         ({"windows": sorted(BYTES | {b"", b"a" * 256})}, "codebook: a window is longer than 255 bytes."),
-        ({"windows": [b""] + [b"%03d" % i for i in range(512)]}, "codebook: too many windows; found 513, want"),
+        (
+            {"windows": [b""] + [b"%03d" % i for i in range(512)]},
+            "codebook: too many windows; found 513, want",
+        ),
     ],
 )
 def test_what_is_no_codebook_is_refused(change: dict[str, object], message: str) -> None:
@@ -135,7 +145,7 @@ def test_the_fingerprint_is_of_what_codewords_mean_and_of_nothing_else() -> None
 
 def test_fingerprints_stay_as_they_are() -> None:
     assert golden_codebook().fingerprint.hex() == (
-        "GOLDEN_FP"
+        "3a6bcecc8668f65ab16af06df7cb51e2d30093bafffc91c08c468644d586604d"
     )
 
 
@@ -180,12 +190,13 @@ def test_a_hostile_file_with_a_right_checksum_gives_an_error_at_once(
         body = noise + body[len(noise) :] if field == 7 else body[: len(body) // 2] + noise
     data = sealed(fields, body)
     if data != small_file:
+        message = ""
         try:
             Codebook.from_bytes(data)
         except EqinfoError as error:
-            assert "\n" not in str(error)
-        else:  # only another way to cut can pass
-            assert field in (3, 4)
+            message = str(error)
+        assert "\n" not in message
+        assert message or field in (3, 4)  # only another way to cut can pass
 
 
 @given(st.binary(max_size=200))
@@ -223,5 +234,6 @@ def test_the_trie_table_holds_exactly_the_windows() -> None:
                 base = int(table[slot]) >> 9
             assert table[slot] & 256
             assert codewords[slot] == codeword
-        assert np.count_nonzero(table & 256) - np.count_nonzero(table[:256] & 256) == len(codebook.windows) - 1
-
+        assert (
+            np.count_nonzero(table & 256) - np.count_nonzero(table[:256] & 256) == len(codebook.windows) - 1
+        )

@@ -27,7 +27,7 @@ def test_a_failed_block_leaves_nothing_and_keeps_what_was_there(
 ) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"old")
-    with pytest.raises(error), replacing(path, force=True) as sink:
+    with pytest.raises(error), replacing(path, force=True) as sink:  # noqa: PT012 - the block is what fails
         sink.write(b"new")
         raise error
     assert path.read_bytes() == b"old"
@@ -109,7 +109,7 @@ def test_a_sink_that_would_block_is_an_error() -> None:
 
 
 def test_a_codebook_is_found_in_a_model_folder_or_by_its_own_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such codebook. Give a folder made by train-m1 or an .eqcb file."):
+    with pytest.raises(InputError, match="no such codebook"):
         find_codebook(tmp_path)
     path = tmp_path / "codebook.eqcb"
     path.write_bytes(b"")

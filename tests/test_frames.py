@@ -80,7 +80,7 @@ def test_jsonl_lines_hold_the_texts(texts: list[str]) -> None:
 
 
 def test_lone_surrogates_are_escaped_in_jsonl() -> None:
-    text = "a\ud83d!\n\"\\ \x7f é"
+    text = 'a\ud83d!\n"\\ \x7f é'
     line = b"".join(jsonl_of_frames(frames_of_pieces([(text.encode("utf-8", "surrogatepass"), True)]), "x"))
     assert line == b'{"text": "a\\ud83d!\\n\\"\\\\ \x7f \xc3\xa9"}\n'
     assert json.loads(line) == {"text": text}
@@ -94,9 +94,11 @@ def test_text_after_the_last_document_end_is_a_document_in_jsonl() -> None:
     assert b"".join(jsonl_of_frames([], "x")) == b""
 
 
-@pytest.mark.parametrize("found", [[Frame(b"\xff", [1])], [Frame(b"\xff")], [Frame(b"\xc3", [1])], [Frame(b"\xc3")]])
+@pytest.mark.parametrize(
+    "found", [[Frame(b"\xff", [1])], [Frame(b"\xff")], [Frame(b"\xc3", [1])], [Frame(b"\xc3")]]
+)
 def test_a_document_that_is_not_utf8_is_no_json(found: list[Frame]) -> None:
-    with pytest.raises(InputError, match="x: a document is not UTF-8, as JSON must be. Omit --jsonl."):
+    with pytest.raises(InputError, match=r"^x: a document is not UTF-8, as JSON must be\. Omit --jsonl\.$"):
         list(jsonl_of_frames(found, "x"))
 
 

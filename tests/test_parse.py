@@ -1,6 +1,6 @@
 """Both parses against their definitions, and the compiled loops against the plain ones."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +19,9 @@ penalties = st.sampled_from([0.0, 1 / PENALTY_UNIT, 0.3, 1.0, 2.5, 1000.0])
 @st.composite
 def small_codebooks(draw: st.DrawFn, method: Method) -> Codebook:
     """All bytes and some windows over ALPHABET, so that short texts can be cut in many ways."""
-    windows = draw(st.sets(st.lists(st.sampled_from(ALPHABET), min_size=2, max_size=6).map(bytes), max_size=40))
+    windows = draw(
+        st.sets(st.lists(st.sampled_from(ALPHABET), min_size=2, max_size=6).map(bytes), max_size=40)
+    )
     windows |= {b""} | {bytes([b]) for b in range(256)}
     return Codebook(sorted(windows), 9, method, draw(penalties))
 
@@ -41,7 +43,7 @@ def price(codebook: Codebook, windows: list[bytes]) -> tuple[int, int, list[int]
     def is_word(byte: int) -> bool:
         return byte >= 128 or chr(byte) in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
-    unaligned = sum(is_word(a[-1]) and is_word(b[0]) for a, b in zip(windows, windows[1:], strict=False))
+    unaligned = sum(is_word(a[-1]) and is_word(b[0]) for a, b in pairwise(windows))
     cost = len(windows) * PENALTY_UNIT + unaligned * round(codebook.unaligned_penalty * PENALTY_UNIT)
     return cost, unaligned, [-len(window) for window in windows]
 

@@ -82,8 +82,7 @@ def test_every_flipped_bit_is_refused_or_harmless(codebook: Codebook) -> None:
         altered[i // 8] ^= 1 << i % 8
         try:
             assert in_range(codebook, bytes(altered), 0, None) == text
-        except (FormatError, MismatchError) as error:
-            assert "\n" not in str(error)
+        except (FormatError, MismatchError):
             n_refused += 1
     assert n_refused >= 8 * len(data) - 8  # all but the end mark, which is passed over
 
@@ -128,10 +127,12 @@ def test_a_sealed_but_senseless_index_is_refused(codebook: Codebook, index: byte
 def test_hostile_bytes_give_a_result_or_one_line(
     codebook: Codebook, streams: bytes, noise: bytes, n_kept: int
 ) -> None:
+    message = ""
     try:
         in_range(codebook, streams[:n_kept] + noise + streams[-n_kept:], 0, None)
     except (FormatError, MismatchError) as error:
-        assert "\n" not in str(error)
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_an_index_that_does_not_fit_its_frames_is_refused(codebook: Codebook) -> None:

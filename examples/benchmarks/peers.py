@@ -1,0 +1,189 @@
+"""What the benchmarks share: held-out texts, the BPE tokenisers to compare with, and words for a page.
+
+What this module does not do: measure anything.
+"""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every peer runs in one thread, as ours does
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from eqinfo import __version__, text
+
+# A sentence ends after its full stop and what closes it, or with the line: no merge crosses that.
+SENTENCE_END = r"""[.!?]+["')\]]*(?:(?:\r?\n)+|(?=\s))|(?:\r?\n)+"""
+
+
+class HeldOut(NamedTuple):
+    """A text to measure on: its name and its documents."""
+
+    name: str
+    documents: list[bytes]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all documents."""
+        return sum(map(len, self.documents))
+
+
+def read_held_out(path: Path, text_field: str = "text") -> HeldOut:
+    """The documents of a file: one a record of JSONL, else the whole file is one."""
+    with text.open_text(path) as source:
+        if text.is_jsonl(path.name):
+            documents = list(text.read_documents(source, str(path), text_field))
+        else:
+            documents = [source.read()]
+    return HeldOut(path.name, documents)
+
+
+def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[bytes]:
+    """The documents of a file (lines, if it is not JSONL), evenly thinned to about `limit` bytes."""
+    share = 1.0
+    if limit is not None:
+        share = min(1.0, limit / sum(map(len, sample(path, None, text_field))))
+    with text.open_text(path) as source:
+        documents = text.read_documents(source, str(path), text_field) if text.is_jsonl(path.name) else source
+        for k, document in enumerate(documents, 1):
+            if int(k * share) > int((k - 1) * share):
+                yield document
+
+
+class Bpe(NamedTuple):
+    """A byte-level BPE tokeniser and what it was trained on."""
+
+    tokenizer: Tokenizer
+    facts: dict[str, str | int | float]
+
+    @property
+    def trained_on(self) -> str:
+        """How much text it saw, in words."""
+        seen, whole = self.facts["sampled_bytes"], self.facts["sampled_from_bytes"]
+        words = f"{int(seen) / 1e6:.0f} MB"
+        return words if seen == whole else f"{words}, an even sample of {int(whole) / 1e6:.0f} MB"
+
+
+def bpe(
+    kind: str, vocab_size: int, path: Path, cache: Path, limit: int | None = None, text_field: str = "text"
+) -> Bpe:
+    """A BPE tokeniser trained on a text, from the cache folder if it is there.
+
+    Args:
+        kind: `words` (merges stay inside words, as GPT-2 splits them) or `sentences` (they may cross words).
+        vocab_size: number of entries, the 256 bytes among them.
+        path: JSONL or plain text.
+        cache: where tokenisers are kept, with what they were trained on.
+        limit: train on an even sample of about so many bytes.
+        text_field: of JSONL records.
+    """
+    stem = cache / f"bpe-{kind}-{vocab_size}"
+    key: dict[str, str | int | float] = {
+        "text": path.name,
+        "text_file_bytes": path.stat().st_size,
+        "limit_bytes": limit or 0,
+    }
+    facts_path, tokenizer_path = stem.with_suffix(".facts.json"), stem.with_suffix(".json")
+    if facts_path.exists():
+        cached = json.loads(facts_path.read_text())
+        if {name: cached[name] for name in key} == key:
+            return Bpe(Tokenizer.from_file(str(tokenizer_path)), cached)
+    print(f"training BPE ({kind}, {vocab_size}) on {path.name} ...", file=sys.stderr)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.decoder = decoders.ByteLevel()
+    whole_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "words")
+    if kind == "words":
+        tokenizer.pre_tokenizer = whole_words
+    else:
+        split = pre_tokenizers.Split(Regex(SENTENCE_END), "merged_with_previous")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, whole_words])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    seen = 0
+
+    def documents() -> Iterator[str]:
+        nonlocal seen
+        for document in sample(path, limit, text_field):
+            seen += len(document)
+            yield document.decode(errors="replace")
+
+    started = time.monotonic()
+    tokenizer.train_from_iterator(documents(), trainer)
+    whole = seen if limit is None else sum(map(len, sample(path, None, text_field)))
+    facts = key | {
+        "sampled_bytes": seen,
+        "sampled_from_bytes": whole,
+        "training_s": round(time.monotonic() - started, 1),
+        "entries": tokenizer.get_vocab_size(),
+    }
+    cache.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(tokenizer_path))
+    facts_path.write_text(json.dumps(facts, indent=2) + "\n")
+    return Bpe(tokenizer, facts)
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes of each entry of a byte-level vocabulary, by id."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable} | {chr(256 + k): byte for k, byte in enumerate(others)}
+    by_id = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    return [bytes(letters[letter] for letter in token) for token, _ in by_id]
+
+
+def provenance(argv: list[str], packages: tuple[str, ...]) -> str:
+    """How a page was made, as Markdown: command line, commit, date, machine, versions.
+
+    Args:
+        argv: of the script; paths are shown by their names.
+        packages: other distributions whose versions matter.
+    """
+    here = Path(__file__).parent
+    shown = ["python", f"examples/benchmarks/{Path(argv[0]).name}"]
+    shown += [Path(word).name if Path(word).is_absolute() else word for word in argv[1:]]
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    versions = ", ".join([f"eqinfo {__version__}", *(f"{name} {version(name)}" for name in packages)])
+    return (
+        f"- command: `{shlex.join(shown)}`\n"
+        f"- commit {commit}, {datetime.now(UTC):%Y-%m-%d}\n"
+        f"- {_cpu_model()}, {os.cpu_count()} cores visible, {platform.system()}, "
+        f"Python {platform.python_version()}\n"
+        f"- {versions}\n"
+    )
+
+
+def publish(parts: list[str], path: Path | None) -> None:
+    """Print the parts of a page, and write it to a file if there is one."""
+    page = "\n".join(parts)
+    print(page, end="")
+    if path is not None:
+        path.write_text(page)
+
+
+def _cpu_model() -> str:
+    """The processor's name, as far as the system tells."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, the first column left and the others right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])

@@ -1,0 +1,339 @@
+"""How much text a window holds, beside the paper's rule and BPE of the same size; and compression ratios.
+
+    python windows.py valid.jsonl.zst alice29.txt --published paper/ --bpe-text mix.jsonl --bpe-cache bpe/ \
+        -o windows.md
+
+Every text is decoded back and compared before a figure of it is printed.
+"""
+
+import argparse
+import gzip
+import io
+import lzma
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import peers
+import zstandard
+
+from eqinfo import container, parse
+from eqinfo.codebook import Codebook
+from eqinfo.files import find_codebook
+from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
+
+RECORD_BYTES = 200
+MAX_RECORDS = 1000  # of a text, evenly spaced
+DICTIONARY_BYTES = 112_640  # what `zstd --train` makes by default
+DICTIONARY_SAMPLE_BYTES = 20_000_000
+SENTENCES_SAMPLE_BYTES = 60_000_000
+
+Ids = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass
+class Cuts:
+    """What one way of cutting made of a text; ids that end documents are not counted."""
+
+    n_bytes: int = 0
+    n_items: int = 0  # windows or tokens
+    n_inner: int = 0  # cuts inside documents
+    n_aligned: int = 0  # of these, at word boundaries
+    used: set[int] = field(default_factory=set)
+
+    def add(self, text: bytes, ids: Ids, lengths: npt.NDArray[np.int64]) -> None:
+        """Count a document or frame; `lengths` is of each item in bytes, the empty window's being 0."""
+        ids, sizes = ids[lengths[ids] > 0], lengths[ids][lengths[ids] > 0]
+        at = np.cumsum(sizes)[:-1]
+        view = np.frombuffer(text, np.uint8)
+        inside_word = parse.WORD_BYTES[view[at - 1]] & parse.WORD_BYTES[view[at]]
+        self.n_bytes += len(text)
+        self.n_items += ids.size
+        self.n_inner += at.size
+        self.n_aligned += int((~inside_word).sum())
+        self.used.update(np.unique(ids).tolist())
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Original bytes for each window or token."""
+        return self.n_bytes / max(self.n_items, 1)
+
+
+Cutter = Callable[[peers.HeldOut], Cuts | None]  # None: it cannot represent the text
+
+
+def check(same: bool, what: str) -> None:
+    """Stop if something did not decode back."""
+    if not same:
+        sys.exit(f"{what}: did not decode back to the text; no figure is printed.")
+
+
+def frames(held_out: peers.HeldOut) -> Iterator[Frame]:
+    """The frames in which `eqinfo compress` would cut a text."""
+    return frames_of_pieces((document, True) for document in held_out.documents)
+
+
+def codebook_cutter(codebook: Codebook) -> Cutter:
+    """Cutting with a codebook, by its own method and penalty."""
+
+    def cut(held_out: peers.HeldOut) -> Cuts:
+        cuts = Cuts()
+        for frame in frames(held_out):
+            ids = parse.encode(codebook, *frame)
+            check(parse.decode(codebook, ids) == frame.text, held_out.name)
+            cuts.add(frame.text, ids, codebook.lengths)
+        return cuts
+
+    return cut
+
+
+def bpe_cutter(bpe: peers.Bpe) -> Cutter:
+    """Cutting with a BPE tokeniser; documents must be UTF-8."""
+    lengths = np.fromiter(map(len, peers.token_bytes(bpe.tokenizer)), np.int64)
+
+    def cut(held_out: peers.HeldOut) -> Cuts | None:
+        cuts = Cuts()
+        for document in held_out.documents:
+            try:
+                words = document.decode()
+            except UnicodeDecodeError:
+                return None
+            ids = bpe.tokenizer.encode(words).ids
+            check(bpe.tokenizer.decode(ids, skip_special_tokens=False) == words, held_out.name)
+            cuts.add(document, np.array(ids, np.uint32), lengths)
+        return cuts
+
+    return cut
+
+
+# ---- the first page: bytes per window
+
+
+def quality(
+    texts: list[peers.HeldOut], cutters: dict[str, Cutter], ours: str, window_bits: int
+) -> Iterator[str]:
+    """Tables of bytes per window, of ratios, of aligned cuts and of windows used.
+
+    Args:
+        texts: to cut.
+        cutters: by the words for their row.
+        ours: the row that the ratios are of.
+        window_bits: of the codebooks.
+    """
+    measured = {name: [cutter(text) for text in texts] for name, cutter in cutters.items()}
+    names = [text.name for text in texts]
+
+    def rows(shown: Callable[[Cuts], str], among: list[str] | None = None) -> list[list[str]]:
+        return [
+            [name, *("not UTF-8" if cuts is None else shown(cuts) for cuts in measured[name])]
+            for name in among or measured
+        ]
+
+    yield f"## Bytes per window or token, {window_bits} bits each\n"
+    sizes = ["size in bytes", *(f"{text.n_bytes:,}" for text in texts)]
+    yield peers.table(["", *names], [sizes, *rows(lambda cuts: f"{cuts.bytes_per_item:.3f}")])
+    yield f"## Ratio of bytes per window: {ours} / the others\n"
+    best = dict(zip(names, measured[ours], strict=True))
+    ratios = []
+    for name in measured:
+        if name != ours:
+            pairs = zip(best.values(), measured[name], strict=True)
+            shown = [f"{a.bytes_per_item / b.bytes_per_item:.3f}" if a and b else "" for a, b in pairs]
+            ratios.append([f"/ {name}", *shown])
+    yield peers.table(["", *names], ratios)
+    yield "## Share of cuts at word boundaries\n"
+    yield peers.table(["", *names], rows(lambda cuts: f"{cuts.n_aligned / max(cuts.n_inner, 1):.1%}"))
+    yield f"## Different windows or tokens used, of {1 << window_bits:,}\n"
+    together = rows(lambda cuts: f"{len(cuts.used):,}")
+    for row in together:
+        row.append(f"{len(set().union(*(cuts.used for cuts in measured[row[0]] if cuts))):,}")
+    yield peers.table(["", *names, "all texts"], together)
+
+
+# ---- the second page: compression ratios
+
+
+class Compressor(NamedTuple):
+    """Both directions of one way to compress."""
+
+    compress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes], bytes]
+
+    def size(self, data: bytes, what: str) -> int:
+        """Size of the compressed data in bytes, after decompressing it again."""
+        packed = self.compress(data)
+        check(self.decompress(packed) == data, what)
+        return len(packed)
+
+    def whole_size(self, text: peers.HeldOut) -> int:
+        """Size of all documents of a text, compressed together."""
+        return self.size(b"".join(text.documents), text.name)
+
+    def records_size(self, text: peers.HeldOut) -> int:
+        """Size of all documents of a text, each compressed by itself."""
+        return sum(self.size(document, text.name) for document in text.documents)
+
+
+def zstd(dictionary: zstandard.ZstdCompressionDict | None = None) -> Compressor:
+    """`zstd -19`, with a dictionary or without; no checksum."""
+    packer = zstandard.ZstdCompressor(level=19, dict_data=dictionary)
+    unpacker = zstandard.ZstdDecompressor(dict_data=dictionary)
+    return Compressor(packer.compress, unpacker.decompress)
+
+
+def xz(data: bytes) -> bytes:
+    """`xz -9`, its search window no larger than the data: the same size, but no 674 MB to clear each time."""
+    window_bytes = max(1 << 16, min(1 << 26, len(data)))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": window_bytes}]
+    return lzma.compress(data, filters=filters)
+
+
+def eqi(codebook: Codebook) -> Compressor:
+    """Plain bytes as an .eqi stream of their own."""
+
+    def compress(data: bytes) -> bytes:
+        sink = io.BytesIO()
+        container.compress(frames_of_bytes(io.BytesIO(data)), sink, codebook)
+        return sink.getvalue()
+
+    def decompress(data: bytes) -> bytes:
+        return b"".join(frame.text for frame in container.read_frames(io.BytesIO(data), codebook, ".eqi"))
+
+    return Compressor(compress, decompress)
+
+
+def eqi_size(codebook: Codebook, text: peers.HeldOut) -> int:
+    """Size of a text as one .eqi stream, document ends included."""
+    sink = io.BytesIO()
+    container.compress(frames(text), sink, codebook)
+    size, at, ends = sink.tell(), 0, list[int]()
+    sink.seek(0)
+    found = bytearray()
+    for frame in container.read_frames(sink, codebook, text.name):
+        found += frame.text
+        ends += [at + end for end in frame.document_ends]
+        at += len(frame.text)
+    check(found == b"".join(text.documents), text.name)
+    check(ends == np.cumsum([len(document) for document in text.documents]).tolist(), text.name)
+    return size
+
+
+def pieces(documents: Iterable[bytes]) -> Iterator[bytes]:
+    """All documents cut into pieces of RECORD_BYTES, the last one of each perhaps shorter."""
+    for document in documents:
+        for at in range(0, len(document), RECORD_BYTES):
+            yield document[at : at + RECORD_BYTES]
+
+
+def records(text: peers.HeldOut) -> peers.HeldOut:
+    """An even sample of the pieces of a text, each a document."""
+    found = list(pieces(text.documents))
+    n = min(len(found), MAX_RECORDS)
+    return peers.HeldOut(text.name, [found[k * len(found) // n] for k in range(n)])
+
+
+def zstd_dictionary(path: Path, text_field: str) -> zstandard.ZstdCompressionDict:
+    """A zstd dictionary for records, trained on an even sample of a text."""
+    sample = peers.sample(path, DICTIONARY_SAMPLE_BYTES, text_field)
+    return zstandard.train_dictionary(DICTIONARY_BYTES, list(pieces(sample)))
+
+
+def ratio_row(name: str, texts: list[peers.HeldOut], size: Callable[[peers.HeldOut], int]) -> list[str]:
+    """The compression ratio of each text, as a row of a table."""
+    return [name, *(f"{text.n_bytes / size(text):.2f}" for text in texts)]
+
+
+def ratios(
+    texts: list[peers.HeldOut], codebook: Codebook, dictionary: zstandard.ZstdCompressionDict
+) -> Iterator[str]:
+    """Tables of compression ratios, of whole files and of records."""
+    general = {
+        "gzip -9": Compressor(lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
+        "zstd -19": zstd(),
+        "xz -9": Compressor(xz, lzma.decompress),
+    }
+    names = [text.name for text in texts]
+    yield "## Compression ratio of whole files\n"
+    yield "Every document of a text in one stream; .eqi also keeps where they end.\n"
+    rows = [ratio_row(name, texts, compressor.whole_size) for name, compressor in general.items()]
+    yield peers.table(["", *names], [*rows, ratio_row("eqinfo", texts, partial(eqi_size, codebook))])
+
+    general |= {"zstd -19, dictionary": zstd(dictionary), "eqinfo, a stream each": eqi(codebook)}
+    small = [records(text) for text in texts]
+    yield f"## Compression ratio of {RECORD_BYTES}-byte records\n"
+    yield (
+        "Each record is compressed by itself, with the header and checksum its format has; the last row\n"
+        "is one stream of all records and where each ends (`--jsonl`). The dictionary "
+        f"({DICTIONARY_BYTES:,} bytes) was\ntrained on the text that BPE was trained on.\n"
+    )
+    rows = [["records", *(f"{len(text.documents):,}" for text in small)]]
+    rows += [ratio_row(name, small, compressor.records_size) for name, compressor in general.items()]
+    rows.append(ratio_row("eqinfo, one stream of all", small, partial(eqi_size, codebook)))
+    yield peers.table(["", *names], rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "texts", nargs="+", type=Path, help="held-out texts: plain, .jsonl, either .gz or .zst"
+    )
+    parser.add_argument(
+        "-m", "--model", type=Path, help="model folder or .eqcb; default: that in the package"
+    )
+    parser.add_argument("--published", type=Path, required=True, help="the same M1's `--rule published`")
+    parser.add_argument("--bpe-text", type=Path, required=True, help="what the model was trained on")
+    parser.add_argument("--bpe-cache", type=Path, required=True, help="folder that keeps trained BPE")
+    parser.add_argument(
+        "--sentences-bytes",
+        type=int,
+        default=SENTENCES_SAMPLE_BYTES,
+        help="train BPE across words on so much of it (memory: about 70 bytes for each)",
+    )
+    parser.add_argument("--text-field", default="text", help="field of JSONL records")
+    parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
+    args = parser.parse_args()
+
+    codebook = Codebook.load(find_codebook(args.model))
+    published = Codebook.load(find_codebook(args.published))
+    if codebook.window_bits != published.window_bits:
+        sys.exit("--published: a codebook of other window bits.")
+    bits, cache, field_ = codebook.window_bits, args.bpe_cache, args.text_field
+    words = peers.bpe("words", 1 << bits, args.bpe_text, cache, None, field_)
+    sentences = peers.bpe("sentences", 1 << bits, args.bpe_text, cache, args.sentences_bytes, field_)
+    ours = "eqinfo, optimal"
+    penalty = codebook.unaligned_penalty
+    cutters = {
+        "published rule, greedy": codebook_cutter(published),
+        "eqinfo, greedy": codebook_cutter(replace(codebook, method="greedy")),
+        "eqinfo, optimal, no penalty": codebook_cutter(
+            replace(codebook, method="optimal", unaligned_penalty=0.0)
+        ),
+        ours: codebook_cutter(replace(codebook, method="optimal")),
+        "BPE in words": bpe_cutter(words),
+        "BPE across words": bpe_cutter(sentences),
+    }
+    texts = [peers.read_held_out(path, field_) for path in args.texts]
+    packages = ("numba", "numpy", "tokenizers", "zstandard")
+    parts = [
+        f"# Windows of {bits} bits\n",
+        "Measured on held-out texts, all of which were decoded back. Larger is better.\n",
+        peers.provenance(sys.argv, packages)
+        + f"- codebook {codebook.fingerprint.hex()[:16]}, unaligned penalty {penalty:g}; "
+        f"published rule {published.fingerprint.hex()[:16]}\n"
+        f"- BPE of {1 << bits:,} entries in words: pre-tokenised as in GPT-2, trained on {words.trained_on}\n"
+        "- BPE across words: cut only where a sentence or a line ends, trained on "
+        f"{sentences.trained_on}\n",
+        *quality(texts, cutters, ours, bits),
+        *ratios(texts, codebook, zstd_dictionary(args.bpe_text, field_)),
+    ]
+    peers.publish(parts, args.output)
+
+
+if __name__ == "__main__":
+    main()

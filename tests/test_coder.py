@@ -1,0 +1,64 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqinfo import coder
+
+widths = st.integers(1, 1 << coder.PRECISION_BITS)
+
+
+@given(widths, st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any))
+def test_symbols_divide_an_interval_without_gap_or_overlap(width, frequencies):
+    total, start, end = sum(frequencies), 0, 7
+    for frequency in frequencies:
+        low, part = coder.narrow(7, width, start, frequency, total)
+        assert low == end
+        start, end = start + frequency, low + part
+    assert end == 7 + width
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any))
+def test_frequencies_that_add_up_to_the_width_are_the_widths_of_their_symbols(frequencies):
+    total, start = sum(frequencies), 0
+    for frequency in frequencies:
+        assert coder.narrow(0, total, start, frequency, total) == (start, frequency)
+        start += frequency
+
+
+def test_narrowing_an_array_is_narrowing_each_of_its_items():
+    rng = np.random.default_rng(0)
+    width = rng.integers(1, 1 << coder.PRECISION_BITS, 1000)
+    start, frequency = rng.integers(0, 1 << 13, (2, 1000))
+    low, part = coder.narrow(np.zeros(1000, np.int64), width, start, frequency, np.array(coder.TOTAL))
+    items = zip(width.tolist(), start.tolist(), frequency.tolist(), strict=True)
+    expected = [coder.narrow(0, w, s, f, coder.TOTAL) for w, s, f in items]
+    assert list(zip(low.tolist(), part.tolist(), strict=True)) == expected
+
+
+@given(st.integers(0, 255), st.integers(1, 256), st.integers(1, 8))
+def test_codewords_inside_an_interval_are_counted_as_by_listing_them(low, width, window_bits):
+    shift, width = coder.PRECISION_BITS - 8, min(width, 256 - low)
+    listed = [
+        c
+        for c in range(1 << window_bits)
+        if low <= c << (8 - window_bits) and (c + 1) << (8 - window_bits) <= low + width
+    ]
+    assert coder.n_codewords(low << shift, width << shift, window_bits) == len(listed)
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 20))
+def test_quantised_frequencies_add_up_and_leave_no_byte_without(seed, sharpness):
+    logits = np.random.default_rng(seed).normal(size=(5, 256)) * sharpness
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    frequencies = coder.quantise(p)
+    assert frequencies.min() >= 1
+    assert np.array_equal(frequencies.sum(1), np.full(5, coder.TOTAL))
+    assert np.abs(frequencies - 1 - p * (coder.TOTAL - 256)).max() <= 1
+
+
+def test_coding_symbol_by_symbol_gives_every_window_its_rank(codebook):
+    every = [*range(0, len(codebook.windows), 7), len(codebook.windows) - 1]
+    for codeword in every:
+        assert coder.encode_window(codebook, codebook.windows[codeword]) == codeword
+        assert coder.decode_window(codebook, codeword) == codebook.windows[codeword]

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+
+from eqinfo.corpus import Text
+from eqinfo.errors import InputError, MismatchError
+from eqinfo.model import GPT, M1_PRESETS, GPTConfig
+from eqinfo.train import Budget, Trainer, learning_rate, load_tensors, pick_device, save_tensors
+from eqinfo.windows import WindowBatches
+from tests.conftest import prose
+
+CPU = torch.device("cpu")
+
+
+def trainer(steps=8, seed=0, config=M1_PRESETS["tiny"]):
+    torch.manual_seed(seed)
+    return Trainer(GPT(config), Budget(steps), 64 * 16, 0.01, CPU)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    data = np.frombuffer(prose(5000), np.uint8)
+    return WindowBatches(Text(data, np.array([data.size])), None, 64, 16, seed=0)
+
+
+def nothing(_):
+    pass
+
+
+def test_training_lowers_the_loss(batches):
+    losses = []
+    trainer(60).run(batches, 1.0, lambda t: losses.append(t.loss_nats))
+    assert losses[0] == pytest.approx(np.log(257), rel=0.01)
+    assert np.mean(losses[-5:]) < 3.0
+
+
+def test_one_batch_can_be_learnt_by_heart(batches):
+    losses = []
+    trainer(300, config=M1_PRESETS["500k"]).run(
+        lambda _: batches(0), 1.0, lambda t: losses.append(t.loss_nats)
+    )
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_a_resumed_run_ends_bit_equal_to_one_that_never_stopped(batches, tmp_path):
+    whole, first, second = trainer(), trainer(), trainer(seed=9)
+    whole.run(batches, 1.0, nothing)
+    first.run(batches, 0.5, nothing)
+    first.save(tmp_path / "checkpoint.pt")
+    second.load(tmp_path / "checkpoint.pt")
+    second.run(batches, 1.0, nothing)
+    assert second.step == whole.step == 8
+    assert second.loss_nats == whole.loss_nats
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
+    rates = [learning_rate(p) for p in np.linspace(0, 1, 1001)]
+    assert 0 < rates[0] < 0.02
+    assert rates[200] == rates[400] == 1
+    assert rates[750] == pytest.approx(0.5)
+    assert rates[1000] == 0
+    assert all(a >= b for a, b in zip(rates[20:], rates[21:], strict=False))
+
+
+def test_progress_is_that_of_the_limit_reached_first():
+    assert Budget(steps=10).progress(4, 1e9) == 0.4
+    assert Budget(minutes=2).progress(10**9, 30) == 0.25
+    assert Budget(steps=10, minutes=2).progress(4, 90) == 0.75
+    assert Budget(steps=10).progress(12, 0) == 1
+
+
+def test_a_loss_that_is_no_number_stops_training(batches):
+    broken = trainer()
+    torch.nn.init.constant_(broken.model.norm.weight, torch.nan)
+    with pytest.raises(InputError, match="not finite at step 0"):
+        broken.run(batches, 1.0, nothing)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer().save(tmp_path / "checkpoint.pt")
+    other = trainer(config=GPTConfig(257, 16, 2, 2, 32))
+    with pytest.raises(MismatchError, match="not a checkpoint of this model"):
+        other.load(tmp_path / "checkpoint.pt")
+
+
+def test_a_damaged_file_of_tensors_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    save_tensors({"a": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"noise" * 99, whole[:-30], whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(MismatchError, match="damaged, or not a file of tensors"):
+            load_tensors(path, CPU)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit(3)",))
+
+    torch.save({"a": Bomb()}, tmp_path / "a.pt")
+    with pytest.raises(MismatchError):
+        load_tensors(tmp_path / "a.pt", CPU)
+
+
+def test_devices_are_checked():
+    assert pick_device("cpu") == CPU
+    with pytest.raises(InputError, match="unknown device; found tpu"):
+        pick_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no usable GPU"):
+            pick_device("cuda")

@@ -1,0 +1,40 @@
+import numpy as np
+import torch
+
+from eqinfo import parse
+from eqinfo.corpus import Text
+from eqinfo.model import BOS
+from eqinfo.windows import RANDOM_SHARE, WindowBatches, window_tensors
+from tests.conftest import prose
+
+
+def text_of(*documents):
+    data = np.frombuffer(b"".join(documents), np.uint8)
+    return Text(data, np.cumsum([len(d) for d in documents]))
+
+
+def test_windows_start_with_bos_and_stop_at_the_end_of_their_document():
+    idx, targets = window_tensors(text_of(b"abcdef", b"xyz"), np.array([1, 4, 6]), 4)
+    assert targets.tolist() == [[*b"bcde"], [*b"ef", -1, -1], [*b"xyz", -1]]
+    assert idx.tolist() == [[BOS, *b"bcd"], [BOS, *b"ef", 0], [BOS, *b"xyz"]]
+
+
+def test_a_batch_depends_on_seed_and_step_alone(codebook):
+    text = text_of(prose(3000))
+    for book in (None, codebook):
+        batches = WindowBatches(text, book, 32, 8, seed=5)
+        later = [batches(step) for step in (3, 1, 3)]
+        assert torch.equal(later[0][1], later[2][1])
+        assert torch.equal(later[0][0], WindowBatches(text, book, 32, 8, seed=5)(3)[0])
+        assert not torch.equal(later[0][1], later[1][1])
+        assert not torch.equal(later[0][1], WindowBatches(text, book, 32, 8, seed=6)(3)[1])
+
+
+def test_most_starts_are_starts_of_windows_in_the_parse(codebook):
+    text = text_of(prose(20_000))
+    lengths = codebook.lengths[parse.encode(codebook, text.data)]
+    starts = np.append(0, np.cumsum(lengths))[:-1]
+    begins = {text.data[s : s + 12].tobytes() for s in starts}
+    _, targets = WindowBatches(text, codebook, 2000, 12, seed=0)(0)
+    share = np.mean([bytes(row) in begins for row in targets.clamp(min=0).to(torch.uint8).numpy()])
+    assert share > 0.97 - RANDOM_SHARE
