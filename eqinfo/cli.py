@@ -180,7 +180,9 @@ def train_m1(
         list[Path] | None,
         typer.Argument(help="Text, .jsonl, either as .gz or .zst; '-' is stdin.", show_default=False),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Folder to make.")] = ...,  # type: ignore[assignment]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Folder to make.")
+    ] = ...,  # type: ignore[assignment]
     window_bits: Annotated[int, typer.Option(help="Bits of a window, 9 to 20.")] = 16,
     preset: Annotated[str, typer.Option(help="Size of M1: tiny, 500k or 3m.")] = "3m",
     rounds: Annotated[int, typer.Option(help="Start-aware rounds after the first.")] = 1,
@@ -209,7 +211,17 @@ def train_m1(
 
         where = pick_device(device)
         settings = m1.Settings(
-            window_bits, preset, rounds, steps, n_bytes, minutes, candidates, unaligned_penalty, rule, seed, text_field
+            window_bits,
+            preset,
+            rounds,
+            steps,
+            n_bytes,
+            minutes,
+            candidates,
+            unaligned_penalty,
+            rule,
+            seed,
+            text_field,
         )
         with console.phases(quiet) as report, console.stop_requests() as should_stop:
             if texts:

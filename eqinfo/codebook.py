@@ -25,7 +25,6 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from os.path import commonprefix
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -152,7 +151,7 @@ class Codebook:
 
     def to_bytes(self) -> bytes:
         """The contents of an `.eqcb` file."""
-        shared = [0] + [len(commonprefix((a, b))) for a, b in pairwise(self.windows)]
+        shared = [0] + [_n_shared(a, b) for a, b in pairwise(self.windows)]
         rests = [window[n:] for n, window in zip(shared, self.windows, strict=True)]
         suffixes = b"".join(rests)
         body = zstandard.ZstdCompressor(level=19).compress(bytes(shared) + bytes(map(len, rests)) + suffixes)
@@ -212,6 +211,11 @@ class Codebook:
             OSError: the file cannot be read.
         """
         return cls.from_bytes(path.read_bytes(), str(path))
+
+
+def _n_shared(a: bytes, b: bytes) -> int:
+    """How many first bytes two different windows share, a before b."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
 
 
 def _unpack_windows(body: bytes, n_windows: int, n_suffix: int) -> list[bytes]:

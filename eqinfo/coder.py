@@ -58,7 +58,8 @@ def quantise(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     frequencies = np.floor(exact).astype(np.int64)
     missing = spare - frequencies.sum(1, keepdims=True)
     rank = np.argsort(np.argsort(frequencies - exact, axis=1, kind="stable"), axis=1)
-    return frequencies + 1 + (rank < missing)
+    rounded: npt.NDArray[np.int64] = frequencies + 1 + (rank < missing)
+    return rounded
 
 
 def frequencies(codebook: Codebook, prefix: bytes) -> list[int]:

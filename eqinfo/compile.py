@@ -14,7 +14,7 @@ import torch
 from eqinfo import coder, kernels
 from eqinfo.codebook import Codebook
 from eqinfo.corpus import Text
-from eqinfo.model import BOS, GPT
+from eqinfo.model import BOS, GPT, KeyValue
 from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
 from eqinfo.train import bfloat16
 
@@ -35,13 +35,45 @@ class Candidates:
 
 @torch.inference_mode()
 def next_byte_log_p(model: GPT, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Log-probabilities in nats (n, 256) of the byte after each of n strings, (n, length)."""
+    """Log-probabilities in nats (n, 256) of the byte after each of n strings, (n, length).
+
+    Each distinct beginning is read once: the strings are put in order, and their trie is walked level by
+    level, keys and values being gathered from the levels above.
+    """
     device = next(model.parameters()).device
-    idx = torch.full((len(strings), strings.shape[1] + 1), BOS, dtype=torch.int64)
-    idx[:, 1:] = torch.from_numpy(strings.astype(np.int64))
-    with bfloat16(device):
-        logits = model.head(model.hidden(idx.to(device))[:, -1])
-    return logits[:, :BOS].double().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
+    n, length = strings.shape
+    order = np.lexsort(strings.T[::-1]) if length else np.arange(n)
+    strings = strings[order]
+    differs = np.ones((n, length), np.bool_)
+    differs[1:] = np.maximum.accumulate(strings[1:] != strings[:-1], axis=1)
+    # at each level: the node of each string, and the first string of each node
+    node = [np.zeros(n, np.int64), *(np.cumsum(column) - 1 for column in differs.T)]
+    first = [np.zeros(1, np.int64), *(np.flatnonzero(column) for column in differs.T)]
+    config = model.config
+    empty = torch.empty(1, config.n_head, 0, config.n_embd // config.n_head, device=device)
+    levels: list[list[KeyValue]] = []
+    for depth in range(length + 1):
+        tokens = strings[first[depth], depth - 1].astype(np.int64) if depth else np.array([BOS])
+        above = [torch.from_numpy(node[d][first[depth]]).to(device) for d in range(depth)]
+        past = [
+            (_gathered(levels, above, layer, 0, empty), _gathered(levels, above, layer, 1, empty))
+            for layer in range(config.n_layer)
+        ]
+        with bfloat16(device):
+            logits, present = model.extend(torch.from_numpy(tokens).to(device), past)
+        levels.append(present)
+    log_p = logits[:, :BOS].double().log_softmax(-1).cpu().numpy()
+    result = np.empty((n, BOS))
+    result[order] = log_p[node[length]]
+    return result
+
+
+def _gathered(
+    levels: list[list[KeyValue]], nodes: list[torch.Tensor], layer: int, which: int, empty: torch.Tensor
+) -> torch.Tensor:
+    """The keys (0) or values (1) that a layer has for the nodes above, one position a level."""
+    parts = [level[layer][which][at] for level, at in zip(levels, nodes, strict=True)]
+    return torch.cat(parts, 2) if parts else empty
 
 
 def expand(model: GPT, n_candidates: int, on_progress: OnProgress) -> Candidates:
@@ -61,7 +93,7 @@ def expand(model: GPT, n_candidates: int, on_progress: OnProgress) -> Candidates
     floor = -np.inf
     level, level_log_p = np.empty((1, 0), np.uint8), np.zeros(1)
     n_read = 0
-    for length in range(1, model.config.block_size + 1):
+    for _ in range(model.config.block_size):
         children: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]] = []
         order = np.argsort(-level_log_p, kind="stable")
         for at in range(0, order.size, EXPAND_BATCH):
@@ -93,8 +125,8 @@ def expand(model: GPT, n_candidates: int, on_progress: OnProgress) -> Candidates
         if p >= floor or len(string) == 1
     }
     on_progress(1.0)
-    strings = sorted(best)
-    return Candidates(strings, np.array([best[string] for string in strings]))
+    candidates = sorted(best)
+    return Candidates(candidates, np.array([best[string] for string in candidates]))
 
 
 def refit(
@@ -121,9 +153,7 @@ def refit(
     assert len(strings) >= wanted
     n_passes = max(1, int(np.ceil(np.log(wanted / len(strings)) / np.log(KEEP))))
     for done in range(n_passes):
-        counts = count_windows(
-            strings, texts, unaligned_penalty, lambda share, done=done: on_progress((done + share) / n_passes)
-        )
+        counts = count_windows(strings, texts, unaligned_penalty, _part_of(on_progress, done, n_passes))
         score = counts + PRIOR * counts.sum() * prior
         single = np.fromiter((len(string) == 1 for string in strings), np.bool_, len(strings))
         score[single] = np.inf
@@ -131,6 +161,11 @@ def refit(
         kept = np.sort(np.argsort(-score, kind="stable")[:n_kept])
         strings, prior = [strings[i] for i in kept], prior[kept]
     return Codebook([b"", *strings], window_bits, "optimal", unaligned_penalty)
+
+
+def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:
+    """A reporter of one of n equal parts, after `done` of them."""
+    return lambda share: on_progress((done + share) / n)
 
 
 def count_windows(

@@ -183,7 +183,9 @@ def phases(quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
     On a terminal each phase is a bar with its time left; elsewhere a line when it ends.
     """
     if quiet or not is_terminal(sys.stderr):
-        yield lambda phase, share, word: None if quiet or share < 1 else say(f"{phase}: done. {word}".rstrip())
+        yield (
+            lambda phase, share, word: None if quiet or share < 1 else say(f"{phase}: done. {word}".rstrip())
+        )
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn

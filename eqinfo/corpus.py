@@ -102,8 +102,8 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
         raise InputError("corpus: no text in any of the inputs. Check the files.")
     if not (train.n_bytes and valid.n_bytes):
         _hold_out_tail(folder)
-    sizes = [(folder / name).stat().st_size for name in ("train", "valid")]
-    facts = Facts(documents, *sizes, digest.hexdigest())
+    n_train, n_valid = ((folder / name).stat().st_size for name in ("train", "valid"))
+    facts = Facts(documents, n_train, n_valid, digest.hexdigest())
     (folder / "facts.json").write_text(json.dumps(asdict(facts)))
     return facts
 

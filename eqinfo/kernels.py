@@ -14,7 +14,7 @@ match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cach
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -33,9 +33,9 @@ MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
 def compiled(function: F) -> F:
     """The function in machine code, cached on disk where a folder can be written."""
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(F, numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:  # no folder for the cache: compile in this process alone
-        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+        return cast(F, numba.njit(nogil=True)(function))
 
 
 @compiled

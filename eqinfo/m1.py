@@ -86,7 +86,8 @@ class Settings:
                 )
         if not 0 <= self.unaligned_penalty <= MAX_PENALTY:
             raise InputError(
-                f"--unaligned-penalty: out of range; found {self.unaligned_penalty}, want 0 to {MAX_PENALTY:g}."
+                f"--unaligned-penalty: out of range; found {self.unaligned_penalty}, "
+                f"want 0 to {MAX_PENALTY:g}."
             )
         for name, value in (("steps", self.steps), ("bytes", self.n_bytes), ("minutes", self.minutes)):
             if value is not None and not 0 < value < 1e18:
@@ -123,7 +124,9 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
     report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
 
 
-def run(folder: Path, device: torch.device, report: Report, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def run(
+    folder: Path, device: torch.device, report: Report, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
     """Train from where the folder stands, and complete it.
 
     Args:
@@ -145,12 +148,10 @@ def run(folder: Path, device: torch.device, report: Report, should_stop: Callabl
         report("training", 1.0, "The run is complete already.")
         return config
     settings = Settings(**config["settings"])
-    train, valid, facts = corpus.load(folder / CORPUS)
+    train, valid, _ = corpus.load(folder / CORPUS)
     torch.manual_seed(settings.seed)
     shape = M1_PRESETS[settings.preset]
-    trainer = Trainer(
-        GPT(shape), settings.budget, BATCH_SIZE * shape.block_size, LEARNING_RATE, device
-    )
+    trainer = Trainer(GPT(shape), settings.budget, BATCH_SIZE * shape.block_size, LEARNING_RATE, device)
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         trainer.load(checkpoint)
@@ -159,7 +160,11 @@ def run(folder: Path, device: torch.device, report: Report, should_stop: Callabl
     def on_step(trainer: Trainer) -> None:
         nonlocal saved_s
         rate = trainer.step * BATCH_SIZE * shape.block_size / trainer.time_s
-        report("training", trainer.progress, f"{trainer.loss_nats / np.log(2):.3f} bits/byte, {rate:,.0f} bytes/s")
+        report(
+            "training",
+            trainer.progress,
+            f"{trainer.loss_nats / np.log(2):.3f} bits/byte, {rate:,.0f} bytes/s",
+        )
         stop = should_stop()
         if stop or trainer.time_s - saved_s > CHECKPOINT_EVERY_S:
             trainer.save(checkpoint)
@@ -205,7 +210,12 @@ def _expand(model: GPT, n: int, report: Report, suffix: str = "") -> Candidates:
 
 
 def _refit(
-    candidates: Candidates, settings: Settings, text: corpus.Text, n_bytes: int, report: Report, suffix: str = ""
+    candidates: Candidates,
+    settings: Settings,
+    text: corpus.Text,
+    n_bytes: int,
+    report: Report,
+    suffix: str = "",
 ) -> Codebook:
     texts = corpus.sample(text, n_bytes)
     return refit(
@@ -270,7 +280,7 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def bytes_per_window(codebook: Codebook, text: corpus.Text) -> float:
-    """Bytes of text for each window, up to MEASURE_BYTES of it; the windows that end documents do not count."""
+    """Bytes for each window in up to MEASURE_BYTES of text; the windows that end documents do not count."""
     pieces = corpus.sample(text, MEASURE_BYTES)
     n_windows = 0
     for piece in pieces:
@@ -314,7 +324,9 @@ def load_m1(folder: Path, device: torch.device) -> GPT:
     try:
         model.load_state_dict(load_tensors(folder / WEIGHTS, device))
     except RuntimeError as error:
-        raise MismatchError(f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)}).") from None
+        raise MismatchError(
+            f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)})."
+        ) from None
     return model
 
 

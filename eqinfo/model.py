@@ -31,7 +31,7 @@ class GPTConfig:
 
     @property
     def n_params(self) -> int:
-        """Parameters without the two embedding matrices: attention 4 C**2, MLP 8 C**2, norms 2 C a layer, C."""
+        """Parameters without the embeddings: attention 4 C**2, MLP 8 C**2, norms 2 C a layer; and C."""
         return self.n_layer * (12 * self.n_embd**2 + 2 * self.n_embd) + self.n_embd
 
 
@@ -41,6 +41,9 @@ M1_PRESETS = {
     "500k": GPTConfig(M1_VOCAB, block_size=24, n_layer=2, n_head=4, n_embd=144),
     "3m": GPTConfig(M1_VOCAB, block_size=24, n_layer=3, n_head=4, n_embd=256),
 }
+
+
+KeyValue = tuple[Tensor, Tensor]  # of a layer, each (B, n_head, T, n_embd / n_head), keys rotated
 
 
 class Block(nn.Module):
@@ -56,15 +59,25 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(config.n_embd, 4 * config.n_embd, bias=False)
         self.mlp_out = nn.Linear(4 * config.n_embd, config.n_embd, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """The stream after this layer, (B, T, C)."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, past: KeyValue | None = None
+    ) -> tuple[Tensor, KeyValue]:
+        """The stream after this layer, (B, T, C), and the keys and values of its positions.
+
+        Args:
+            x: the stream before, (B, T, C).
+            cos: of the positions, (T, C / n_head / 2); `sin` likewise.
+            past: keys and values of all positions before, if there are any; then T must be 1.
+        """
         B, T, C = x.shape
         qkv = self.qkv(self.norm_1(x)).view(B, T, 3, self.n_head, C // self.n_head)
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, n_head, T, C / n_head)
         q, k = rotate(normalise(q), cos, sin), rotate(normalise(k), cos, sin)
-        y = attention(q, k, v.to(q.dtype))
+        present = k, v.to(k.dtype)
+        keys, values = (torch.cat(pair, 2) for pair in zip(past, present, strict=True)) if past else present
+        y = attention(q, keys, values)
         x = x + self.attention_out(y.transpose(1, 2).reshape(B, T, C))
-        return x + self.mlp_out(F.relu(self.mlp_in(self.norm_2(x))).square())
+        return x + self.mlp_out(F.relu(self.mlp_in(self.norm_2(x))).square()), present
 
 
 class GPT(nn.Module):
@@ -94,8 +107,24 @@ class GPT(nn.Module):
         T = idx.shape[1]
         x = self.embedding(idx)
         for block in self.blocks:
-            x = block(x, self.cos[:T], self.sin[:T])
+            x, _ = block(x, self.cos[:T], self.sin[:T])
         return self.norm(x)  # type: ignore[no-any-return]
+
+    def extend(self, idx: Tensor, past: list[KeyValue]) -> tuple[Tensor, list[KeyValue]]:
+        """Logits (B, vocab_size) after one more token each, and the keys and values of that position.
+
+        Args:
+            idx: the next tokens, (B,).
+            past: of each layer, keys and values of the n positions before, each
+                (B, n_head, n, n_embd / n_head); n may be 0.
+        """
+        at = past[0][0].shape[2]
+        x = self.embedding(idx[:, None])
+        presents = []
+        for block, layer_past in zip(self.blocks, past, strict=True):
+            x, present = block(x, self.cos[at : at + 1], self.sin[at : at + 1], layer_past)
+            presents.append(present)
+        return self.head(self.norm(x))[:, 0], presents
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits (B, T, vocab_size) for tokens (B, T)."""
@@ -122,16 +151,18 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of q, k, v (B, n_head, T, head_size).
+    """Causal attention of q (B, n_head, T, head_size) to k and v: as many positions, or more if T is 1.
 
     On CPUs, windows are too short for the fused kernel: written out, a training step is twice as fast.
     """
     T = q.shape[-2]
-    if q.device.type != "cpu" or T > SHORT:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    future = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)
+    if q.device.type != "cpu" or k.shape[-2] > SHORT:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
-    return scores.masked_fill(future, -torch.inf).softmax(-1).to(v.dtype) @ v
+    if T > 1:
+        scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
+    y: Tensor = scores.softmax(-1).to(v.dtype) @ v
+    return y
 
 
 def normalise(x: Tensor) -> Tensor:

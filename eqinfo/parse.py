@@ -105,7 +105,7 @@ def encode_compiled(
 
     ends = document_ends
     assert text.size <= MAX_SEGMENT_BYTES
-    assert not ends.size or (0 <= ends[0] and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
+    assert not ends.size or (ends[0] >= 0 and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
     if codebook.method == "greedy":
         return kernels.encode_greedy(text, ends, *codebook.trie)
     unaligned = unaligned_cost(codebook.unaligned_penalty)

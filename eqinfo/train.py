@@ -72,7 +72,9 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
 class Trainer:
     """A model in training, with all that a checkpoint must hold."""
 
-    def __init__(self, model: GPT, budget: Budget, tokens_a_step: int, lr: float, device: torch.device) -> None:
+    def __init__(
+        self, model: GPT, budget: Budget, tokens_a_step: int, lr: float, device: torch.device
+    ) -> None:
         self.model = model.to(device)
         self.budget = budget
         self.device = device
@@ -115,14 +117,16 @@ class Trainer:
             idx, targets = (t.to(self.device, non_blocking=True) for t in batches(self.step))
             with bfloat16(self.device):
                 loss = self._loss(idx, targets)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             self.loss_nats = loss.item()
             if not self.loss_nats < float("inf"):
-                raise InputError(f"training: the loss is not finite at step {self.step}. Lower the learning rate.")
+                raise InputError(
+                    f"training: the loss is not finite at step {self.step}. Lower the learning rate."
+                )
             self.step += 1
             self.time_s += time.monotonic() - started
             on_step(self)

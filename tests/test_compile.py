@@ -3,13 +3,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import prose
 
 from eqinfo import coder
 from eqinfo.compile import Candidates, count_windows, expand, next_byte_log_p, published, refit
 from eqinfo.corpus import Text
 from eqinfo.model import BOS, GPT, GPTConfig
 from eqinfo.parse import encode
-from tests.conftest import prose
 
 
 def silent(share):

@@ -10,11 +10,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import prose
 
 from eqinfo import m1, parse
 from eqinfo.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
-from tests.conftest import prose
 
 QUICK = ["--preset", "tiny", "--window-bits", "10", "--device", "cpu"]
 
@@ -114,7 +114,7 @@ def test_an_interrupted_run_resumes_to_the_same_files(trained, corpus_file, tmp_
 
 
 def test_a_finished_run_resumed_changes_nothing_and_shows_its_figures(trained):
-    folder, first = trained
+    folder, _ = trained
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
     done = eqinfo("train-m1", "-o", folder, "--resume")
     assert done.returncode == 0
@@ -141,7 +141,11 @@ def test_stdin_and_the_published_rule_work(tmp_path):
         (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, published."),
         (["TEXT", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
         (["TEXT", "--minutes", "nan"], 1, "--minutes: out of range; found nan, want more than 0."),
-        (["TEXT", "--unaligned-penalty", "-1"], 1, "--unaligned-penalty: out of range; found -1.0, want 0 to 1000."),
+        (
+            ["TEXT", "--unaligned-penalty", "-1"],
+            1,
+            "--unaligned-penalty: out of range; found -1.0, want 0 to 1000.",
+        ),
         (["TEXT", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
         (["TEXT", "--steps", "x"], 2, "Invalid value for '--steps'"),
         (["missing.txt"], 1, "missing.txt: No such file or directory"),

@@ -57,3 +57,13 @@ def test_masked_targets_do_not_count():
     idx, targets = torch.randint(0, 256, (2, 3, 8)).unbind(0)
     targets[1:] = -1
     torch.testing.assert_close(model.loss(idx, targets), model.loss(idx[:1], targets[:1]))
+
+
+def test_reading_token_by_token_gives_the_logits_of_reading_at_once():
+    model = tiny()
+    idx = torch.randint(0, 256, (3, 9))
+    past = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)]
+    for at in range(9):
+        logits, present = model.extend(idx[:, at], past)
+        past = [tuple(torch.cat(pair, 2) for pair in zip(*pairs, strict=True)) for pairs in zip(past, present, strict=True)]
+        torch.testing.assert_close(logits, model(idx)[:, at], rtol=1e-4, atol=1e-4)

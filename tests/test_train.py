@@ -1,13 +1,15 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from conftest import prose
 
 from eqinfo.corpus import Text
 from eqinfo.errors import InputError, MismatchError
 from eqinfo.model import GPT, M1_PRESETS, GPTConfig
 from eqinfo.train import Budget, Trainer, learning_rate, load_tensors, pick_device, save_tensors
 from eqinfo.windows import WindowBatches
-from tests.conftest import prose
 
 CPU = torch.device("cpu")
 
@@ -61,7 +63,7 @@ def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
     assert rates[200] == rates[400] == 1
     assert rates[750] == pytest.approx(0.5)
     assert rates[1000] == 0
-    assert all(a >= b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[20:]))
 
 
 def test_progress_is_that_of_the_limit_reached_first():

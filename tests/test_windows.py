@@ -1,11 +1,11 @@
 import numpy as np
 import torch
+from conftest import prose
 
 from eqinfo import parse
 from eqinfo.corpus import Text
 from eqinfo.model import BOS
 from eqinfo.windows import RANDOM_SHARE, WindowBatches, window_tensors
-from tests.conftest import prose
 
 
 def text_of(*documents):
