@@ -1,36 +1,16 @@
-"""M1 to codebook: expand its most probable strings, refit them to real text; or the published rule.
-
-This is where floats end and integers begin: M1's probabilities propose and weigh windows here, and what
-leaves is a sorted list of byte strings. Nothing below ever sees a float.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+"""M1 to windows: the most probable strings as candidates, or the paper's windows by its published rule."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from eqinfo import coder, kernels
+from eqinfo import coder
 from eqinfo.codebook import Codebook
-from eqinfo.corpus import Text
 from eqinfo.model import BOS, GPT, KeyValue
-from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
+from eqinfo.refit import Candidates, OnProgress
 from eqinfo.train import bfloat16
 
-OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
-
 EXPAND_BATCH = 4096  # strings that M1 reads at once
-KEEP = 0.6  # of the windows survives a pass of the refit
-PRIOR = 0.1  # M1's say in a window's count, in windows per window of text
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Strings in lexicographic order with M1's log-probability of each at a window's start."""
-
-    strings: list[bytes]
-    log_p: npt.NDArray[np.float64]  # nats
 
 
 @torch.inference_mode()
@@ -127,64 +107,6 @@ def expand(model: GPT, n_candidates: int, on_progress: OnProgress) -> Candidates
     on_progress(1.0)
     candidates = sorted(best)
     return Candidates(candidates, np.array([best[string] for string in candidates]))
-
-
-def refit(
-    candidates: Candidates,
-    texts: Sequence[Text],
-    window_bits: int,
-    unaligned_penalty: float,
-    on_progress: OnProgress,
-) -> Codebook:
-    """The codebook of the candidates that real text uses most.
-
-    The text is parsed with all candidates, the least used are dropped, and again until 2**window_bits are
-    left. A window's score is its count plus what M1 expects, which ranks the many that are rarely used.
-
-    Args:
-        candidates: must include all single bytes.
-        texts: to parse; not necessarily what M1 was trained on.
-        window_bits: of the codebook.
-        unaligned_penalty: of the parse, here and in the codebook's own default.
-        on_progress: told after every text.
-    """
-    wanted = (1 << window_bits) - 1  # the empty window comes on top
-    strings, prior = candidates.strings, np.exp(candidates.log_p)
-    assert len(strings) >= wanted
-    n_passes = max(1, int(np.ceil(np.log(wanted / len(strings)) / np.log(KEEP))))
-    for done in range(n_passes):
-        counts = count_windows(strings, texts, unaligned_penalty, _part_of(on_progress, done, n_passes))
-        score = counts + PRIOR * counts.sum() * prior
-        single = np.fromiter((len(string) == 1 for string in strings), np.bool_, len(strings))
-        score[single] = np.inf
-        n_kept = max(wanted, int(len(strings) * KEEP)) if done < n_passes - 1 else wanted
-        kept = np.sort(np.argsort(-score, kind="stable")[:n_kept])
-        strings, prior = [strings[i] for i in kept], prior[kept]
-    return Codebook([b"", *strings], window_bits, "optimal", unaligned_penalty)
-
-
-def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:
-    """A reporter of one of n equal parts, after `done` of them."""
-    return lambda share: on_progress((done + share) / n)
-
-
-def count_windows(
-    strings: list[bytes], texts: Sequence[Text], unaligned_penalty: float, on_progress: OnProgress
-) -> npt.NDArray[np.int64]:
-    """How often the cut of least cost uses each string (n,); strings sorted, all single bytes among them."""
-    lengths = np.fromiter(map(len, strings), np.int64, len(strings))
-    blob, offsets = np.frombuffer(b"".join(strings), np.uint8), np.append(0, np.cumsum(lengths))
-    trie = kernels.build_trie(blob, offsets)
-    assert trie[0].size  # the number of candidates is bounded
-    unaligned = unaligned_cost(unaligned_penalty)
-    counts = np.zeros(len(strings), np.int64)
-    for done, text in enumerate(texts, 1):
-        codewords = kernels.encode_optimal(
-            text.data, text.document_ends[:0], *trie, WORD_BYTES, WINDOW_COST, unaligned
-        )
-        counts += np.bincount(codewords, minlength=len(strings))
-        on_progress(done / len(texts))
-    return counts
 
 
 def published(model: GPT, window_bits: int, on_progress: OnProgress) -> Codebook:

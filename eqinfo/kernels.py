@@ -39,6 +39,39 @@ def compiled(function: F) -> F:
 
 
 @compiled
+def slot_of(key: Any, keys: I64) -> Any:
+    """Where a key is in a hash table with linear probing, or where it would go; -1 marks empty slots.
+
+    The size is a power of two, and not all slots are in use.
+    """
+    mask = keys.size - 1
+    slot = (key * np.int64(-7046029254386353131)) >> 20 & mask  # 2**64 / golden ratio
+    while keys[slot] != key and keys[slot] >= 0:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def count_pairs(codewords: U32, keys: I64, counts: U32) -> int:
+    """Count the neighbours in codewords (n,), keyed first << 32 | second, and say how many slots are used."""
+    for i in range(codewords.size - 1):
+        key = np.int64(codewords[i]) << 32 | np.int64(codewords[i + 1])
+        slot = slot_of(key, keys)
+        keys[slot] = key
+        counts[slot] += 1
+    return int((keys >= 0).sum())
+
+
+@compiled
+def insert_pairs(new_keys: I64, new_counts: U32, keys: I64, counts: U32) -> None:
+    """Put pairs with their counts into an empty table."""
+    for i in range(new_keys.size):
+        slot = slot_of(new_keys[i], keys)
+        keys[slot] = new_keys[i]
+        counts[slot] = new_counts[i]
+
+
+@compiled
 def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
     """The trie of sorted windows.
 
@@ -127,13 +160,13 @@ def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root
     n = text.size
     out = np.empty(n + document_ends.size, np.uint32)
     n_out = 0
-    i = 0
+    i: Any = 0
     for segment in range(document_ends.size + 1):
-        end = document_ends[segment] if segment < document_ends.size else n
+        end: Any = document_ends[segment] if segment < document_ends.size else n
         while i < end:
-            base = root
-            best = 0
-            length = 0
+            base: Any = root
+            best: Any = 0
+            length: Any = 0
             for j in range(i, end):
                 slot = base ^ text[j]
                 entry = np.int64(table[slot])
@@ -170,13 +203,13 @@ def encode_optimal(
     chosen = np.empty(n, np.uint32)  # slot in which the best window from here ends
     length = np.empty(n, np.uint8)
     n_out = 0
-    start = 0
+    start: Any = 0
     for segment in range(document_ends.size + 1):
-        end = document_ends[segment] if segment < document_ends.size else n
+        end: Any = document_ends[segment] if segment < document_ends.size else n
         cost[end] = 0
         for i in range(end - 1, start - 1, -1):
-            base = root
-            best = np.int64(0x7FFF_FFFF_FFFF_FFFF)
+            base: Any = root
+            best: Any = np.int64(0x7FFF_FFFF_FFFF_FFFF)
             for j in range(i, end):
                 slot = base ^ text[j]
                 entry = np.int64(table[slot])

@@ -24,13 +24,14 @@ import torch
 
 from eqinfo import __version__, corpus
 from eqinfo.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
-from eqinfo.compile import Candidates, expand, published, refit
+from eqinfo.compile import expand, published
 from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.evaluate import bits_by_position, bytes_per_window, n_unused
 from eqinfo.files import CODEBOOK_NAME, replacing
 from eqinfo.model import GPT, M1_PRESETS
-from eqinfo.parse import encode_compiled
-from eqinfo.train import Budget, Trainer, bfloat16, first_line, load_tensors, save_tensors
-from eqinfo.windows import WindowBatches, window_tensors
+from eqinfo.refit import Candidates, refit
+from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
+from eqinfo.windows import WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
@@ -44,7 +45,6 @@ CHECKPOINT_EVERY_S = 120.0
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
 REFIT_BYTES = 1 << 28
-MEASURE_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -252,12 +252,9 @@ def _compile(
     }
     for name, codebook in rows.items():
         measured["bytes_per_window"][name] = bytes_per_window(codebook, valid)
-    used = np.zeros(len(ours.windows), np.bool_)
-    for text in corpus.sample(train, MEASURE_BYTES * 8):
-        used[encode_compiled(ours, text.data, text.document_ends)] = True
     measured["windows_unused"] = {
         "of the published rule's codewords": (1 << settings.window_bits) - len(paper.windows),
-        "of the codebook, by 32 MiB of the training text": int((~used).sum()),
+        "of the codebook, by 32 MiB of the training text": n_unused(ours, train),
     }
     return ours, paper
 
@@ -277,37 +274,6 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ),
         ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
     ]
-
-
-def bytes_per_window(codebook: Codebook, text: corpus.Text) -> float:
-    """Bytes for each window in up to MEASURE_BYTES of text; the windows that end documents do not count."""
-    pieces = corpus.sample(text, MEASURE_BYTES)
-    n_windows = 0
-    for piece in pieces:
-        ends = piece.document_ends
-        n_windows += encode_compiled(codebook, piece.data, ends).size - ends.size
-    return sum(piece.data.size for piece in pieces) / n_windows
-
-
-def bits_by_position(model: GPT, codebook: Codebook, text: corpus.Text) -> list[float]:
-    """M1's bits per byte at each position after the window starts of a text's parse."""
-    text = text.slice(0, min(text.data.size, MEASURE_BYTES))
-    ends = np.cumsum(codebook.lengths[encode_compiled(codebook, text.data, text.document_ends)])
-    starts = np.unique(np.append(0, ends))[:-1]
-    starts = starts[:: -(-starts.size // 16384)]
-    device = next(model.parameters()).device
-    total = torch.zeros(model.config.block_size, dtype=torch.float64)
-    count = torch.zeros_like(total)
-    model.eval()
-    for part in np.array_split(starts, -(-starts.size // 2048)):
-        idx, targets = window_tensors(text, part, model.config.block_size)
-        with torch.inference_mode(), bfloat16(device):
-            log_p = model(idx.to(device)).float().log_softmax(-1).cpu()
-        inside = targets >= 0
-        nats = -log_p.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        total += (nats * inside).double().sum(0)
-        count += inside.sum(0)
-    return [float(bits) for bits in (total / count.clamp(min=1) / np.log(2))]
 
 
 def load_m1(folder: Path, device: torch.device) -> GPT:

@@ -66,7 +66,8 @@ class Block(nn.Module):
 
         Args:
             x: the stream before, (B, T, C).
-            cos: of the positions, (T, C / n_head / 2); `sin` likewise.
+            cos: of the angles of the positions, (T, C / n_head / 2).
+            sin: likewise.
             past: keys and values of all positions before, if there are any; then T must be 1.
         """
         B, T, C = x.shape

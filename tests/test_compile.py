@@ -3,13 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import prose
 
 from eqinfo import coder
-from eqinfo.compile import Candidates, count_windows, expand, next_byte_log_p, published, refit
-from eqinfo.corpus import Text
+from eqinfo.compile import expand, next_byte_log_p, published
 from eqinfo.model import BOS, GPT, GPTConfig
-from eqinfo.parse import encode
 
 
 def silent(share):
@@ -23,10 +20,6 @@ def small_model(block_size=4, sharpness=0.35):
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=sharpness)
     return model.eval()
-
-
-def text_of(data):
-    return Text(np.frombuffer(data, np.uint8), np.array([len(data)]))
 
 
 def log_p_of(model, string):
@@ -60,33 +53,6 @@ def test_expanding_tells_nothing_below_its_floor():
     found = expand(small_model(), 3000, silent)
     floor = np.sort(found.log_p)[-3000]
     assert all(len(string) == 1 for string, p in zip(found.strings, found.log_p, strict=True) if p < floor)
-
-
-def candidates_of(text, longest):
-    strings = {text[i : i + n] for n in range(1, longest + 1) for i in range(len(text) - n)}
-    strings |= {bytes([b]) for b in range(256)}
-    return Candidates(sorted(strings), np.full(len(strings), -20.0))
-
-
-def test_refitting_keeps_what_text_uses():
-    text = prose(3000)
-    candidates = candidates_of(text, 6)
-    codebook = refit(candidates, [text_of(text)], 10, 0.0, silent)
-    assert len(codebook.windows) == 1024
-    assert set(codebook.windows) <= {b"", *candidates.strings}
-    rng = np.random.default_rng(0)
-    singles = [s for s in candidates.strings if len(s) == 1]
-    others = [s for s in candidates.strings if len(s) > 1]
-    picked = [others[i] for i in rng.permutation(len(others))[: 1023 - 256]]
-    random = type(codebook)(sorted([b"", *singles, *picked]), 10)
-    held_out = prose(500, seed=5)
-    assert encode(codebook, held_out).size < 0.8 * encode(random, held_out).size
-
-
-def test_windows_are_counted_over_all_texts():
-    strings = sorted({bytes([b]) for b in range(256)} | {b"ab", b"abc"})
-    counts = count_windows(strings, [text_of(b"abcab"), text_of(b"xab")], 0.0, silent)
-    assert {s: int(n) for s, n in zip(strings, counts, strict=True) if n} == {b"abc": 1, b"ab": 2, b"x": 1}
 
 
 def test_the_published_windows_are_those_of_every_codeword_by_brute_force():

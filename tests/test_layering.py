@@ -30,6 +30,8 @@ ORDER = [
     "model",
     "windows",
     "train",
+    "evaluate",
+    "refit",
     "compile",
     "m1",
     "console",

@@ -14,7 +14,9 @@ from conftest import prose
 
 from eqinfo import m1, parse
 from eqinfo.codebook import Codebook
+from eqinfo.corpus import Text
 from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.evaluate import bits_by_position
 
 QUICK = ["--preset", "tiny", "--window-bits", "10", "--device", "cpu"]
 
@@ -68,9 +70,9 @@ def test_what_is_measured_is_what_the_files_give(trained):
     config = m1.read_config(folder)
     model = m1.load_m1(folder, torch.device("cpu"))
     codebook = Codebook.load(folder / "codebook.eqcb")
-    text = m1.corpus.Text(np.frombuffer(prose(3000, 3), np.uint8), np.array([len(prose(3000, 3))]))
+    text = Text(np.frombuffer(prose(3000, 3), np.uint8), np.array([len(prose(3000, 3))]))
     assert parse.decode(codebook, parse.encode(codebook, text.data)) == prose(3000, 3)
-    bits = m1.bits_by_position(model, codebook, text)
+    bits = bits_by_position(model, codebook, text)
     assert np.allclose(bits, config["measured"]["bits_per_byte_by_position"], atol=0.5)
 
 

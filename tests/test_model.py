@@ -65,5 +65,6 @@ def test_reading_token_by_token_gives_the_logits_of_reading_at_once():
     past = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)]
     for at in range(9):
         logits, present = model.extend(idx[:, at], past)
-        past = [tuple(torch.cat(pair, 2) for pair in zip(*pairs, strict=True)) for pairs in zip(past, present, strict=True)]
+        layers = zip(past, present, strict=True)
+        past = [tuple(torch.cat(pair, 2) for pair in zip(*layer, strict=True)) for layer in layers]
         torch.testing.assert_close(logits, model(idx)[:, at], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,153 @@
+"""Candidates to codebook: choosing windows by their use in real text.
+
+No model is needed here. M1's probabilities only break ties, and what leaves is a sorted list of byte
+strings: nothing below ever sees a float.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo import kernels
+from eqinfo.codebook import Codebook
+from eqinfo.corpus import Text
+from eqinfo.frames import ordered_map
+from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
+
+OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
+
+GROW_PASSES = 2  # of the refit, each adding up to
+GROW = 4  # times 2**window_bits candidates, of up to
+MAX_JOINED_BYTES = 32  # each
+KEEP = 0.5  # of the candidates survive a later pass
+NO_ENDS = np.empty(0, np.int64)  # the refit parses across document ends: they are few
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Strings in lexicographic order with M1's log-probability of each at a window's start."""
+
+    strings: list[bytes]
+    log_p: npt.NDArray[np.float64]  # nats
+
+
+def refit(
+    candidates: Candidates,
+    texts: Sequence[Text],
+    window_bits: int,
+    unaligned_penalty: float,
+    on_progress: OnProgress,
+) -> Codebook:
+    """The codebook of the candidates that real text uses most.
+
+    First the candidates grow: M1 lists strings by their probability, and so has few long ones; text is
+    parsed and the most frequent pairs of neighbours join. Then they shrink: text is parsed with all, the
+    least used are dropped, and again until 2**window_bits are left. Where counts are equal M1 decides.
+
+    Args:
+        candidates: must include all single bytes.
+        texts: to parse; not necessarily what M1 was trained on.
+        window_bits: of the codebook.
+        unaligned_penalty: of the parse, here and in the codebook's own default.
+        on_progress: told after every text.
+    """
+    wanted = (1 << window_bits) - 1  # the empty window comes on top
+    grown = len(candidates.strings) + (GROW_PASSES * GROW << window_bits)
+    n_passes = GROW_PASSES + max(1, math.ceil(math.log(wanted / grown) / math.log(KEEP)))
+    for done in range(n_passes):
+        pairs = Pairs() if done < GROW_PASSES else None
+        counts = count_windows(
+            candidates.strings, texts, unaligned_penalty, _part_of(on_progress, done, n_passes), pairs
+        )
+        if pairs is not None:
+            candidates = _joined(candidates, pairs, GROW << window_bits)
+        else:
+            n_kept = int(len(candidates.strings) * KEEP) if done < n_passes - 1 else wanted
+            candidates = _most_used(candidates, counts, max(wanted, n_kept))
+    return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
+
+
+def _most_used(candidates: Candidates, counts: npt.NDArray[np.int64], n: int) -> Candidates:
+    """The n candidates with the highest counts, and among equals those M1 expects most; all single bytes."""
+    single = np.fromiter((len(string) == 1 for string in candidates.strings), np.bool_, counts.size)
+    kept = np.sort(np.lexsort((-candidates.log_p, -counts, ~single))[:n])
+    return Candidates([candidates.strings[i] for i in kept], candidates.log_p[kept])
+
+
+def _joined(candidates: Candidates, pairs: "Pairs", n: int) -> Candidates:
+    """The candidates and the strings of up to n pairs of neighbours, the most frequent ones."""
+    first, second = pairs.most_frequent(n)
+    known = dict(zip(candidates.strings, candidates.log_p.tolist(), strict=True))
+    log_p = candidates.log_p[first] + candidates.log_p[second]  # as if independent: it only breaks ties
+    for a, b, p in zip(first.tolist(), second.tolist(), log_p.tolist(), strict=True):
+        string = candidates.strings[a] + candidates.strings[b]
+        if len(string) <= MAX_JOINED_BYTES:
+            known.setdefault(string, p)
+    strings = sorted(known)
+    return Candidates(strings, np.array([known[string] for string in strings]))
+
+
+class Pairs:
+    """Counts of pairs of neighbours in bounded memory: when the table fills, the rarest make room."""
+
+    def __init__(self, slot_bits: int = 25) -> None:
+        self._keys = np.full(1 << slot_bits, -1, np.int64)
+        self._counts = np.zeros(1 << slot_bits, np.uint32)
+        self._floor = 1  # pairs up to this count were dropped last
+
+    def add(self, codewords: npt.NDArray[np.uint32]) -> None:
+        """Count the pairs in a parse of at most an eighth as many windows as there are slots."""
+        assert codewords.size <= self._keys.size >> 3
+        n_used = kernels.count_pairs(codewords, self._keys, self._counts)
+        while n_used > self._keys.size >> 1:
+            kept = np.flatnonzero(self._counts > self._floor)
+            keys, counts = self._keys[kept], self._counts[kept]
+            self._keys.fill(-1)
+            self._counts.fill(0)
+            kernels.insert_pairs(keys, counts, self._keys, self._counts)
+            n_used = keys.size
+            self._floor += n_used > self._keys.size >> 2
+
+    def most_frequent(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Firsts and seconds of up to n pairs that were met more than once, the most frequent ones."""
+        slots = np.flatnonzero(self._counts > 1)
+        slots = slots[np.lexsort((self._keys[slots], -self._counts[slots].astype(np.int64)))[:n]]
+        return self._keys[slots] >> 32, self._keys[slots] & 0xFFFF_FFFF
+
+
+def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:
+    """A reporter of one of n equal parts, after `done` of them."""
+    return lambda share: on_progress((done + share) / n)
+
+
+def count_windows(
+    strings: list[bytes],
+    texts: Sequence[Text],
+    unaligned_penalty: float,
+    on_progress: OnProgress,
+    pairs: Pairs | None = None,
+) -> npt.NDArray[np.int64]:
+    """How often the cut of least cost uses each string (n,); strings sorted, all single bytes among them.
+
+    With `pairs`, neighbours are counted as well.
+    """
+    lengths = np.fromiter(map(len, strings), np.int64, len(strings))
+    blob, offsets = np.frombuffer(b"".join(strings), np.uint8), np.append(0, np.cumsum(lengths))
+    trie = kernels.build_trie(blob, offsets)
+    assert trie[0].size  # the number of candidates is bounded
+    unaligned = unaligned_cost(unaligned_penalty)
+    counts = np.zeros(len(strings), np.int64)
+
+    def parsed(text: Text) -> npt.NDArray[np.uint32]:
+        return kernels.encode_optimal(text.data, NO_ENDS, *trie, WORD_BYTES, WINDOW_COST, unaligned)
+
+    for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
+        counts += np.bincount(codewords, minlength=len(strings))
+        if pairs is not None:
+            pairs.add(codewords)
+        on_progress(done / len(texts))
+    return counts
