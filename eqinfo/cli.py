@@ -223,10 +223,11 @@ def train_m1(
             seed,
             text_field,
         )
-        with console.phases(quiet) as report, console.stop_requests() as should_stop:
+        with console.phases(quiet) as report:
             if texts:
                 m1.start(console.open_texts(texts), output, settings, report)
-            config = m1.run(output, where, report, should_stop)
+            with console.stop_requests() as should_stop:
+                config = m1.run(output, where, report, should_stop)
         if not quiet:
             console.say_tables(m1.tables(config))
 

@@ -5,6 +5,7 @@ The folder holds plain files. When the run is complete:
     config.json     settings, versions, facts of the corpus, what was measured
     m1.pt           weights, bfloat16
     codebook.eqcb   all that compress and decompress need
+    published.eqcb  the windows of the published rule from the same M1, to compare with
 
 and until then `corpus/` (the staged text), `checkpoint.pt` and the codebooks of the rounds so far, from
 which `resume` continues exactly.
@@ -35,7 +36,8 @@ from eqinfo.windows import WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
-CONFIG, WEIGHTS, CHECKPOINT, CORPUS = "config.json", "m1.pt", "checkpoint.pt", "corpus"
+CONFIG, WEIGHTS, BASELINE = "config.json", "m1.pt", "published.eqcb"
+CHECKPOINT, CORPUS = "checkpoint.pt", "corpus"
 FORMAT_VERSION = 1
 BATCH_SIZE = 512  # windows a step
 LEARNING_RATE = 0.007
@@ -147,116 +149,116 @@ def run(
     if "measured" in config:
         report("training", 1.0, "The run is complete already.")
         return config
-    settings = Settings(**config["settings"])
-    train, valid, _ = corpus.load(folder / CORPUS)
-    torch.manual_seed(settings.seed)
-    shape = M1_PRESETS[settings.preset]
-    trainer = Trainer(GPT(shape), settings.budget, BATCH_SIZE * shape.block_size, LEARNING_RATE, device)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
-        trainer.load(checkpoint)
-    saved_s = trainer.time_s
-
-    def on_step(trainer: Trainer) -> None:
-        nonlocal saved_s
-        rate = trainer.step * BATCH_SIZE * shape.block_size / trainer.time_s
-        report(
-            "training",
-            trainer.progress,
-            f"{trainer.loss_nats / np.log(2):.3f} bits/byte, {rate:,.0f} bytes/s",
-        )
-        stop = should_stop()
-        if stop or trainer.time_s - saved_s > CHECKPOINT_EVERY_S:
-            trainer.save(checkpoint)
-            saved_s = trainer.time_s
-        if stop:
-            raise KeyboardInterrupt
-
-    measured: dict[str, Any] = {"bytes_per_window": {}}
+    this = _Run(folder, Settings(**config["settings"]), device, report, should_stop)
+    drafts: dict[str, float] = {}
     draft: Codebook | None = None
-    for n in range(settings.rounds + 1):
-        batches = WindowBatches(train, draft, BATCH_SIZE, shape.block_size, settings.seed)
-        until = FIRST_ROUND + (1 - FIRST_ROUND) * n / settings.rounds if settings.rounds else 1.0
-        trainer.run(batches, until, on_step)
-        if n < settings.rounds:
-            path = folder / f"round-{n}.eqcb"
-            if not path.exists():
-                trainer.save(checkpoint)
-                what = f" for round {n + 1}"
-                candidates = _expand(trainer.model, DRAFT_CANDIDATES << settings.window_bits, report, what)
-                draft = _refit(candidates, settings, train, DRAFT_REFIT_BYTES, report, what)
-                _write(path, draft.to_bytes())
-            draft = Codebook.load(path)
-            measured["bytes_per_window"][f"draft of round {n + 1}"] = bytes_per_window(draft, valid)
-    trainer.save(checkpoint)
-    ours, paper = _compile(trainer.model, settings, train, valid, measured, report)
-    codebook = paper if settings.rule == "published" else ours
-    measured["bits_per_byte_by_position"] = bits_by_position(trainer.model, ours, valid)
-    measured["training_steps"], measured["training_s"] = trainer.step, round(trainer.time_s, 1)
-    weights = {name: weight.to(torch.bfloat16) for name, weight in trainer.model.state_dict().items()}
-    save_tensors(weights, folder / WEIGHTS)
-    _write(folder / CODEBOOK_NAME, codebook.to_bytes())
+    for n in range(this.settings.rounds):
+        this.train(FIRST_ROUND + (1 - FIRST_ROUND) * n / this.settings.rounds, draft)
+        draft = this.draft(n)
+        drafts[f"draft of round {n + 1}"] = bytes_per_window(draft, this.valid_text)
+    this.train(1.0, draft)
+    codebook, measured = this.finish(drafts)
     config = config | {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
     _write_config(folder, config)
-    checkpoint.unlink(missing_ok=True)
-    for path in folder.glob("round-*.eqcb"):
-        path.unlink()
+    for path in (folder / CHECKPOINT, *folder.glob("round-*.eqcb")):
+        path.unlink(missing_ok=True)
     shutil.rmtree(folder / CORPUS, ignore_errors=True)
     return config
 
 
-def _expand(model: GPT, n: int, report: Report, suffix: str = "") -> Candidates:
-    return expand(model, n, lambda share: report("expanding" + suffix, share, f"{n:,} candidates"))
+class _Run:
+    """A run in its folder: what its phases share."""
 
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        device: torch.device,
+        report: Report,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.folder, self.settings = folder, settings
+        self._report, self._should_stop = report, should_stop
+        self.train_text, self.valid_text, _ = corpus.load(folder / CORPUS)
+        torch.manual_seed(settings.seed)
+        self.shape = M1_PRESETS[settings.preset]
+        self.tokens_a_step = BATCH_SIZE * self.shape.block_size
+        self.trainer = Trainer(GPT(self.shape), settings.budget, self.tokens_a_step, LEARNING_RATE, device)
+        if (folder / CHECKPOINT).exists():
+            self.trainer.load(folder / CHECKPOINT)
+        self._saved_s = self.trainer.time_s
 
-def _refit(
-    candidates: Candidates,
-    settings: Settings,
-    text: corpus.Text,
-    n_bytes: int,
-    report: Report,
-    suffix: str = "",
-) -> Codebook:
-    texts = corpus.sample(text, n_bytes)
-    return refit(
-        candidates,
-        texts,
-        settings.window_bits,
-        settings.unaligned_penalty,
-        lambda share: report("refitting" + suffix, share, ""),
-    )
+    def report(self, phase: str, share: float, word: str = "") -> None:
+        """Tell of progress, and stop here if asked to: the last checkpoint is where this phase began."""
+        self._report(phase, share, word)
+        if self._should_stop():
+            raise KeyboardInterrupt
 
+    def train(self, until: float, draft: Codebook | None) -> None:
+        """Train M1 until a share of the budget is spent, on the starts of a parse with the draft."""
+        seed = self.settings.seed
+        batches = WindowBatches(self.train_text, draft, BATCH_SIZE, self.shape.block_size, seed)
+        self.trainer.run(batches, until, self._on_step)
+        self.trainer.save(self.folder / CHECKPOINT)
 
-def _compile(
-    model: GPT,
-    settings: Settings,
-    train: corpus.Text,
-    valid: corpus.Text,
-    measured: dict[str, Any],
-    report: Report,
-) -> tuple[Codebook, Codebook]:
-    """The codebook, and the one of the published rule; what they and the steps between measure."""
-    candidates = _expand(model, settings.candidates << settings.window_bits, report)
-    wanted = (1 << settings.window_bits) - 1
-    single = np.fromiter((len(string) == 1 for string in candidates.strings), np.bool_)
-    best = np.sort(np.argsort(-np.where(single, np.inf, candidates.log_p), kind="stable")[:wanted])
-    top = Codebook([b"", *(candidates.strings[i] for i in best)], settings.window_bits, "greedy")
-    ours = _refit(candidates, settings, train, REFIT_BYTES, report)
-    paper = published(model, settings.window_bits, lambda share: report("published rule", share, ""))
-    optimal = replace(top, method="optimal", unaligned_penalty=settings.unaligned_penalty)
-    rows = {
-        "published rule, greedy": paper,
-        "most probable strings, greedy": top,
-        "most probable strings, optimal": optimal,
-        "refitted, optimal": ours,
-    }
-    for name, codebook in rows.items():
-        measured["bytes_per_window"][name] = bytes_per_window(codebook, valid)
-    measured["windows_unused"] = {
-        "of the published rule's codewords": (1 << settings.window_bits) - len(paper.windows),
-        "of the codebook, by 32 MiB of the training text": n_unused(ours, train),
-    }
-    return ours, paper
+    def _on_step(self, trainer: Trainer) -> None:
+        if self._should_stop() or trainer.time_s - self._saved_s > CHECKPOINT_EVERY_S:
+            trainer.save(self.folder / CHECKPOINT)
+            self._saved_s = trainer.time_s
+        bits, rate = trainer.loss_nats / np.log(2), trainer.step * self.tokens_a_step / trainer.time_s
+        self.report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
+
+    def draft(self, n: int) -> Codebook:
+        """The codebook of M1 as it is, to find starts with in round n + 1; made once."""
+        path = self.folder / f"round-{n}.eqcb"
+        if not path.exists():
+            candidates = self._expand(DRAFT_CANDIDATES, f" for round {n + 1}")
+            _write(path, self._refit(candidates, DRAFT_REFIT_BYTES, f" for round {n + 1}").to_bytes())
+        return Codebook.load(path)
+
+    def _expand(self, candidates: int, suffix: str = "") -> Candidates:
+        n = candidates << self.settings.window_bits
+        word = f"{n:,} candidates"
+        return expand(self.trainer.model, n, lambda share: self.report("expanding" + suffix, share, word))
+
+    def _refit(self, candidates: Candidates, n_bytes: int, suffix: str = "") -> Codebook:
+        texts = corpus.sample(self.train_text, n_bytes)
+        bits, penalty = self.settings.window_bits, self.settings.unaligned_penalty
+        return refit(candidates, texts, bits, penalty, lambda share: self.report("refitting" + suffix, share))
+
+    def finish(self, drafts: dict[str, float]) -> tuple[Codebook, dict[str, Any]]:
+        """Compile M1 and write the model; the codebook asked for, and what was measured."""
+        bits = self.settings.window_bits
+        candidates = self._expand(self.settings.candidates)
+        ours = self._refit(candidates, REFIT_BYTES)
+        paper = published(self.trainer.model, bits, lambda share: self.report("published rule", share))
+        top = Codebook([b"", *candidates.best((1 << bits) - 1).strings], bits, "greedy")
+        optimal = replace(top, method="optimal", unaligned_penalty=self.settings.unaligned_penalty)
+        rows = {
+            "published rule, greedy": paper,
+            "most probable strings, greedy": top,
+            "most probable strings, optimal": optimal,
+            "refitted, optimal": ours,
+        }
+        measured = {
+            "bytes_per_window": drafts
+            | {name: bytes_per_window(codebook, self.valid_text) for name, codebook in rows.items()},
+            "windows_unused": {
+                "of the published rule's codewords": (1 << bits) - len(paper.windows),
+                "of the codebook, by 32 MiB of the training text": n_unused(ours, self.train_text),
+            },
+            "bits_per_byte_by_position": bits_by_position(self.trainer.model, ours, self.valid_text),
+            "training_steps": self.trainer.step,
+            "training_s": round(self.trainer.time_s, 1),
+        }
+        state = self.trainer.model.state_dict()
+        save_tensors(
+            {name: weight.to(torch.bfloat16) for name, weight in state.items()}, self.folder / WEIGHTS
+        )
+        codebook = paper if self.settings.rule == "published" else ours
+        _write(self.folder / BASELINE, paper.to_bytes())
+        _write(self.folder / CODEBOOK_NAME, codebook.to_bytes())
+        return codebook, measured
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -34,6 +34,13 @@ class Candidates:
     strings: list[bytes]
     log_p: npt.NDArray[np.float64]  # nats
 
+    def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
+        """The n with the highest counts, among equals those M1 expects most; and all single bytes."""
+        keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
+        longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
+        kept = np.sort(np.lexsort((*keys, longer))[:n])
+        return Candidates([self.strings[i] for i in kept], self.log_p[kept])
+
 
 def refit(
     candidates: Candidates,
@@ -67,15 +74,8 @@ def refit(
             candidates = _joined(candidates, pairs, GROW << window_bits)
         else:
             n_kept = int(len(candidates.strings) * KEEP) if done < n_passes - 1 else wanted
-            candidates = _most_used(candidates, counts, max(wanted, n_kept))
+            candidates = candidates.best(max(wanted, n_kept), counts)
     return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
-
-
-def _most_used(candidates: Candidates, counts: npt.NDArray[np.int64], n: int) -> Candidates:
-    """The n candidates with the highest counts, and among equals those M1 expects most; all single bytes."""
-    single = np.fromiter((len(string) == 1 for string in candidates.strings), np.bool_, counts.size)
-    kept = np.sort(np.lexsort((-candidates.log_p, -counts, ~single))[:n])
-    return Candidates([candidates.strings[i] for i in kept], candidates.log_p[kept])
 
 
 def _joined(candidates: Candidates, pairs: "Pairs", n: int) -> Candidates:

@@ -46,7 +46,12 @@ def trained(tmp_path_factory, corpus_file):
 
 def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
     folder, done = trained
-    assert sorted(p.name for p in folder.iterdir()) == ["codebook.eqcb", "config.json", "m1.pt"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "codebook.eqcb",
+        "config.json",
+        "m1.pt",
+        "published.eqcb",
+    ]
     assert done.stdout == b""
     config = json.loads((folder / "config.json").read_bytes())
     codebook = Codebook.load(folder / "codebook.eqcb")
@@ -129,6 +134,7 @@ def test_stdin_and_the_published_rule_work(tmp_path):
     done = eqinfo("train-m1", "-", "-o", tmp_path / "model", *arguments, stdin=prose(5000))
     assert done.returncode == 0, done.stderr
     codebook = Codebook.load(tmp_path / "model" / "codebook.eqcb")
+    assert codebook == Codebook.load(tmp_path / "model" / "published.eqcb")
     assert codebook.method == "greedy"
     assert 257 <= len(codebook.windows) <= 1024
     assert m1.read_config(tmp_path / "model")["measured"]["training_steps"] == 11  # 90,000 / (512 * 16)
