@@ -217,7 +217,6 @@ class Decoder:
 
     def __init__(self, codebook: Codebook) -> None:
         self.codebook = codebook
-        self.lengths = np.fromiter(map(len, codebook.windows), np.int64, len(codebook.windows))
 
     def __call__(self, block: Block) -> Frame:
         """The text of a frame, all of it checked.
@@ -232,7 +231,7 @@ class Decoder:
             seed = zlib.crc32(block.payload, seed)
             try:
                 codewords = unpack(block.payload, block.tag - 1, self.codebook.window_bits)
-                sizes = self.lengths[codewords]
+                sizes = self.codebook.lengths[codewords]
             except (ValueError, IndexError):
                 raise damaged(block.place, "found codewords that are none") from None
             if sizes.sum() != block.text_length:  # before anything of that size is made

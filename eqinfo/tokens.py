@@ -171,7 +171,7 @@ def read(source: BinaryIO, sidecar: Sidecar, codebook: Codebook, where: str) -> 
             n = min(READ_TOKENS, sidecar.tokens - start)
             yield np.frombuffer(exactly(source, n * dtype.itemsize, where), dtype)
 
-    lengths = np.fromiter(map(len, codebook.windows), np.int64, len(codebook.windows))
+    lengths = codebook.lengths
     totals, crc = Totals(windows=sidecar.tokens), 0
     for ids in chunks():
         crc = zlib.crc32(ids.data, crc)
