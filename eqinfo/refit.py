@@ -20,10 +20,10 @@ from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
 
 OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
 
-GROW_PASSES = 2  # of the refit, each adding up to
-GROW = 4  # times 2**window_bits candidates, of up to
-MAX_JOINED_BYTES = 32  # each
-KEEP = 0.5  # of the candidates survive a later pass
+FIRST_GROWTH = (4, 4)  # passes that add up to so many times 2**window_bits pairs, before the first shrinking
+LATER_GROWTH = (1, 1, 1)  # and after it, each followed by shrinking again
+MAX_JOINED_BYTES = 32
+KEEP = 0.5  # of the candidates survive a pass that shrinks
 NO_ENDS = np.empty(0, np.int64)  # the refit parses across document ends: they are few
 
 
@@ -54,6 +54,7 @@ def refit(
     First the candidates grow: M1 lists strings by their probability, and so has few long ones; text is
     parsed and the most frequent pairs of neighbours join. Then they shrink: text is parsed with all, the
     least used are dropped, and again until 2**window_bits are left. Where counts are equal M1 decides.
+    Growing a little and shrinking again from there swaps rare windows for pairs that are more frequent.
 
     Args:
         candidates: must include all single bytes.
@@ -63,18 +64,21 @@ def refit(
         on_progress: told after every text.
     """
     wanted = (1 << window_bits) - 1  # the empty window comes on top
-    grown = len(candidates.strings) + (GROW_PASSES * GROW << window_bits)
-    n_passes = GROW_PASSES + max(1, math.ceil(math.log(wanted / grown) / math.log(KEEP)))
-    for done in range(n_passes):
-        pairs = Pairs() if done < GROW_PASSES else None
-        counts = count_windows(
-            candidates.strings, texts, unaligned_penalty, _part_of(on_progress, done, n_passes), pairs
-        )
-        if pairs is not None:
-            candidates = _joined(candidates, pairs, GROW << window_bits)
-        else:
-            n_kept = int(len(candidates.strings) * KEEP) if done < n_passes - 1 else wanted
-            candidates = candidates.best(max(wanted, n_kept), counts)
+    plan: list[tuple[int, int]] = []  # of each pass: how many pairs join, or how many candidates are left
+    size = len(candidates.strings)
+    assert size >= wanted
+    for growth in (*FIRST_GROWTH, *LATER_GROWTH):
+        plan.append((growth << window_bits, 0))
+        size += growth << window_bits
+        if len(plan) >= len(FIRST_GROWTH):
+            while size > wanted:
+                size = max(wanted, int(size * KEEP))
+                plan.append((0, size))
+    for done, (n_joined, n_kept) in enumerate(plan):
+        pairs = Pairs() if n_joined else None
+        told = _part_of(on_progress, done, len(plan))
+        counts = count_windows(candidates.strings, texts, unaligned_penalty, told, pairs)
+        candidates = _joined(candidates, pairs, n_joined) if pairs else candidates.best(n_kept, counts)
     return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
 
 
