@@ -4,7 +4,6 @@ No model is needed here. M1's probabilities only break ties, and what leaves is 
 strings: nothing below ever sees a float.
 """
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
