@@ -103,18 +103,18 @@ def test_the_training_recipe_runs(tmp_path):
     assert (tmp_path / "model" / "codebook.eqcb").exists()
 
 
-def test_reweighting_repeats_and_thins_documents():
-    lines = b"".join(
-        b'{"text": "%d", "source": "%s"}\n' % (i, s) for i in range(4) for s in (b"austen", b"gcide")
-    )
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "reweight.py", "-"],
-        input=lines,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+def test_reweighting_repeats_and_thins_documents(tmp_path):
+    lines = [b'{"text": "%d", "source": "%s"}\n' % (i, s) for i in range(4) for s in (b"austen", b"gcide")]
+    (tmp_path / "corpus.jsonl").write_bytes(b"".join(lines))
+    command = [
+        sys.executable,
+        EXAMPLES / "reweight.py",
+        tmp_path / "corpus.jsonl",
+        "-o",
+        tmp_path / "mix.jsonl",
+    ]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
-    texts = [ast.literal_eval(line.decode()) for line in done.stdout.splitlines()]
+    texts = [ast.literal_eval(line) for line in (tmp_path / "mix.jsonl").read_text().splitlines()]
     assert [t["text"] for t in texts if t["source"] == "austen"] == [c for c in "0123" for _ in range(4)]
     assert [t["text"] for t in texts if t["source"] == "gcide"] == ["1", "3"]
