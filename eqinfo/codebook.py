@@ -123,11 +123,6 @@ class Codebook:
         return np.fromiter(map(len, self.windows), np.int64, len(self.windows))
 
     @cached_property
-    def _flat(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """All windows one after another, and where each starts (and the last one ends)."""
-        return np.frombuffer(b"".join(self.windows), np.uint8), np.append(0, np.cumsum(self.lengths))
-
-    @cached_property
     def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
         """What the compiled parses walk: table, codewords and root, as `kernels.build_trie` makes them.
 
@@ -136,7 +131,7 @@ class Codebook:
         """
         from eqinfo import kernels
 
-        table, codewords, root = kernels.build_trie(*self._flat)
+        table, codewords, root = kernels.build_trie(*flat(self.windows))
         if not table.size:
             raise InputError("codebook: too large a trie; windows share too few beginnings.")
         return table, codewords, root
@@ -146,7 +141,7 @@ class Codebook:
         """What the compiled decoder copies from: the first bytes of each window, all windows, offsets."""
         from eqinfo import kernels
 
-        blob, offsets = self._flat
+        blob, offsets = flat(self.windows)
         return kernels.first_bytes(blob, offsets), blob, offsets
 
     def to_bytes(self) -> bytes:
@@ -211,6 +206,12 @@ class Codebook:
             OSError: the file cannot be read.
         """
         return cls.from_bytes(path.read_bytes(), str(path))
+
+
+def flat(windows: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """All windows one after another, and where each starts (and the last one ends)."""
+    lengths = np.fromiter(map(len, windows), np.int64, len(windows))
+    return np.frombuffer(b"".join(windows), np.uint8), np.append(0, np.cumsum(lengths))
 
 
 def _n_shared(a: bytes, b: bytes) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo import kernels
-from eqinfo.codebook import Codebook
+from eqinfo.codebook import Codebook, flat
 from eqinfo.corpus import Text
 from eqinfo.frames import ordered_map
 from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
@@ -138,9 +138,7 @@ def count_windows(
 
     With `pairs`, neighbours are counted as well.
     """
-    lengths = np.fromiter(map(len, strings), np.int64, len(strings))
-    blob, offsets = np.frombuffer(b"".join(strings), np.uint8), np.append(0, np.cumsum(lengths))
-    trie = kernels.build_trie(blob, offsets)
+    trie = kernels.build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
     unaligned = unaligned_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
