@@ -232,6 +232,84 @@ def train_m1(
             console.say_tables(m1.tables(config))
 
 
+@app.command(
+    "train-m2",
+    epilog="Example: eqinfo compress --tokens README.md -o ids.bin && "
+    "eqinfo train-m2 ids.bin -o my-run --preset nano --block-size 64 --batch-tokens 512 --steps 20",
+)
+def train_m2(
+    tokens: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN_DIR", help="Folder to make.")] = ...,  # type: ignore[assignment]
+    model: Model = None,
+    valid: Annotated[
+        list[Path] | None, typer.Option("--valid", help="Token file or stream to validate on.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size: nano, 3m (default), 25m, 113m, 403m or 2b.")
+    ] = None,
+    token_bits: Annotated[
+        int | None, typer.Option(help="Read windows as several tokens of so many bits; default: as one.")
+    ] = None,
+    block_size: Annotated[int | None, typer.Option(help="Tokens of context; default: 512.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens of a step; default: 16384.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts of a step, one after another, to save memory; default: 1.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget: steps.")] = None,
+    n_tokens: Annotated[int | None, typer.Option("--tokens", help="Budget: tokens read.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Budget: minutes of training; 10 if no budget is given.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; default: 0.01.")] = None,
+    validations: Annotated[
+        int | None, typer.Option(help="How often to validate, evenly spaced; default: 10.")
+    ] = None,
+    plain_embeddings: Annotated[
+        bool, typer.Option("--plain-embeddings", help="Do not tell M2 the bytes of its tokens.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Of weights and data order; default: 0.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN_DIR.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train M2, a language model over windows. With torchrun: torchrun -m eqinfo train-m2 ..."""
+    if not tokens and not resume:
+        raise typer.BadParameter(
+            "give TOKENS to start a run, or --resume to continue one", param_hint="TOKENS"
+        )
+    given = {
+        "preset": preset,
+        "token_bits": token_bits,
+        "block_size": block_size,
+        "batch_tokens": batch_tokens,
+        "accumulate": accumulate,
+        "steps": steps,
+        "n_tokens": n_tokens,
+        "minutes": minutes,
+        "lr": lr,
+        "validations": validations,
+        "plain_embeddings": plain_embeddings or None,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    with console.reporting(output):
+        from eqinfo import m2
+        from eqinfo.train import pick_device, processes
+
+        with processes(pick_device(device)) as (where, is_first):
+            if is_first and resume:
+                m2.check_same(output, given)
+            elif is_first:
+                m2.start(tokens or [], valid or [], output, m2.Settings(**given), model)
+            with console.phases(quiet or not is_first) as report, console.stop_requests() as should_stop:
+                config = m2.run(output, where, report, should_stop)
+        if is_first and not quiet:
+            console.say_tables(m2.tables(config))
+
+
 def _cores(threads: int) -> int:
     """Number of threads to use."""
     return threads or os.cpu_count() or 1

@@ -1,16 +1,71 @@
-"""What a codebook and its M1 are worth on a text."""
+"""What a codebook and its M1 are worth on a text, and M2's loss on tokens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
+import torch.distributed as dist
 
 from eqinfo.codebook import Codebook
 from eqinfo.corpus import Text, sample
+from eqinfo.frames import Frame
 from eqinfo.model import GPT
-from eqinfo.parse import encode_compiled
+from eqinfo.parse import WORD_BYTES, encode, encode_compiled
+from eqinfo.shards import Tokens
 from eqinfo.train import bfloat16
 from eqinfo.windows import window_tensors
 
 MEASURE_BYTES = 1 << 22  # of a text, evenly spaced
+TOKENS_AT_ONCE = 1 << 14
+
+
+@dataclass(frozen=True)
+class WindowUse:
+    """How often a text uses each window, and where it is cut; windows that end documents do not count.
+
+    Attributes:
+        counts: uses of each codeword, (vocab_size,), the unused codewords of the published rule included.
+        n_cuts: cuts inside documents. Frames are cut by themselves; their ends are no choice of the parse.
+        n_aligned: how many of them fall at word boundaries.
+    """
+
+    counts: npt.NDArray[np.int64]
+    n_cuts: int
+    n_aligned: int
+
+    @property
+    def n_windows(self) -> int:
+        """Number of windows in the text."""
+        return int(self.counts.sum())
+
+    @property
+    def n_used(self) -> int:
+        """Number of different windows."""
+        return int(np.count_nonzero(self.counts))
+
+    @property
+    def entropy_bits(self) -> float:
+        """Entropy of the distribution of windows; at most log2 of how many there are."""
+        share = self.counts[self.counts > 0] / self.n_windows
+        return float((share * -np.log2(share)).sum())
+
+
+def window_use(codebook: Codebook, frames: Iterable[Frame]) -> WindowUse:
+    """How a text, in frames, is cut with a codebook."""
+    counts = np.zeros(codebook.vocab_size, np.int64)
+    n_cuts = n_aligned = 0
+    for frame in frames:
+        codewords = encode(codebook, *frame)
+        counts += np.bincount(codewords, minlength=codebook.vocab_size)
+        ends = np.cumsum(codebook.lengths[codewords])
+        cuts = np.setdiff1d(ends, [*frame.document_ends, len(frame.text)])
+        in_word = WORD_BYTES[np.frombuffer(frame.text, np.uint8)]
+        n_cuts += cuts.size
+        n_aligned += int(np.count_nonzero(~(in_word[cuts - 1] & in_word[cuts])))
+    counts[0] = 0
+    return WindowUse(counts, n_cuts, n_aligned)
 
 
 def bytes_per_window(codebook: Codebook, text: Text) -> float:
@@ -24,8 +79,9 @@ def bytes_per_window(codebook: Codebook, text: Text) -> float:
 
 
 def bits_by_position(model: GPT, codebook: Codebook, text: Text) -> list[float]:
-    """M1's bits per byte at each position after the window starts of a text's parse."""
+    """M1's bits per byte at each position after the window starts of a text's parse, up to the last there is."""
     text = text.slice(0, min(text.data.size, MEASURE_BYTES))
+    text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the last one may be cut short
     ends = np.cumsum(codebook.lengths[encode_compiled(codebook, text.data, text.document_ends)])
     starts = np.unique(np.append(0, ends))[:-1]
     starts = starts[:: -(-starts.size // 16384)]
@@ -41,7 +97,8 @@ def bits_by_position(model: GPT, codebook: Codebook, text: Text) -> list[float]:
         nats = -log_p.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         total += (nats * inside).double().sum(0)
         count += inside.sum(0)
-    return [float(bits) for bits in (total / count.clamp(min=1) / np.log(2))]
+    reached = count > 0
+    return [float(bits) for bits in (total[reached] / count[reached] / np.log(2))]
 
 
 def n_unused(codebook: Codebook, text: Text) -> int:
@@ -50,3 +107,21 @@ def n_unused(codebook: Codebook, text: Text) -> int:
     for piece in sample(text, MEASURE_BYTES * 8):
         used[encode_compiled(codebook, piece.data, piece.document_ends)] = True
     return int((~used).sum())
+
+
+def total_nats(model: GPT, tokens: Tokens) -> float:
+    """M2's loss summed over all tokens, each block read by itself; processes of torchrun share the work."""
+    block_size, device = model.config.block_size, next(model.parameters()).device
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    mine = range(rank, tokens.n_blocks(block_size), world)
+    n_rows = max(1, TOKENS_AT_ONCE // block_size)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    model.eval()
+    with torch.inference_mode(), bfloat16(device):
+        matrices = model.matrices()
+        for at in range(0, len(mine), n_rows):
+            idx, targets = (t.to(device) for t in tokens.blocks(mine[at : at + n_rows], block_size))
+            total += model.loss(idx, targets, *matrices)
+    if world > 1:
+        dist.all_reduce(total)
+    return total.item()

@@ -11,10 +11,7 @@ and until then `corpus/` (the staged text), `checkpoint.pt` and the codebooks of
 which `resume` continues exactly.
 """
 
-import json
-import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,12 +20,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from eqinfo import __version__, corpus
+from eqinfo import corpus, runs
 from eqinfo.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
 from eqinfo.compile import expand, published
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import bits_by_position, bytes_per_window, n_unused
-from eqinfo.files import CODEBOOK_NAME, replacing
+from eqinfo.files import CODEBOOK_NAME
 from eqinfo.model import GPT, M1_PRESETS
 from eqinfo.refit import Candidates, refit
 from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
@@ -36,14 +33,11 @@ from eqinfo.windows import WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
-CONFIG, WEIGHTS, BASELINE = "config.json", "m1.pt", "published.eqcb"
-CHECKPOINT, CORPUS = "checkpoint.pt", "corpus"
-FORMAT_VERSION = 1
+WEIGHTS, BASELINE, CORPUS = "m1.pt", "published.eqcb", "corpus"
 BATCH_SIZE = 512  # windows a step
 LEARNING_RATE = 0.007
 DEFAULT_MINUTES = 10.0
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
-CHECKPOINT_EVERY_S = 120.0
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
 REFIT_BYTES = 1 << 28
@@ -111,13 +105,12 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
     Raises:
         InputError: the folder exists and is not empty, or the text cannot be used.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
+    runs.refuse_used(folder)
     is_new = not folder.exists()
     report("reading text", 0.0, "")
     try:
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
-        _write_config(folder, {"settings": asdict(settings), "corpus": asdict(facts)})
+        runs.write_config(folder, "m1", {"settings": asdict(settings), "corpus": asdict(facts)})
     except BaseException:
         shutil.rmtree(folder / CORPUS, ignore_errors=True)
         if is_new and folder.exists():
@@ -159,8 +152,8 @@ def run(
     this.train(1.0, draft)
     codebook, measured = this.finish(drafts)
     config = config | {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
-    _write_config(folder, config)
-    for path in (folder / CHECKPOINT, *folder.glob("round-*.eqcb")):
+    runs.write_config(folder, "m1", config)
+    for path in (folder / runs.CHECKPOINT, *folder.glob("round-*.eqcb")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CORPUS, ignore_errors=True)
     return config
@@ -184,9 +177,8 @@ class _Run:
         self.shape = M1_PRESETS[settings.preset]
         self.tokens_a_step = BATCH_SIZE * self.shape.block_size
         self.trainer = Trainer(GPT(self.shape), settings.budget, self.tokens_a_step, LEARNING_RATE, device)
-        if (folder / CHECKPOINT).exists():
-            self.trainer.load(folder / CHECKPOINT)
-        self._saved_s = self.trainer.time_s
+        if (folder / runs.CHECKPOINT).exists():
+            self.trainer.load(folder / runs.CHECKPOINT)
 
     def report(self, phase: str, share: float, word: str = "") -> None:
         """Tell of progress, and stop here if asked to: the last checkpoint is where this phase began."""
@@ -198,22 +190,21 @@ class _Run:
         """Train M1 until a share of the budget is spent, on the starts of a parse with the draft."""
         seed = self.settings.seed
         batches = WindowBatches(self.train_text, draft, BATCH_SIZE, self.shape.block_size, seed)
-        self.trainer.run(batches, until, self._on_step)
-        self.trainer.save(self.folder / CHECKPOINT)
+        self.trainer.run(batches, until, self.folder / runs.CHECKPOINT, self._on_step, self._should_stop)
+        self.trainer.save(self.folder / runs.CHECKPOINT)
 
     def _on_step(self, trainer: Trainer) -> None:
-        if self._should_stop() or trainer.time_s - self._saved_s > CHECKPOINT_EVERY_S:
-            trainer.save(self.folder / CHECKPOINT)
-            self._saved_s = trainer.time_s
         bits, rate = trainer.loss_nats / np.log(2), trainer.step * self.tokens_a_step / trainer.time_s
-        self.report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
+        self._report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
 
     def draft(self, n: int) -> Codebook:
         """The codebook of M1 as it is, to find starts with in round n + 1; made once."""
         path = self.folder / f"round-{n}.eqcb"
         if not path.exists():
             candidates = self._expand(DRAFT_CANDIDATES, f" for round {n + 1}")
-            _write(path, self._refit(candidates, DRAFT_REFIT_BYTES, f" for round {n + 1}").to_bytes())
+            runs.write_file(
+                path, self._refit(candidates, DRAFT_REFIT_BYTES, f" for round {n + 1}").to_bytes()
+            )
         return Codebook.load(path)
 
     def _expand(self, candidates: int, suffix: str = "") -> Candidates:
@@ -256,8 +247,8 @@ class _Run:
             {name: weight.to(torch.bfloat16) for name, weight in state.items()}, self.folder / WEIGHTS
         )
         codebook = paper if self.settings.rule == "published" else ours
-        _write(self.folder / BASELINE, paper.to_bytes())
-        _write(self.folder / CODEBOOK_NAME, codebook.to_bytes())
+        runs.write_file(self.folder / BASELINE, paper.to_bytes())
+        runs.write_file(self.folder / CODEBOOK_NAME, codebook.to_bytes())
         return codebook, measured
 
 
@@ -304,44 +295,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         FormatError: there is none, or it is of another version.
     """
-    path = folder / CONFIG
+    config = runs.read_config(folder, "m1")
     try:
-        config = json.loads(path.read_bytes())
-        version = config["format_version"]
         Settings(**config["settings"])
-    except OSError:
-        raise FormatError(f"{folder}: not a model folder; {CONFIG} is missing.") from None
-    except (ValueError, KeyError, TypeError, InputError) as error:
-        raise FormatError(f"{path}: damaged ({error}).") from None
-    if version != FORMAT_VERSION:
-        raise FormatError(f"{path}: another version; found {version}, want {FORMAT_VERSION}.")
-    return config  # type: ignore[no-any-return]
-
-
-def _write_config(folder: Path, config: dict[str, Any]) -> None:
-    facts = {
-        "format": "eqinfo m1",
-        "format_version": FORMAT_VERSION,
-        "versions": {
-            "eqinfo": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "git_commit": _git_commit(),
-    }
-    _write(folder / CONFIG, json.dumps(facts | config, indent=2).encode() + b"\n")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with replacing(path, force=True) as sink:
-        sink.write(data)
-
-
-def _git_commit() -> str | None:
-    """The commit of the code, when it runs from a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    if not (here.parent / ".git").exists() or shutil.which("git") is None:
-        return None
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except (TypeError, InputError) as error:
+        raise FormatError(f"{folder / runs.CONFIG}: damaged ({error}).") from None
+    return config

@@ -5,7 +5,9 @@ Design choices:
 - pre-norm with RMSNorm, rotary positions, no biases, no dropout, untied input and output embeddings;
 - squared ReLU in the MLP, four times as wide as the stream: one multiply, no table, sparse;
 - queries and keys are normalised, so attention logits are bounded at any learning rate;
-- the residual branches end in zero-initialised matrices: the untrained model is exactly uniform.
+- the residual branches end in zero-initialised matrices: the untrained model is exactly uniform;
+- M2 may know the bytes of its tokens: a row of either embedding is then its own vector plus a learned vector
+  for each of its first and last bytes by position. `plain` folds them, so that inference pays nothing.
 """
 
 from dataclasses import dataclass
@@ -14,9 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqinfo.loss import cross_entropy
+
 BOS = 256  # M1's input before the first byte of a window; never a target
 M1_VOCAB = 257
 SHORT = 64  # tokens; up to here attention on CPUs is written out
+N_SPELT = 8  # bytes at either end of a token
+OWN_STD, SPELT_STD = 0.5, 0.25  # of the input embedding at the start, where tokens are spelt
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,12 @@ class GPTConfig:
         """Parameters without the embeddings: attention 4 C**2, MLP 8 C**2, norms 2 C a layer; and C."""
         return self.n_layer * (12 * self.n_embd**2 + 2 * self.n_embd) + self.n_embd
 
+    @property
+    def training_flops(self) -> int:
+        """FLOPs a token of training: 6 a weight, the output matrix counted, and causal attention 6 L C T."""
+        weights = self.n_params + self.vocab_size * self.n_embd
+        return 6 * weights + 6 * self.n_layer * self.n_embd * self.block_size
+
 
 # The paper's table 4 gives M1 as 3 layers of width 256 with 4 heads. `tiny` is for tests and first tries.
 M1_PRESETS = {
@@ -42,8 +54,45 @@ M1_PRESETS = {
     "3m": GPTConfig(M1_VOCAB, block_size=24, n_layer=3, n_head=4, n_embd=256),
 }
 
+# Of M2: n_layer, n_head, n_embd; vocabulary and block size come with the data. The paper's sizes from 25m on.
+M2_PRESETS = {
+    "nano": (4, 4, 128),
+    "3m": (4, 4, 256),
+    "25m": (8, 8, 512),
+    "113m": (16, 12, 768),
+    "403m": (32, 16, 1024),
+    "2b": (40, 16, 2048),
+}
 
 KeyValue = tuple[Tensor, Tensor]  # of a layer, each (B, n_head, T, n_embd / n_head), keys rotated
+
+
+class Spelling(nn.Module):
+    """What the bytes of tokens add to their embeddings: a learned vector for each (position, byte).
+
+    The first N_SPELT bytes count by their distance from the beginning, the last N_SPELT by that from the end;
+    in a shorter token every byte does both.
+    """
+
+    features: Tensor  # (position, byte) pairs of all tokens, one token after another
+    offsets: Tensor  # where each token's begin, (V,)
+
+    def __init__(self, tokens: list[bytes], n_embd: int) -> None:
+        super().__init__()
+        ends = [[*enumerate(t[:N_SPELT]), *enumerate(t[: -N_SPELT - 1 : -1], N_SPELT)] for t in tokens]
+        features = torch.tensor([at << 8 | byte for pairs in ends for at, byte in pairs])
+        offsets = torch.tensor([0, *map(len, ends)]).cumsum(0)[:-1]
+        self.register_buffer("features", features, persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
+        # input and output side by side, so that the vocabulary is gone through once
+        self.vectors = nn.Parameter(torch.zeros(2 * N_SPELT << 8, 2 * n_embd))
+        nn.init.normal_(self.vectors[:, :n_embd], std=SPELT_STD)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """What to add to the input and to the output embedding, each (V, n_embd)."""
+        both = F.embedding_bag(self.features, self.vectors, self.offsets, mode="sum")
+        spelt_in, spelt_out = both.chunk(2, -1)
+        return spelt_in, spelt_out
 
 
 class Block(nn.Module):
@@ -75,8 +124,7 @@ class Block(nn.Module):
         q, k, v = qkv.transpose(1, 3).unbind(2)  # each (B, n_head, T, C / n_head)
         q, k = rotate(normalise(q), cos, sin), rotate(normalise(k), cos, sin)
         present = k, v.to(k.dtype)
-        keys, values = (torch.cat(pair, 2) for pair in zip(past, present, strict=True)) if past else present
-        y = attention(q, keys, values)
+        y = attention(q, *present, past)
         x = x + self.attention_out(y.transpose(1, 2).reshape(B, T, C))
         return x + self.mlp_out(F.relu(self.mlp_in(self.norm_2(x))).square()), present
 
@@ -87,9 +135,10 @@ class GPT(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, spelling: Spelling | None = None) -> None:
         super().__init__()
         self.config = config
+        self.spelling = spelling
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd)
@@ -100,41 +149,72 @@ class GPT(nn.Module):
         for name, weight in self.named_parameters():
             if name.endswith(("_out.weight", "head.weight")):
                 nn.init.zeros_(weight)
-            elif weight.dim() == 2:
-                nn.init.normal_(weight, std=1.0 if name == "embedding.weight" else config.n_embd**-0.5)
+            elif name.startswith("blocks") and weight.dim() == 2:
+                nn.init.normal_(weight, std=config.n_embd**-0.5)
+        if spelling is not None:
+            nn.init.normal_(self.embedding.weight, std=OWN_STD)
 
-    def hidden(self, idx: Tensor) -> Tensor:
-        """The normalised stream after the last layer, (B, T, C), for tokens (B, T), T <= block_size."""
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """The input and the output embedding, each (vocab_size, n_embd)."""
+        if self.spelling is None:
+            return self.embedding.weight, self.head.weight
+        spelt_in, spelt_out = self.spelling()
+        return self.embedding.weight + spelt_in, self.head.weight + spelt_out
+
+    def plain(self) -> dict[str, Tensor]:
+        """The state of a model that computes the same without a spelling."""
+        table, head = (matrix.detach() for matrix in self.matrices())
+        state = {name: w for name, w in self.state_dict().items() if not name.startswith("spelling")}
+        return state | {"embedding.weight": table, "head.weight": head}
+
+    def hidden(self, idx: Tensor, table: Tensor) -> Tensor:
+        """The normalised stream after the last layer, (B, T, C).
+
+        Args:
+            idx: tokens, (B, T), T <= block_size.
+            table: the input embedding, (vocab_size, C).
+        """
         T = idx.shape[1]
-        x = self.embedding(idx)
+        x = F.embedding(idx, table)
         for block in self.blocks:
             x, _ = block(x, self.cos[:T], self.sin[:T])
         return self.norm(x)  # type: ignore[no-any-return]
 
     def extend(self, idx: Tensor, past: list[KeyValue]) -> tuple[Tensor, list[KeyValue]]:
-        """Logits (B, vocab_size) after one more token each, and the keys and values of that position.
+        """Logits (B, vocab_size) after the last of more tokens, and the keys and values of their positions.
 
         Args:
-            idx: the next tokens, (B,).
+            idx: the next tokens, (B, T), or (B,) for one each; T must be 1 unless n is 0.
             past: of each layer, keys and values of the n positions before, each
-                (B, n_head, n, n_embd / n_head); n may be 0.
+                (B, n_head, n, n_embd / n_head). It is only read: the caller keeps what comes back.
         """
-        at = past[0][0].shape[2]
-        x = self.embedding(idx[:, None])
+        assert self.spelling is None  # see `plain`
+        idx = idx.view(len(idx), -1)
+        n = past[0][0].shape[2]
+        positions = slice(n, n + idx.shape[1])
+        x = self.embedding(idx)
         presents = []
         for block, layer_past in zip(self.blocks, past, strict=True):
-            x, present = block(x, self.cos[at : at + 1], self.sin[at : at + 1], layer_past)
+            x, present = block(x, self.cos[positions], self.sin[positions], layer_past if n else None)
             presents.append(present)
-        return self.head(self.norm(x))[:, 0], presents
+        return self.head(self.norm(x[:, -1])), presents
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits (B, T, vocab_size) for tokens (B, T)."""
-        return self.head(self.hidden(idx))  # type: ignore[no-any-return]
+        table, head = self.matrices()
+        return F.linear(self.hidden(idx, table), head)
 
-    def loss(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats over targets (B, T) that are not -1."""
-        logits = self(idx).float()
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1), ignore_index=-1)
+    def loss(self, idx: Tensor, targets: Tensor, table: Tensor, head: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed over the targets (B, T) that are not -1.
+
+        Args:
+            idx: tokens, (B, T).
+            targets: the tokens that follow, (B, T).
+            table: what `matrices` gives first; whoever sums over parts of a batch makes them once.
+            head: what it gives second.
+        """
+        x = self.hidden(idx, table)
+        return cross_entropy(x.view(-1, x.shape[-1]), head, targets.reshape(-1))
 
 
 def rotary(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:
@@ -151,19 +231,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention of q (B, n_head, T, head_size) to k and v: as many positions, or more if T is 1.
+def attention(q: Tensor, k: Tensor, v: Tensor, past: KeyValue | None = None) -> Tensor:
+    """Causal attention of q (B, n_head, T, head_size) to the k and v of the same positions and of those before.
 
     On CPUs, windows are too short for the fused kernel: written out, a training step is twice as fast.
+    With a past T must be 1. It is never joined to k and v, for that would copy all of it for every token.
     """
     T = q.shape[-2]
-    if q.device.type != "cpu" or k.shape[-2] > SHORT:
+    if past is None and (q.device.type != "cpu" or T > SHORT):
         return F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
-    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+    scores = q @ k.transpose(-1, -2)
     if T > 1:
+        assert past is None
         scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
-    y: Tensor = scores.softmax(-1).to(v.dtype) @ v
-    return y
+    if past is not None:
+        scores = torch.cat((q @ past[0].transpose(-1, -2), scores), -1)
+    weights = (scores * q.shape[-1] ** -0.5).softmax(-1).to(v.dtype)
+    y: Tensor = weights[..., -T:] @ v
+    return y if past is None else y + weights[..., :-T] @ past[1]
 
 
 def normalise(x: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ import io
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from eqinfo.errors import InputError, MismatchError
@@ -26,6 +27,7 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, 
 
 WARM_UP = 0.01  # of the budget
 DECAY = 0.5  # of the budget, at its end, linearly to zero
+CHECKPOINT_EVERY_S = 120.0
 WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -63,6 +65,22 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+@contextmanager
+def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
+    """The device of this process, and whether it is the first; under torchrun it joins the others."""
+    if not dist.is_torchelastic_launched():
+        yield device, True
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device, dist.get_rank() == 0
+    finally:
+        dist.destroy_process_group()
+
+
 def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where the hardware multiplies it fast, else nothing."""
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
@@ -70,14 +88,26 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
 
 
 class Trainer:
-    """A model in training, with all that a checkpoint must hold."""
+    """A model in training, with all that a checkpoint must hold.
+
+    Under torchrun every process has one: each works on its share of every batch, and gradients are summed
+    before they are used, so that all stay equal.
+    """
 
     def __init__(
-        self, model: GPT, budget: Budget, tokens_a_step: int, lr: float, device: torch.device
+        self,
+        model: GPT,
+        budget: Budget,
+        tokens_a_step: int,
+        lr: float,
+        device: torch.device,
+        accumulate: int = 1,
     ) -> None:
         self.model = model.to(device)
         self.budget = budget
         self.device = device
+        self.accumulate = accumulate
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
         hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
         rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
@@ -87,7 +117,7 @@ class Trainer:
             torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
         ]
         self.lr = lr
-        flops = 6 * model.config.n_params * tokens_a_step * (budget.steps or 0)
+        flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
         self._loss = torch.compile(model.loss) if worth_it and has_compiler else model.loss
@@ -97,42 +127,82 @@ class Trainer:
         """The share of the budget that is spent."""
         return self.budget.progress(self.step, self.time_s)
 
-    def run(self, batches: Batches, until: float, on_step: Callable[["Trainer"], None]) -> None:
+    def run(
+        self,
+        batches: Batches,
+        until: float,
+        checkpoint: Path,
+        on_step: Callable[["Trainer"], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
         """Train until a share of the budget is spent.
 
         Args:
             batches: inputs and targets of a step.
             until: progress at which to return.
-            on_step: called after every step; may raise to stop.
+            checkpoint: written now and then, and before stopping.
+            on_step: called after every step.
+            should_stop: asked after every step, in every process.
 
         Raises:
-            InputError: the loss is no number any more.
+            InputError: the loss is no number any more; the checkpoint stays as it was.
+            KeyboardInterrupt: a process was asked to stop.
         """
         self.model.train()
+        saved_s = self.time_s
         while self.progress < until:
             started = time.monotonic()
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = self.lr * learning_rate(self.progress)
-            idx, targets = (t.to(self.device, non_blocking=True) for t in batches(self.step))
-            with bfloat16(self.device):
-                loss = self._loss(idx, targets)
-            torch.autograd.backward(loss)
+            loss = self._gradients(*batches(self.step))
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
-            self.loss_nats = loss.item()
+            time_s = time.monotonic() - started
+            facts = torch.stack([loss, *torch.tensor([time_s, should_stop()], device=self.device)])
+            if self.world > 1:
+                dist.all_reduce(facts)  # the clock is the mean of all, so that all agree on progress
+            self.loss_nats, time_s, stop = facts.tolist()
             if not self.loss_nats < float("inf"):
                 raise InputError(
                     f"training: the loss is not finite at step {self.step}. Lower the learning rate."
                 )
             self.step += 1
-            self.time_s += time.monotonic() - started
+            self.time_s += time_s / self.world
             on_step(self)
+            if stop or self.time_s - saved_s > CHECKPOINT_EVERY_S:
+                self.save(checkpoint)
+                saved_s = self.time_s
+            if stop:
+                raise KeyboardInterrupt
+
+    def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
+        """Leave the gradient of the mean loss of a batch in the parameters; this process's share of the loss."""
+        n_targets = int((targets >= 0).sum())
+        mine = slice(self.rank, None, self.world)
+        parts = zip(idx[mine].chunk(self.accumulate), targets[mine].chunk(self.accumulate), strict=True)
+        matrices = self.model.matrices()  # once a step, whatever the parts
+        leaves = [matrix.detach().requires_grad_() for matrix in matrices]
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)
+            with bfloat16(self.device):
+                loss = self._loss(inputs, outputs, *leaves) / n_targets
+            torch.autograd.backward(loss)
+            total += loss.detach()
+        torch.autograd.backward(matrices, [leaf.grad for leaf in leaves])
+        if self.world > 1:
+            pending = [dist.all_reduce(p.grad, async_op=True) for p in self.model.parameters()]
+            for work in pending:
+                work.wait()
+        return total
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; the one before stays until this one is complete."""
+        """Write a checkpoint, in one process of all; the one before stays until this one is complete."""
+        if self.rank:
+            return
         state = {
             "step": self.step,
             "time_s": self.time_s,

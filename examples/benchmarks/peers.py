@@ -39,14 +39,18 @@ class HeldOut(NamedTuple):
         return sum(map(len, self.documents))
 
 
-def read_held_out(path: Path, text_field: str = "text") -> HeldOut:
+def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
     """The documents of a file: one a record of JSONL, else the whole file is one."""
     with text.open_text(path) as source:
         if text.is_jsonl(path.name):
-            documents = list(text.read_documents(source, str(path), text_field))
+            yield from text.read_documents(source, str(path), text_field)
         else:
-            documents = [source.read()]
-    return HeldOut(path.name, documents)
+            yield source.read()
+
+
+def read_held_out(path: Path, text_field: str = "text") -> HeldOut:
+    """All documents of a file, and its name."""
+    return HeldOut(path.name, list(read_documents(path, text_field)))
 
 
 def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[bytes]:

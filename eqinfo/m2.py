@@ -1,0 +1,485 @@
+"""train-m2: token files to a language model over windows, in a run folder.
+
+The folder holds plain files:
+
+    config.json    settings, versions, facts of the data, shape of the model; in the end what was measured
+    codebook.eqcb  what the tokens mean, if they are windows
+    metrics.jsonl  an object a line: each step, and each validation
+    m2.pt          weights of a plain model, embeddings folded, bfloat16
+
+and until the run is complete `checkpoint.pt`, from which `resume` continues exactly, and `tokens/` if the
+data came as .eqi streams.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from eqinfo import container, runs, shards, tokens
+from eqinfo.codebook import Codebook
+from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.evaluate import total_nats
+from eqinfo.files import CODEBOOK_NAME, find_codebook, replacing
+from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.shards import TokenBatches, Tokens
+from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
+
+Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
+
+WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
+DEFAULT_MINUTES = 10.0
+STREAM_SUFFIX = ".eqi"
+
+# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked to do; part of config.json, and what a resumed run must agree with."""
+
+    preset: str = "3m"
+    token_bits: int | None = None
+    block_size: int = 512
+    batch_tokens: int = 1 << 14
+    accumulate: int = 1
+    steps: int | None = None
+    n_tokens: int | None = None
+    minutes: float | None = None
+    lr: float = 0.01
+    validations: int = 10
+    plain_embeddings: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InputError: a setting is out of range.
+        """
+        if self.preset not in M2_PRESETS:
+            raise InputError(f"--preset: unknown; found {self.preset}, want one of {', '.join(M2_PRESETS)}.")
+        limits = {
+            "block_size": (2, 1 << 20),
+            "batch_tokens": (self.block_size, 1 << 30),
+            "accumulate": (1, self.batch_size),
+            "lr": (1e-9, 10.0),
+            "validations": (0, 1000),
+            "token_bits": (1, 32),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
+        for name in ("steps", "n_tokens", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e18:
+                raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+
+    @property
+    def batch_size(self) -> int:
+        """Blocks a step."""
+        return max(1, self.batch_tokens // self.block_size)
+
+    @property
+    def budget(self) -> Budget:
+        """The training budget; DEFAULT_MINUTES if none was given."""
+        steps = self.steps
+        if self.n_tokens is not None:
+            by_tokens = -(-self.n_tokens // (self.batch_size * self.block_size))
+            steps = min(steps or by_tokens, by_tokens)
+        return Budget(steps, DEFAULT_MINUTES if steps is None and self.minutes is None else self.minutes)
+
+
+def flag(name: str) -> str:
+    """How a user gives a setting."""
+    return "--" + {"n_tokens": "tokens"}.get(name, name).replace("_", "-")
+
+
+def start(
+    train: Sequence[Path], valid: Sequence[Path], folder: Path, settings: Settings, model: Path | None
+) -> None:
+    """Make a run folder: check the data, find their codebook, write down what is to be done.
+
+    Args:
+        train: token files or .eqi streams.
+        valid: likewise; may be empty.
+        folder: to make.
+        settings: of the run.
+        model: what the tokens were made with; the model in the package if None.
+
+    Raises:
+        EqinfoError: the folder is in use, or the data cannot be used.
+    """
+    runs.refuse_used(folder)
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sides = {
+            side: [_staged(path, folder / STAGED / side, model) for path in paths]
+            for side, paths in (("train", train), ("valid", valid))
+        }
+        for paths in sides.values():
+            shards.check(paths)
+        tokens_of = _load(sides, settings)
+        codebook = _codebook(tokens_of["train"].fingerprint, model)
+        if codebook is not None:
+            runs.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
+        config = {
+            "settings": asdict(settings),
+            "data": {
+                side: {
+                    "files": [str(path.absolute()) for path in sides[side]],
+                    "tokens": data.n_tokens,
+                    "original_bytes": data.original_bytes,
+                }
+                for side, data in tokens_of.items()
+            },
+            "fingerprint": tokens_of["train"].fingerprint,
+            "model": _facts(_shape(settings, tokens_of["train"], codebook)),
+        }
+        runs.write_config(folder, "m2", config)
+    except BaseException:
+        shutil.rmtree(folder / STAGED, ignore_errors=True)
+        for name in (CODEBOOK_NAME, runs.CONFIG):
+            (folder / name).unlink(missing_ok=True)
+        if is_new and folder.exists():
+            folder.rmdir()
+        raise
+
+
+def check_same(folder: Path, given: dict[str, Any]) -> None:
+    """Whether a run is what was asked for.
+
+    Args:
+        folder: of the run.
+        given: the settings that the user named.
+
+    Raises:
+        MismatchError: one of them is another than the run's.
+    """
+    settings = read_config(folder)["settings"]
+    for name, value in given.items():
+        if settings[name] != value:
+            raise MismatchError(
+                f"{folder}: a run with another {name}; found {settings[name]}, want {value}. "
+                f"Leave {flag(name)} out to continue it, or start a new run with another -o."
+            )
+
+
+def run(
+    folder: Path, device: torch.device, report: Report, should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Train from where the folder stands, and complete it.
+
+    Args:
+        folder: as `start` leaves it, or as an interrupted `run` does.
+        device: to train on, of this process.
+        report: is told of progress.
+        should_stop: asked after each step; if true, a checkpoint is written and KeyboardInterrupt raised.
+
+    Returns:
+        The contents of config.json.
+
+    Raises:
+        FormatError: the folder holds no run, or its data have changed.
+        MismatchError: its checkpoint does not belong to it.
+        InputError: training failed.
+    """
+    if dist.is_initialized():
+        dist.barrier()  # the first process makes the folder
+    config = read_config(folder)
+    if "measured" in config:
+        report("training", 1.0, "The run is complete already.")
+        return config
+    this = _Run(folder, config, device, report)
+    measured = this.train(should_stop)
+    config = config | {"measured": measured}
+    if this.trainer.rank == 0:
+        this.save_plain()
+        runs.write_config(folder, "m2", config)
+        (folder / runs.CHECKPOINT).unlink(missing_ok=True)
+        shutil.rmtree(folder / STAGED, ignore_errors=True)
+    return config
+
+
+def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What a run measured, for people: titles, each with rows of a name and a figure."""
+    shape, measured = config["model"], config["measured"]
+    rows = [
+        ("parameters", f"{shape['params']:,}"),
+        ("of them not in embeddings", f"{shape['non_embedding_params']:,}"),
+        ("tokens trained on", f"{measured['training_tokens']:,}"),
+        ("time", f"{measured['training_s']:,.1f} s"),
+    ]
+    names = {"valid_bits_per_byte": "bits/byte, validation", "valid_loss": "nats/token, validation"}
+    rows += [(word, f"{measured[name]:.4f}") for name, word in names.items() if name in measured]
+    return [("M2", rows)]
+
+
+class _Run:
+    """A run in its folder, in one process of it."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], device: torch.device, report: Report) -> None:
+        self.folder, self.report = folder, report
+        self.settings = Settings(**config["settings"])
+        files = {side: [Path(name) for name in data["files"]] for side, data in config["data"].items()}
+        self.data = _load(files, self.settings)
+        for side, data in self.data.items():
+            found, want = data.n_tokens, config["data"][side]["tokens"]
+            if (found, data.fingerprint) != (want, config["fingerprint"]):
+                raise FormatError(f"{data.name}: not the data this run began with. Start a new run.")
+        codebook = _load_codebook(folder)
+        self.shape = _shape(self.settings, self.data["train"], codebook)
+        torch.manual_seed(self.settings.seed)
+        spelling = None
+        if codebook is not None and self._spells:
+            spelling = Spelling(codebook.windows, self.shape.n_embd)
+        size = self.settings.batch_size
+        self.tokens_a_step = size * self.settings.block_size
+        self.trainer = Trainer(
+            GPT(self.shape, spelling), self.settings.budget, self.tokens_a_step, self.settings.lr, device,
+            self.settings.accumulate,
+        )  # fmt: skip
+        if size % (self.trainer.world * self.settings.accumulate):
+            raise InputError(
+                f"--batch-tokens: {size} blocks cannot be shared equally by {self.trainer.world} processes "
+                f"with --accumulate {self.settings.accumulate}."
+            )
+        if (folder / runs.CHECKPOINT).exists():
+            self.trainer.load(folder / runs.CHECKPOINT)
+        self.peak_flops = _peak_flops(device)
+        self._first_step, self._before_s = self.trainer.step, self.trainer.time_s
+        if self.trainer.rank == 0:
+            self._forget_later_metrics()
+
+    @property
+    def _spells(self) -> bool:
+        """Whether embeddings are composed of bytes: tokens must be whole windows."""
+        train = self.data["train"]
+        return not self.settings.plain_embeddings and train.tokens_an_id == 1
+
+    def train(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Train to the end of the budget; what was measured."""
+        batches = TokenBatches(
+            self.data["train"], self.settings.block_size, self.settings.batch_size, self.settings.seed
+        )
+        n = max(1, self.settings.validations)
+        validated: dict[str, float] = {}
+        for k in range(math.floor(self.trainer.progress * n) + 1, n + 1):
+            self.trainer.run(batches, k / n, self.folder / runs.CHECKPOINT, self._on_step, should_stop)
+            validated = self._validate()
+        self.trainer.save(self.folder / runs.CHECKPOINT)
+        rates = self._rates(self.trainer)
+        return validated | {
+            "training_steps": self.trainer.step,
+            "training_tokens": self.trainer.step * self.tokens_a_step,
+            "training_s": round(self.trainer.time_s, 1),
+            **{name: rates[name] for name in ("tokens_per_s", "bytes_per_s") if name in rates},
+        }
+
+    def _validate(self) -> dict[str, float]:
+        """Loss on the whole of the validation data, if there are any, as the metrics file has it."""
+        if "valid" not in self.data or not self.settings.validations:
+            return {}
+        valid = self.data["valid"]
+        nats = total_nats(self.trainer.model, valid)
+        figures = {"valid_loss": nats / valid.n_tokens}
+        if valid.original_bytes:
+            figures["valid_bits_per_byte"] = nats / math.log(2) / valid.original_bytes
+        self._log({"step": self.trainer.step, **figures})
+        words = [f"{name} {value:.4f}" for name, value in figures.items()]
+        self.report("validating", self.trainer.progress, ", ".join(words))
+        return figures
+
+    def _on_step(self, trainer: Trainer) -> None:
+        """Write down what a step gave and tell of it."""
+        rates = self._rates(trainer)
+        loss = {"loss": trainer.loss_nats}
+        if ratio := self.data["train"].bytes_per_token:
+            loss["bits_per_byte"] = trainer.loss_nats / math.log(2) / ratio
+        n_tokens = trainer.step * self.tokens_a_step
+        self._log({"step": trainer.step, "tokens": n_tokens, **loss, "time_s": trainer.time_s, **rates})
+        words = [f"step {trainer.step}", f"loss {trainer.loss_nats:.3f}"]
+        words += [f"{loss['bits_per_byte']:.3f} bits/byte"] if "bits_per_byte" in loss else []
+        words += [f"{rates['tokens_per_s']:,.0f} tokens/s"]
+        words += [f"{rates['bytes_per_s']:,.0f} bytes/s"] if "bytes_per_s" in rates else []
+        words += [f"MFU {rates['mfu']:.1%}"] if "mfu" in rates else []
+        self.report("training", trainer.progress, ", ".join(words))
+
+    def _rates(self, trainer: Trainer) -> dict[str, float]:
+        """Speed since this process began, and its share of what the GPUs could do."""
+        time_s, steps = trainer.time_s - self._before_s, trainer.step - self._first_step
+        tokens_per_s = steps * self.tokens_a_step / time_s if steps else 0.0
+        rates = {"tokens_per_s": tokens_per_s}
+        if ratio := self.data["train"].bytes_per_token:
+            rates["bytes_per_s"] = tokens_per_s * ratio
+        if self.peak_flops:
+            rates["mfu"] = tokens_per_s * self.shape.training_flops / (self.peak_flops * trainer.world)
+        return rates
+
+    def _log(self, figures: dict[str, float]) -> None:
+        """Add a line to the metrics file."""
+        if self.trainer.rank == 0:
+            with (self.folder / METRICS).open("a") as file:
+                file.write(json.dumps(figures) + "\n")
+
+    def _forget_later_metrics(self) -> None:
+        """Drop what an interrupted run wrote after its checkpoint: those steps come again."""
+        path, kept = self.folder / METRICS, list[str]()
+        if not path.exists():
+            return
+        for line in path.read_text().splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > self.trainer.step:
+                break
+            kept.append(line)
+        runs.write_file(path, "".join(kept).encode())
+
+    def save_plain(self) -> None:
+        """Write the weights that inference loads."""
+        state = self.trainer.model.plain()
+        save_tensors({name: w.to(torch.bfloat16) for name, w in state.items()}, self.folder / WEIGHTS)
+
+
+@dataclass(frozen=True)
+class M2:
+    """A trained model and what its tokens mean; codebook is None where only ids are known."""
+
+    model: GPT
+    codebook: Codebook | None
+    config: dict[str, Any]
+
+
+def load_m2(folder: Path, device: torch.device) -> M2:
+    """The model of a complete run, in float32.
+
+    Raises:
+        FormatError: the folder is incomplete or of another version.
+        MismatchError: the weights are not those of its config.
+    """
+    config = read_config(folder)
+    shape = {field.name: config["model"][field.name] for field in fields(GPTConfig)}
+    if not (folder / WEIGHTS).exists():
+        raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
+    model = GPT(GPTConfig(**shape)).to(device)
+    try:
+        model.load_state_dict(load_tensors(folder / WEIGHTS, device))
+    except RuntimeError as error:
+        raise MismatchError(
+            f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)})."
+        ) from None
+    return M2(model, _load_codebook(folder), config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a run folder of train-m2.
+
+    Raises:
+        FormatError: there is none, or it is damaged or of another version.
+    """
+    config = runs.read_config(folder, "m2")
+    try:
+        Settings(**config["settings"])
+        GPTConfig(**{field.name: int(config["model"][field.name]) for field in fields(GPTConfig)})
+        [data["files"] for data in config["data"].values()]
+    except (TypeError, KeyError, ValueError, AttributeError, InputError) as error:
+        raise FormatError(f"{folder / runs.CONFIG}: damaged ({error}).") from None
+    return config
+
+
+def _staged(path: Path, folder: Path, model: Path | None) -> Path:
+    """A token file as it is; of an .eqi stream, a token file made from it."""
+    if path.suffix != STREAM_SUFFIX:
+        return path
+    codebook = Codebook.load(find_codebook(model))
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}.bin"
+    with (
+        path.open("rb") as source,
+        replacing(tokens.sidecar_path(target)) as sidecar,
+        replacing(target) as sink,
+    ):
+        _, facts = tokens.write(container.read_frames(source, codebook, str(path)), sink, codebook)
+        sidecar.write(facts.to_json())
+    return target
+
+
+def _load(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tokens]:
+    """Training and, if given, validation data; they must be of one vocabulary and enough for a block."""
+    loaded = {side: shards.load(paths, settings.token_bits) for side, paths in files.items() if paths}
+    train = loaded["train"]
+    for other in loaded.values():
+        if (other.fingerprint, other.vocab_size) != (train.fingerprint, train.vocab_size):
+            raise MismatchError(
+                f"{other.name}: of another vocabulary than {train.name}; found fingerprint "
+                f"{other.fingerprint[:16]}, want {train.fingerprint[:16]}."
+            )
+    if train.n_tokens < settings.block_size:
+        raise InputError(
+            f"--block-size: larger than the data; found {train.n_tokens} tokens, "
+            f"want {settings.block_size} or more. Give more text or a smaller block."
+        )
+    return loaded
+
+
+def _codebook(fingerprint: str, model: Path | None) -> Codebook | None:
+    """The codebook that token files were made with; None for files from elsewhere."""
+    if not fingerprint:
+        return None
+    codebook = Codebook.load(find_codebook(model))
+    if codebook.fingerprint.hex() != fingerprint:
+        raise MismatchError(
+            f"{find_codebook(model)}: not the codebook of these tokens; found fingerprint "
+            f"{codebook.fingerprint.hex()[:16]}, want {fingerprint[:16]}. Name the model they were made with (-m)."
+        )
+    return codebook
+
+
+def _load_codebook(folder: Path) -> Codebook | None:
+    """The codebook of a run, if it has one."""
+    path = folder / CODEBOOK_NAME
+    return Codebook.load(path) if path.exists() else None
+
+
+def _shape(settings: Settings, train: Tokens, codebook: Codebook | None) -> GPTConfig:
+    """The model's shape; ids that no window has need no embedding."""
+    whole = train.tokens_an_id == 1
+    vocab_size = len(codebook.windows) if codebook is not None and whole else train.vocab_size
+    return GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
+
+
+def _facts(shape: GPTConfig) -> dict[str, int]:
+    """A shape and what follows from it, for config.json."""
+    embeddings = 2 * shape.vocab_size * shape.n_embd
+    return asdict(shape) | {
+        "non_embedding_params": shape.n_params,
+        "params": shape.n_params + embeddings,
+        "training_flops_per_token": shape.training_flops,
+    }
+
+
+def _peak_flops(device: torch.device) -> float | None:
+    """What a known GPU can do; None for others and for CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)

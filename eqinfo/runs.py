@@ -1,0 +1,88 @@
+"""Run folders: what those of train-m1 and train-m2 have in common, a `config.json` and atomic files."""
+
+import json
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eqinfo import __version__
+from eqinfo.errors import FormatError, InputError
+from eqinfo.files import replacing
+
+CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
+FORMAT_VERSION = 1
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises InputError if a folder is there and not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, complete or not at all."""
+    with replacing(path, force=True) as sink:
+        sink.write(data)
+
+
+def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
+    """Write config.json.
+
+    Args:
+        folder: of the run.
+        kind: `m1` or `m2`.
+        config: what there is to say, besides format and versions.
+    """
+    facts = {
+        "format": f"eqinfo {kind}",
+        "format_version": FORMAT_VERSION,
+        "versions": {
+            "eqinfo": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "git_commit": _git_commit(),
+    }
+    write_file(folder / CONFIG, json.dumps(facts | config, indent=2).encode() + b"\n")
+
+
+def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
+    """The config.json of a run folder.
+
+    Args:
+        folder: of the run.
+        kind: what it must be, if not either.
+
+    Raises:
+        FormatError: there is none, or it is of another kind or version.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+        found, version = config["format"], config["format_version"]
+        config["settings"].keys()
+    except OSError:
+        raise FormatError(f"{folder}: not a model folder; {CONFIG} is missing.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError(f"{path}: damaged ({error}).") from None
+    if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
+        want = f"eqinfo {kind}" if kind else "eqinfo m1 or eqinfo m2"
+        raise FormatError(f"{path}: of another format; found {found}, want {want}.")
+    if version != FORMAT_VERSION:
+        raise FormatError(f"{path}: another version; found {version}, want {FORMAT_VERSION}.")
+    return config  # type: ignore[no-any-return]
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, when it runs from a checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    if not (here.parent / ".git").exists() or shutil.which("git") is None:
+        return None
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
