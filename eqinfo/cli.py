@@ -9,15 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from eqinfo import __version__, console, jobs
 from eqinfo.errors import InputError
+from eqinfo.files import replacing
 
 if TYPE_CHECKING:
     from eqinfo.codebook import Method
+    from eqinfo.held_out import HeldOut
 
 # numpy's linear algebra is not used by the coder, and starting its threads costs 0.1 s of CPU time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -280,7 +282,7 @@ def train_m2(
         raise typer.BadParameter(
             "give TOKENS to start a run, or --resume to continue one", param_hint="TOKENS"
         )
-    given = {
+    options: dict[str, Any] = {
         "preset": preset,
         "token_bits": token_bits,
         "block_size": block_size,
@@ -294,7 +296,7 @@ def train_m2(
         "plain_embeddings": plain_embeddings or None,
         "seed": seed,
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None}
     with console.reporting(output):
         from eqinfo import m2
         from eqinfo.train import pick_device, processes
@@ -308,6 +310,96 @@ def train_m2(
                 config = m2.run(output, where, report, should_stop)
         if is_first and not quiet:
             console.say_tables(m2.tables(config))
+
+
+@app.command("eval", epilog="Example: eqinfo eval my-model --text README.md")
+def evaluate(
+    what: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="WHAT", help="Model folders of train-m1, runs of train-m2.", show_default=False
+        ),
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure on this: text, .jsonl, either as .gz or .zst, a token file with its sidecar, "
+            "or '-' for stdin; its first 64 MiB. Without it, what was measured in training is shown."
+        ),
+    ] = None,
+    text_field: TextField = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw bits/byte of runs into this .svg or .png; it is replaced."),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Print what a run continues these bytes with, and nothing else; '-' is stdin."),
+    ] = None,
+    n_bytes: Annotated[int, typer.Option("--bytes", min=0, help="Bytes to continue with.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the most probable window.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Only so many of the most probable.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same continuation.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Measure models and runs on a text, beside the published rule, gzip, zstd and xz; or continue bytes."""
+    if prompt is not None and (len(what) > 1 or text or as_json or figure):
+        raise typer.BadParameter(
+            "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
+        )
+    if figure is not None and figure.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"found {str(figure)!r}, want a name in .svg or .png", param_hint="--figure")
+    with console.reporting(what[0]), ExitStack() as stack:
+        from eqinfo import report, tables
+        from eqinfo.train import pick_device
+
+        where = pick_device(device)
+        if prompt is not None:
+            from eqinfo.generate import stream
+            from eqinfo.m2 import load_m2
+
+            run = load_m2(what[0], where)
+            if run.codebook is None:
+                raise InputError(f"{what[0]}: no codebook, so no bytes to continue with.")
+            start = _prompt_bytes(prompt)
+            pieces = stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed)
+            console.show_pieces(pieces)
+            return
+        configs = report.read_configs(what)
+        if figure is not None:
+            tables.check_figure(figure, configs, text is not None)
+            figure_sink = stack.enter_context(replacing(figure, force=True))
+        held_out = None if text is None else _held_out(text, text_field, what, quiet)
+        with console.phases(quiet or not console.is_terminal(sys.stderr)) as progress:
+            document = report.measure(what, held_out, where, progress)
+        if figure is not None:
+            figure_sink.write(tables.figure(document, figure.suffix))
+        if as_json:
+            console.show(document.to_json())
+        else:
+            console.show_tables(tables.tables(document))
+
+
+def _prompt_bytes(prompt: str) -> bytes:
+    """The bytes of `--prompt`, as the shell gave them."""
+    if prompt != str(console.STANDARD):
+        return os.fsencode(prompt)
+    with console.open_input(console.STANDARD) as source:
+        return source.read()
+
+
+def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":
+    """The text that eval measures on."""
+    from eqinfo.held_out import read_held_out
+    from eqinfo.text import open_text
+
+    with console.open_input(text, open_text) as source:
+        held_out = read_held_out(source, text, text_field, what)
+    if not held_out.is_whole and not quiet:
+        console.say(f"{text}: long; measured on its first {held_out.original_bytes} bytes")
+    return held_out
 
 
 def _cores(threads: int) -> int:

@@ -5,10 +5,12 @@ stdout is data. Words for people go to stderr, progress only if that is a termin
 
 import io
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
@@ -19,10 +21,14 @@ from eqinfo.errors import EqinfoError, InputError
 from eqinfo.files import NamedSink, replacing
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from eqinfo.frames import Frame
+    from eqinfo.tables import Table
 
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
+UNLIMITED_WIDTH = 1 << 16  # characters of a line
 
 
 def say(message: str) -> None:
@@ -231,11 +237,65 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
     """Tables of two columns on stderr."""
     from rich.console import Console
-    from rich.table import Table
 
     for title, rows in tables:
-        table = Table(title, "", show_edge=False, pad_edge=False, box=None, padding=(0, 2))
-        table.columns[1].justify = "right"
-        for row in rows:
-            table.add_row(*row)
-        Console(stderr=True, highlight=False).print(table, "")
+        Console(stderr=True, highlight=False).print(_grid([title, ""], rows), "")
+
+
+def show_tables(tables: list["Table"]) -> None:
+    """Tables on stdout, a row a line; on a terminal the best figures are bold and heads narrow if need be."""
+    from rich.console import Console
+    from rich.text import Text
+
+    on_terminal, drawn = is_terminal(sys.stdout), io.StringIO()
+    console = Console(file=drawn, force_terminal=on_terminal, width=UNLIMITED_WIDTH)  # no line is wrapped
+    width = shutil.get_terminal_size().columns if on_terminal else UNLIMITED_WIDTH
+    for k, (title, head, rows, best) in enumerate(tables):
+        grid = _grid(head, rows, best)
+        if console.measure(grid).maximum > width:
+            grid = _grid([word.replace(" ", "\n").replace("/", "\n/") for word in head], rows, best)
+        if k:
+            console.print()
+        console.print(Text(title), grid, sep="\n")
+    show("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+
+
+def _grid(
+    head: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
+) -> "RichTable":
+    """A table without lines: names left, figures right, those in `best` (row, column) in bold."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(
+        show_edge=False,
+        pad_edge=False,
+        box=None,
+        padding=(0, 2, 0, 0),
+        show_header=any(head),
+        header_style="",
+    )
+    for k, word in enumerate(head):
+        grid.add_column(Text(word), justify="right" if k else "left")
+    for i, row in enumerate(rows):
+        grid.add_row(*(Text(cell, "bold" if (i, k) in best else "") for k, cell in enumerate(row)))
+    return grid
+
+
+def show(words: str) -> None:
+    """A result for people or programs, on stdout."""
+    with open_output(None, STANDARD, force=False) as sink:
+        sink.write(words.encode("utf-8", "surrogateescape"))
+
+
+def show_pieces(pieces: Iterable[bytes]) -> None:
+    """Bytes on stdout, each piece at once; on a terminal a character is held back until it is complete."""
+    with open_output(None, STANDARD, force=False) as sink:
+        if not is_terminal(sys.stdout):
+            for piece in pieces:
+                sink.write(piece)
+            return
+        decoder = getincrementaldecoder("utf-8")("surrogateescape")  # what is no UTF-8 stays as it is
+        for piece in pieces:
+            sink.write(decoder.decode(piece).encode("utf-8", "surrogateescape"))
+        sink.write(decoder.decode(b"", final=True).encode("utf-8", "surrogateescape"))

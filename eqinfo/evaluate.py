@@ -79,7 +79,7 @@ def bytes_per_window(codebook: Codebook, text: Text) -> float:
 
 
 def bits_by_position(model: GPT, codebook: Codebook, text: Text) -> list[float]:
-    """M1's bits per byte at each position after the window starts of a text's parse, up to the last there is."""
+    """M1's bits per byte at each position after the window starts of a text's parse, while there is text."""
     text = text.slice(0, min(text.data.size, MEASURE_BYTES))
     text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the last one may be cut short
     ends = np.cumsum(codebook.lengths[encode_compiled(codebook, text.data, text.document_ends)])

@@ -271,6 +271,8 @@ class _Run:
         self._first_step, self._before_s = self.trainer.step, self.trainer.time_s
         if self.trainer.rank == 0:
             self._forget_later_metrics()
+        if self.trainer.world > 1:
+            dist.barrier()
 
     @property
     def _spells(self) -> bool:
@@ -284,23 +286,29 @@ class _Run:
             self.data["train"], self.settings.block_size, self.settings.batch_size, self.settings.seed
         )
         n = max(1, self.settings.validations)
-        validated: dict[str, float] = {}
-        for k in range(math.floor(self.trainer.progress * n) + 1, n + 1):
+        for k in range(len(self._validations()) + 1, n + 1):
             self.trainer.run(batches, k / n, self.folder / runs.CHECKPOINT, self._on_step, should_stop)
-            validated = self._validate()
+            self._validate()
         self.trainer.save(self.folder / runs.CHECKPOINT)
         rates = self._rates(self.trainer)
-        return validated | {
+        last = self._validations()[-1:]
+        return {name: value for line in last for name, value in line.items() if name != "step"} | {
             "training_steps": self.trainer.step,
             "training_tokens": self.trainer.step * self.tokens_a_step,
             "training_s": round(self.trainer.time_s, 1),
-            **{name: rates[name] for name in ("tokens_per_s", "bytes_per_s") if name in rates},
+            **rates,
         }
 
-    def _validate(self) -> dict[str, float]:
-        """Loss on the whole of the validation data, if there are any, as the metrics file has it."""
+    def _validations(self) -> list[dict[str, float]]:
+        """What the metrics file has of validations up to this step."""
+        path = self.folder / METRICS
+        lines = map(json.loads, path.read_text().splitlines()) if path.exists() else []
+        return [line for line in lines if "valid_loss" in line and line["step"] <= self.trainer.step]
+
+    def _validate(self) -> None:
+        """Write down the loss on the whole of the validation data, if there are any."""
         if "valid" not in self.data or not self.settings.validations:
-            return {}
+            return
         valid = self.data["valid"]
         nats = total_nats(self.trainer.model, valid)
         figures = {"valid_loss": nats / valid.n_tokens}
@@ -309,12 +317,11 @@ class _Run:
         self._log({"step": self.trainer.step, **figures})
         words = [f"{name} {value:.4f}" for name, value in figures.items()]
         self.report("validating", self.trainer.progress, ", ".join(words))
-        return figures
 
     def _on_step(self, trainer: Trainer) -> None:
         """Write down what a step gave and tell of it."""
         rates = self._rates(trainer)
-        loss = {"loss": trainer.loss_nats}
+        loss: dict[str, float] = {"loss": trainer.loss_nats}
         if ratio := self.data["train"].bytes_per_token:
             loss["bits_per_byte"] = trainer.loss_nats / math.log(2) / ratio
         n_tokens = trainer.step * self.tokens_a_step
@@ -330,7 +337,7 @@ class _Run:
         """Speed since this process began, and its share of what the GPUs could do."""
         time_s, steps = trainer.time_s - self._before_s, trainer.step - self._first_step
         tokens_per_s = steps * self.tokens_a_step / time_s if steps else 0.0
-        rates = {"tokens_per_s": tokens_per_s}
+        rates: dict[str, float] = {"tokens_per_s": tokens_per_s}
         if ratio := self.data["train"].bytes_per_token:
             rates["bytes_per_s"] = tokens_per_s * ratio
         if self.peak_flops:
@@ -449,7 +456,7 @@ def _codebook(fingerprint: str, model: Path | None) -> Codebook | None:
     if codebook.fingerprint.hex() != fingerprint:
         raise MismatchError(
             f"{find_codebook(model)}: not the codebook of these tokens; found fingerprint "
-            f"{codebook.fingerprint.hex()[:16]}, want {fingerprint[:16]}. Name the model they were made with (-m)."
+            f"{codebook.fingerprint.hex()[:16]}, want {fingerprint[:16]}. Name theirs with -m."
         )
     return codebook
 

@@ -161,7 +161,7 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
         InputError: no tokens at all, or token_bits does not divide the size of an id.
         OSError: a file cannot be read.
     """
-    parts, sidecars = [], []
+    parts, sidecars = list[Ids](), list[Sidecar]()
     for path in paths:
         sidecar = _sidecar(path)
         if sidecars and (found := _vocabulary(sidecar)) != (want := _vocabulary(sidecars[0])):

@@ -179,7 +179,7 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Leave the gradient of the mean loss of a batch in the parameters; this process's share of the loss."""
+        """Put the gradient of a batch's mean loss into the parameters; this process's share of that loss."""
         n_targets = int((targets >= 0).sum())
         mine = slice(self.rank, None, self.world)
         parts = zip(idx[mine].chunk(self.accumulate), targets[mine].chunk(self.accumulate), strict=True)

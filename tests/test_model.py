@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from eqinfo.model import BOS, GPT, M1_PRESETS, SHORT, GPTConfig, attention
+from eqinfo.model import BOS, GPT, M1_PRESETS, M2_PRESETS, SHORT, GPTConfig, Spelling, attention
 
 
 def tiny(**changes):
@@ -20,8 +20,8 @@ def tiny(**changes):
 
 def test_an_untrained_model_is_uniform():
     model = GPT(M1_PRESETS["tiny"])
-    loss = model.loss(torch.full((2, 8), BOS), torch.randint(0, 256, (2, 8)))
-    assert loss.item() == pytest.approx(math.log(257))
+    loss = model.loss(torch.full((2, 8), BOS), torch.randint(0, 256, (2, 8)), *model.matrices())
+    assert loss.item() == pytest.approx(16 * math.log(257))
 
 
 def test_parameters_are_as_the_formula_says():
@@ -29,6 +29,50 @@ def test_parameters_are_as_the_formula_says():
         model = GPT(config)
         embeddings = 2 * config.vocab_size * config.n_embd
         assert sum(p.numel() for p in model.parameters()) == config.n_params + embeddings
+
+
+@pytest.mark.parametrize("preset", M2_PRESETS)
+def test_presets_have_about_the_parameters_of_their_name(preset):
+    config = GPTConfig(65536, 512, *M2_PRESETS[preset])
+    want = {"nano": 0.79e6, "2b": 2e9}.get(preset) or float(preset.removesuffix("m")) * 1e6
+    assert config.n_params == pytest.approx(want, rel=0.06)
+    assert config.n_embd % (2 * config.n_head) == 0
+
+
+def test_training_flops_are_those_of_the_matrix_products():
+    config = GPTConfig(300, 16, 2, 2, 32)
+    linear = [m for m in GPT(config).modules() if isinstance(m, torch.nn.Linear)]
+    forward = sum(2 * m.weight.numel() for m in linear)
+    attention = config.n_layer * sum(2 * 2 * config.n_embd * (t + 1) for t in range(16)) / 16
+    assert config.training_flops == pytest.approx(3 * (forward + attention), rel=0.05)
+
+
+WORDS = [b"", b"a", b"ab", b"b", b"ba", b"abcdefghijk"]
+
+
+def test_a_spelling_adds_the_bytes_of_a_token_by_their_position():
+    spelling = Spelling(WORDS, 3)
+    torch.nn.init.normal_(spelling.vectors)
+    table, head = spelling()
+    vectors = spelling.vectors
+    assert torch.equal(table[0], torch.zeros(3))
+    a, b = ord("a"), ord("b")
+    torch.testing.assert_close(table[1], (vectors[a] + vectors[8 * 256 + a])[:3])
+    want = vectors[a] + vectors[256 + b] + vectors[8 * 256 + b] + vectors[9 * 256 + a]
+    torch.testing.assert_close(torch.cat((table[2], head[2])), want)
+    long = [*enumerate(b"abcdefgh"), *enumerate(b"kjihgfed", 8)]
+    torch.testing.assert_close(head[5], sum(vectors[at * 256 + byte] for at, byte in long)[3:])
+
+
+def test_a_folded_model_computes_the_same_without_its_spelling():
+    config = GPTConfig(len(WORDS), 8, 1, 2, 32)
+    model, plain = GPT(config, Spelling(WORDS, 32)), GPT(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    plain.load_state_dict(model.plain())
+    idx = torch.tensor([[0, 5, 2, 3, 1]])
+    assert torch.equal(model(idx), plain(idx))
+    assert sum(p.numel() for p in plain.parameters()) == config.n_params + 2 * len(WORDS) * 32
 
 
 def test_later_tokens_do_not_change_earlier_logits():
@@ -56,15 +100,22 @@ def test_masked_targets_do_not_count():
     model = tiny()
     idx, targets = torch.randint(0, 256, (2, 3, 8)).unbind(0)
     targets[1:] = -1
-    torch.testing.assert_close(model.loss(idx, targets), model.loss(idx[:1], targets[:1]))
+    matrices = model.matrices()
+    alone = model.loss(idx[:1], targets[:1], *matrices)
+    torch.testing.assert_close(model.loss(idx, targets, *matrices), alone)
 
 
-def test_reading_token_by_token_gives_the_logits_of_reading_at_once():
-    model = tiny()
-    idx = torch.randint(0, 256, (3, 9))
-    past = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)]
-    for at in range(9):
-        logits, present = model.extend(idx[:, at], past)
+@pytest.mark.parametrize("n_at_once", [1, 2, 9, SHORT, SHORT + 9])
+def test_reading_on_token_by_token_gives_the_logits_of_reading_at_once(n_at_once):
+    model = tiny(block_size=2 * SHORT)
+    n = n_at_once + 9
+    idx = torch.randint(0, 256, (3, n))
+    want = model(idx)
+    past, at = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)], 0
+    while at < n:
+        step = 1 if at else n_at_once
+        logits, present = model.extend(idx[:, at : at + step], past)
         layers = zip(past, present, strict=True)
         past = [tuple(torch.cat(pair, 2) for pair in zip(*layer, strict=True)) for layer in layers]
-        torch.testing.assert_close(logits, model(idx)[:, at], rtol=1e-4, atol=1e-4)
+        at += step
+        torch.testing.assert_close(logits, want[:, at - 1], rtol=1e-4, atol=1e-4)

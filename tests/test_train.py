@@ -14,9 +14,9 @@ from eqinfo.windows import WindowBatches
 CPU = torch.device("cpu")
 
 
-def trainer(steps=8, seed=0, config=M1_PRESETS["tiny"]):
+def trainer(steps=8, seed=0, config=M1_PRESETS["tiny"], accumulate=1):
     torch.manual_seed(seed)
-    return Trainer(GPT(config), Budget(steps), 64 * 16, 0.01, CPU)
+    return Trainer(GPT(config), Budget(steps), 64 * 16, 0.01, CPU, accumulate)
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +29,42 @@ def nothing(_):
     pass
 
 
-def test_training_lowers_the_loss(batches):
+@pytest.fixture
+def train(tmp_path):
+    """Train, with a checkpoint that nobody reads."""
+
+    def run(trainer, batches, until=1.0, on_step=nothing, should_stop=lambda: False):
+        trainer.run(batches, until, tmp_path / "checkpoint.pt", on_step, should_stop)
+
+    return run
+
+
+def test_training_lowers_the_loss(batches, train):
     losses = []
-    trainer(60).run(batches, 1.0, lambda t: losses.append(t.loss_nats))
+    train(trainer(60), batches, 1.0, lambda t: losses.append(t.loss_nats))
     assert losses[0] == pytest.approx(np.log(257), rel=0.01)
     assert np.mean(losses[-5:]) < 3.0
 
 
-def test_one_batch_can_be_learnt_by_heart(batches):
+def test_one_batch_can_be_learnt_by_heart(batches, train):
     losses = []
-    trainer(300, config=M1_PRESETS["500k"]).run(
-        lambda _: batches(0), 1.0, lambda t: losses.append(t.loss_nats)
+    train(
+        trainer(300, config=M1_PRESETS["500k"]),
+        lambda _: batches(0),
+        1.0,
+        lambda t: losses.append(t.loss_nats),
     )
     assert losses[-1] < 0.4 * losses[0]
 
 
-def test_a_resumed_run_ends_bit_equal_to_one_that_never_stopped(batches, tmp_path):
+def test_a_resumed_run_ends_bit_equal_to_one_that_never_stopped(batches, train, tmp_path):
     whole, first, second = trainer(), trainer(), trainer(seed=9)
-    whole.run(batches, 1.0, nothing)
-    first.run(batches, 0.5, nothing)
-    first.save(tmp_path / "checkpoint.pt")
+    train(whole, batches)
+    with pytest.raises(KeyboardInterrupt):
+        train(first, batches, should_stop=lambda: first.step == 3)
     second.load(tmp_path / "checkpoint.pt")
-    second.run(batches, 1.0, nothing)
+    assert second.step == 4
+    train(second, batches)
     assert second.step == whole.step == 8
     assert second.loss_nats == whole.loss_nats
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
@@ -73,11 +87,23 @@ def test_progress_is_that_of_the_limit_reached_first():
     assert Budget(steps=10).progress(12, 0) == 1
 
 
-def test_a_loss_that_is_no_number_stops_training(batches):
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(batches, train, tmp_path):
     broken = trainer()
+    broken.save(tmp_path / "checkpoint.pt")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
     torch.nn.init.constant_(broken.model.norm.weight, torch.nan)
     with pytest.raises(InputError, match="not finite at step 0"):
-        broken.run(batches, 1.0, nothing)
+        train(broken, batches)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_step_in_parts_is_the_step_at_once(batches, train):
+    whole, parts = trainer(), trainer(accumulate=4)
+    losses = {1: [], 4: []}
+    for each in (whole, parts):
+        train(each, batches, 1.0, lambda t: losses[t.accumulate].append(t.loss_nats))
+    assert np.allclose(losses[1], losses[4], rtol=1e-2)
+    assert losses[4][-1] < losses[4][0]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

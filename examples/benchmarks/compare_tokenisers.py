@@ -2,26 +2,42 @@
 
     python compare_tokenisers.py prepare --work cmp/ --text train.jsonl.zst --valid valid.jsonl.zst \
         --bench alice29.txt asyoulik.txt lcet10.txt
+    python compare_tokenisers.py train --work cmp/ --tokens 3000000 --workers 2
+    python compare_tokenisers.py time --work cmp/ --tokens 3000000
+    python compare_tokenisers.py report --work cmp/ --tokens 3000000 -o results.md
 
-`prepare` makes a folder a vocabulary, with its codebook and token files, each decoded back and compared. What
-is there already is kept.
+`prepare` makes a folder a vocabulary, with its codebook and token files, each decoded back and compared.
+`train` trains and evaluates the runs listed below, the most important first. `time` takes speeds, and wants
+the machine for itself. `report` writes the page and the figure beside it from what is complete so far. What
+is there already is kept, so all can be stopped and started again.
 """
 
 import argparse
 import hashlib
+import json
+import os
 import re
+import shutil
+import signal
+import statistics
+import subprocess
 import sys
+import time
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import matplotlib
 import numpy as np
 import peers
 import torch
+from matplotlib.figure import Figure
 
 from eqinfo import corpus, m1, text, tokens
 from eqinfo.codebook import Codebook, Method
@@ -29,6 +45,7 @@ from eqinfo.compile import expand, published
 from eqinfo.container import Totals
 from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, NamedSink, replacing
 from eqinfo.frames import Frame, frames_of_pieces
+from eqinfo.model import M2_PRESETS, GPTConfig
 from eqinfo.refit import Candidates, refit
 
 BPE_SAMPLE_BYTES = 64_000_000
@@ -64,18 +81,48 @@ VOCABULARIES = {
     "published-b14": Vocabulary("published", 14),
 }
 
+PRESET, BLOCK_SIZE, BATCH_TOKENS = "nano", 256, 8192  # of M2
+VALIDATIONS = 10  # of a run, on
+WATCHED, WATCHED_BYTES = "watched", 400_000  # an even sample of valid, for that is done often
+BASE = "ours-b12"  # its training FLOPs are the budget of all, where budgets are FLOPs
+
+Embeddings = Literal["composed", "plain"]
+Budget = Literal["flops", "tokens"]
+
+BUDGETS: dict[Budget, str] = {"flops": "equal FLOPs", "tokens": "equal tokens"}
+
+B12 = ("bytes", "ours-b12", "bpe-b12", "published-b12")
+B14 = ("ours-b14", "bpe-b14", "published-b14")
+VARIANTS = ("ours-b12-penalty0", "ours-b12-penalty3", "ours-b12-greedy")
+# What is trained, in this order: every vocabulary with all embeddings, budgets and seeds of its row. A run
+# that an earlier row has is not done again.
+PLAN: list[tuple[tuple[str, ...], tuple[Embeddings, ...], tuple[Budget, ...], tuple[int, ...]]] = [
+    (B12, ("composed",), ("flops",), (0,)),
+    (B12, ("plain",), ("flops",), (0,)),
+    (B14, ("composed",), ("flops",), (0,)),
+    (VARIANTS, ("composed",), ("flops",), (0,)),
+    (B12, ("composed",), ("tokens",), (0,)),
+    (B12, ("composed",), ("flops",), (1, 2)),
+    (B14, ("composed",), ("tokens",), (0,)),
+    (B14, ("plain",), ("flops",), (0,)),
+    ((*B12, *B14), ("composed", "plain"), ("flops", "tokens"), (0, 1, 2)),
+    (VARIANTS, ("composed", "plain"), ("flops", "tokens"), (0, 1, 2)),
+]
+
 
 class Texts(NamedTuple):
-    """The files to train and to measure on."""
+    """The files to train and to measure on; `watched` is a sample of valid."""
 
     train: Path
+    watched: Path
     valid: Path
     bench: list[Path]
 
     @property
     def by_name(self) -> dict[str, Path]:
-        """Each file by the name of its token file."""
-        return {"train": self.train, "valid": self.valid} | {path.stem: path for path in self.bench}
+        """Each file by the name of its token file; the one to train on last, so all others are there."""
+        held_out = {WATCHED: self.watched, "valid": self.valid} | {path.stem: path for path in self.bench}
+        return held_out | {"train": self.train}
 
 
 # ---- prepare: vocabularies and token files
@@ -190,8 +237,17 @@ def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | 
         sink.write(sidecar.to_json())
 
 
+def write_watched(valid: Path, path: Path) -> None:
+    """An even sample of the documents of valid."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, force=True) as sink:
+        for document in peers.sample(valid, WATCHED_BYTES):
+            sink.write(json.dumps({"text": document.decode()}).encode() + b"\n")
+
+
 def prepare(work: Path, names: list[str], texts: Texts) -> None:
     """The folders of some vocabularies, with what is missing in them."""
+    write_watched(texts.valid, texts.watched)
     for name in names:
         vocabulary, folder = VOCABULARIES[name], work / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,22 +271,429 @@ def bytes_per_token(folder: Path, text_name: str) -> float:
     return sidecar.original_bytes / sidecar.tokens
 
 
-def main() -> None:
-    """Run the command line."""
+# ---- train: runs and what they score
+
+
+class Run(NamedTuple):
+    """One M2. Runs of both budgets that come to the same number of tokens are one run."""
+
+    vocabulary: str
+    embeddings: Embeddings
+    n_tokens: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.vocabulary}-{self.embeddings}-{self.n_tokens}-seed{self.seed}"
+
+    def folder(self, work: Path) -> Path:
+        """Where train-m2 keeps it."""
+        return work / "runs" / self.name
+
+    def score_path(self, work: Path, text_name: str) -> Path:
+        """Where that is kept what `eqinfo eval` says of it on a text."""
+        return work / "scores" / self.name / f"{text_name}.json"
+
+    def measured(self, work: Path) -> dict[str, float] | None:
+        """What train-m2 measured, if the run is complete."""
+        path = self.folder(work) / "config.json"
+        found: dict[str, float] | None = (
+            json.loads(path.read_bytes()).get("measured") if path.exists() else None
+        )
+        return found
+
+
+def vocabularies(work: Path) -> list[str]:
+    """Those that are prepared."""
+    return [name for name in VOCABULARIES if (work / name / "train.bin.json").exists()]
+
+
+def held_out(folder: Path) -> list[str]:
+    """The names of the texts that a vocabulary can be measured on."""
+    names = {path.stem for path in folder.glob("*.bin")} - {"train", "valid", WATCHED}
+    return ["valid", *sorted(names)]
+
+
+@lru_cache
+def codebook_of(work: Path, vocabulary: str) -> Codebook:
+    """As `prepare` left it."""
+    return Codebook.load(work / vocabulary / CODEBOOK_NAME)
+
+
+def training_flops(work: Path, vocabulary: str) -> int:
+    """Of a token."""
+    n_windows = len(codebook_of(work, vocabulary).windows)
+    return GPTConfig(n_windows, BLOCK_SIZE, *M2_PRESETS[PRESET]).training_flops
+
+
+def planned(work: Path, base_tokens: int, only: re.Pattern[str]) -> dict[Run, list[Budget]]:
+    """All runs of the plan in its order, each with the budgets it is one of."""
+    flops = {name: training_flops(work, name) for name in vocabularies(work)}
+    runs: dict[Run, list[Budget]] = {}
+    for names, ways, budgets, seeds in PLAN:
+        for seed, budget, way, name in product(seeds, budgets, ways, names):
+            if name not in flops or not only.search(f"{name}-{way}-{budget}-seed{seed}"):
+                continue
+            share = flops[BASE] / flops[name] if budget == "flops" else 1.0
+            shared = runs.setdefault(Run(name, way, round(base_tokens * share), seed), [])
+            if budget not in shared:
+                shared.append(budget)
+    return runs
+
+
+class Command(NamedTuple):
+    """What it does, in words, arguments of eqinfo, and the file that takes its stdout."""
+
+    what: str
+    arguments: list[str]
+    output: Path
+
+
+def training(run: Run, work: Path) -> Command:
+    """Training from where a run stands."""
+    folder, data = run.folder(work), work / run.vocabulary
+    arguments = ["train-m2", f"{data / 'train.bin'}", "-o", f"{folder}"]
+    arguments += ["--model", f"{data / CODEBOOK_NAME}", "--valid", f"{data / WATCHED}.bin"]
+    arguments += ["--preset", PRESET, "--tokens", f"{run.n_tokens}", "--block-size", f"{BLOCK_SIZE}"]
+    arguments += ["--batch-tokens", f"{BATCH_TOKENS}", "--validations", f"{VALIDATIONS}"]
+    arguments += ["--seed", f"{run.seed}", "-q"]
+    if run.embeddings == "plain":
+        arguments.append("--plain-embeddings")
+    if (folder / "config.json").exists():
+        arguments.append("--resume")
+    elif folder.exists():  # it was killed before it began
+        shutil.rmtree(folder)
+    return Command("training", arguments, Path(os.devnull))
+
+
+def scoring(run: Run, work: Path, text_name: str, output: Path) -> Command:
+    """Evaluation on a text."""
+    path = work / run.vocabulary / f"{text_name}.bin"
+    arguments = ["eval", f"{run.folder(work)}", "--text", f"{path}", "--json"]
+    return Command(f"scoring {text_name}", arguments, output)
+
+
+def commands(run: Run, work: Path) -> Iterator[Command]:
+    """What is left to do for a run, each command asked for when the one before it is done."""
+    if run.measured(work) is None:
+        yield training(run, work)
+    for text_name in held_out(work / run.vocabulary):
+        target = run.score_path(work, text_name)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".part")
+            yield scoring(run, work, text_name, partial)
+            partial.replace(target)
+
+
+def start(command: Command, log: Path) -> subprocess.Popen[bytes]:
+    """A command in a process that has one thread and hears no Ctrl-C but through us."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    with command.output.open("wb") as output, log.open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "eqinfo", *command.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def train(work: Path, runs: Iterable[Run], workers: int) -> None:
+    """Complete runs, so many side by side; Ctrl-C stops all of them where they can be resumed."""
+    (work / "runs").mkdir(exist_ok=True)
+    waiting = deque((run, commands(run, work)) for run in runs)
+    running: dict[subprocess.Popen[bytes], tuple[Run, Iterator[Command]]] = {}
+    n_failed = 0
+
+    def go_on(run: Run, left: Iterator[Command]) -> None:
+        command = next(left, None)
+        if command is not None:
+            say(f"{datetime.now():%H:%M:%S} {run.name}: {command.what}")
+            running[start(command, work / "runs" / f"{run.name}.log")] = run, left
+
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                go_on(*waiting.popleft())
+            for process in [process for process in running if process.poll() is not None]:
+                run, left = running.pop(process)
+                if process.returncode:
+                    n_failed += 1
+                    say(f"{run.name}: failed with status {process.returncode}; see runs/{run.name}.log")
+                else:
+                    go_on(run, left)
+            time.sleep(0.2)
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+    if n_failed:
+        sys.exit(f"{n_failed} runs failed.")
+
+
+# ---- time: speed, one after another
+
+
+def take_times(work: Path, runs: Iterable[Run], turns: int, text_name: str) -> None:
+    """Evaluate a complete run of each vocabulary in turns, so that a busy spell of the machine hits all."""
+    chosen: dict[str, Run] = {}
+    for run in runs:
+        if run.measured(work) is not None:
+            chosen.setdefault(run.vocabulary, run)
+    for turn, (vocabulary, run) in product(range(turns), chosen.items()):
+        target = work / "times" / vocabulary / f"{turn}.json"
+        if not target.exists():
+            say(f"turn {turn}: {run.name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(".part")
+            if start(scoring(run, work, text_name, partial), work / "runs" / f"{run.name}.log").wait():
+                sys.exit(f"{run.name}: eval failed; see runs/{run.name}.log")
+            partial.replace(target)
+
+
+def median_rates(work: Path, vocabulary: str) -> dict[str, float]:
+    """Bytes a second of scoring and of generation, medians over the turns; empty if none were taken."""
+    found = [read_score(path) for path in sorted((work / "times" / vocabulary).glob("*.json"))]
+    names = ("scoring_bytes_per_s", "generation_bytes_per_s")
+    return {name: statistics.median(score[name] for score in found) for name in names} if found else {}
+
+
+# ---- report: the page and its figure
+
+
+@dataclass
+class Row:
+    """Complete runs that differ in nothing but their seeds, and what was measured of each."""
+
+    vocabulary: str
+    embeddings: Embeddings
+    budgets: list[Budget]
+    runs: list[Run] = field(default_factory=list)
+    measured: list[dict[str, float]] = field(default_factory=list)
+    scores: list[dict[str, dict[str, float]]] = field(default_factory=list)  # by text
+
+    def mean(self, text_name: str, name: str) -> float:
+        """Of a figure on a text, over the seeds."""
+        return statistics.fmean(score[text_name][name] for score in self.scores)
+
+    def shown(self, text_name: str, name: str, digits: int) -> str:
+        """The same, with half the range over the seeds if there are several."""
+        values = [score[text_name][name] for score in self.scores]
+        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def read_score(path: Path) -> dict[str, float]:
+    """What eval says of one run on one text."""
+    (found,) = json.loads(path.read_bytes())["m2"]
+    score: dict[str, float] = found
+    return score
+
+
+def complete_rows(work: Path, plan: dict[Run, list[Budget]], texts: list[str]) -> list[Row]:
+    """The table's rows, vocabularies in their order."""
+    rows: dict[Run, Row] = {}
+    for run, budgets in sorted(plan.items(), key=lambda item: list(VOCABULARIES).index(item[0].vocabulary)):
+        facts, paths = run.measured(work), {name: run.score_path(work, name) for name in texts}
+        if facts is None or not all(path.exists() for path in paths.values()):
+            continue
+        row = rows.setdefault(run._replace(seed=0), Row(run.vocabulary, run.embeddings, budgets))
+        row.runs.append(run)
+        row.measured.append(facts)
+        row.scores.append({name: read_score(path) for name, path in paths.items()})
+    return list(rows.values())
+
+
+def quality(work: Path, rows: list[Row], texts: list[str]) -> Iterator[str]:
+    """The table of everything but speed."""
+    head = ["tokeniser", "embeddings", "budget", "seeds", "tokens, M", "text, MB", "training, s"]
+    shown = []
+    for row in rows:
+        n_tokens = row.measured[0]["training_tokens"]
+        sizes = [bytes_per_token(work / row.vocabulary, name) for name in ("train", "valid")]
+        seconds = statistics.fmean(facts["training_s"] for facts in row.measured)
+        budgets = ", ".join(BUDGETS[budget] for budget in row.budgets)
+        cells = [row.vocabulary, row.embeddings, budgets, f"{len(row.runs)}", f"{n_tokens / 1e6:.2f}"]
+        cells += [f"{n_tokens * sizes[0] / 1e6:.1f}", f"{seconds:,.0f}", f"{sizes[1]:.3f}"]
+        cells += [row.shown(name, "bits_per_byte", 3) for name in texts]
+        shown.append([*cells, row.shown("valid", "word_perplexity", 0)])
+    yield "## Bits/byte\n"
+    yield (
+        "Of held-out texts, smaller is better; of several seeds, the mean and half the range. Text is what\n"
+        "the tokens trained on decode to. Bytes/token and word perplexity are of valid.\n"
+    )
+    yield peers.table([*head, "bytes/token", *texts, "word perplexity"], shown)
+
+
+def opponent(vocabulary: str) -> str:
+    """The BPE to compare a vocabulary with: of as many bits, or the smallest."""
+    return f"bpe-b{max(12, VOCABULARIES[vocabulary].window_bits)}"
+
+
+def percent(value: float, reference: float) -> str:
+    """How much more or less than the reference."""
+    return f"{value / reference - 1:+.1%}"
+
+
+def compared(rows: list[Row], budget: Budget) -> Iterator[str]:
+    """The table of differences to BPE and to bytes at one budget, on valid."""
+    known = {(row.vocabulary, row.embeddings): row for row in rows if budget in row.budgets}
+    shown = []
+    for (vocabulary, embeddings), row in known.items():
+        cells = []
+        for other_name in (opponent(vocabulary), "bytes"):
+            other = known.get((other_name, embeddings))
+            if other is None or other is row:
+                cells += ["", ""]
+                continue
+            difference = row.mean("valid", "bits_per_byte") - other.mean("valid", "bits_per_byte")
+            perplexities = (of.mean("valid", "word_perplexity") for of in (row, other))
+            cells += [f"{difference:+.3f}", percent(*perplexities)]
+        shown.append([vocabulary, embeddings, *cells])
+    if shown:
+        yield f"## On valid, with {BUDGETS[budget]}\n"
+        yield "Differences to BPE of as many bits (12 for bytes) and to bytes; negative is better.\n"
+        head = ["tokeniser", "embeddings", "bits/byte - BPE's", "word perplexity to BPE's"]
+        yield peers.table([*head, "bits/byte - bytes'", "word perplexity to bytes'"], shown)
+
+
+def speeds(work: Path, names: list[str]) -> Iterator[str]:
+    """The table of what one M2 of each vocabulary does in a second."""
+    rates = {name: found for name in names if (found := median_rates(work, name))}
+    shown = []
+    for name, found in rates.items():
+        theirs, row = rates.get(opponent(name), found), [name]
+        for rate, value in found.items():
+            row += [f"{value:,.0f}", "" if theirs is found else percent(value, theirs[rate])]
+        shown.append(row)
+    if shown:
+        yield "## Bytes of text a second\n"
+        yield (
+            "By `eqinfo eval` in one thread, one run after another in turns, medians; and how much more or\n"
+            "less than BPE of as many bits (12 for bytes). Embeddings and budgets make no difference: the\n"
+            "weights that are kept are plain matrices.\n"
+        )
+        yield peers.table(["tokeniser", "scoring", "to BPE's", "generation", "to BPE's"], shown)
+
+
+def validations(run: Run, work: Path) -> list[tuple[int, float]]:
+    """Steps at which a run was validated, and bits/byte."""
+    lines = map(json.loads, (run.folder(work) / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["valid_bits_per_byte"]) for line in lines if "valid_bits_per_byte" in line]
+
+
+def draw(work: Path, rows: list[Row], path: Path) -> None:
+    """The figure: bits/byte on the sample of valid, of the first seed with composed embeddings."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "eqinfo", "font.size": 9}):
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for row in rows:
+            if row.embeddings == "composed" and "flops" in row.budgets and row.vocabulary in (*B12, *B14):
+                flops = training_flops(work, row.vocabulary) * BATCH_TOKENS
+                curve = [(step * flops, bits) for step, bits in validations(row.runs[0], work)]
+                twin = row.vocabulary.replace("b14", "b12")  # of the same colour
+                style = ".-" if twin == row.vocabulary else ".--"
+                colour = f"C{B12.index(twin)}"
+                axes.plot(*zip(*curve, strict=True), style, color=colour, label=row.vocabulary)
+        axes.set_xscale("log")
+        axes.set_xlabel("training FLOPs")
+        axes.set_ylabel("bits/byte, sample of valid")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None})
+
+
+def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: Path | None) -> None:
+    """Write the page, and the figure beside it."""
+    texts = held_out(work / BASE)
+    rows = complete_rows(work, plan, texts)
+    n_runs = sum(len(row.runs) for row in rows)
+    if not n_runs:
+        sys.exit("no run is complete yet.")
+    configs = [
+        json.loads((run.folder(work) / "config.json").read_bytes()) for row in rows for run in row.runs
+    ]
+    commits = sorted({str(config["git_commit"])[:12] for config in configs})
+    n_layer, n_head, n_embd = M2_PRESETS[PRESET]
+    flops = base_tokens * training_flops(work, BASE)
+    parts = [
+        "# What windows are worth to a language model\n",
+        f"The same M2 ({PRESET}: {n_layer} layers of width {n_embd}, {n_head} heads), trained on one text\n"
+        "in different tokens. Every token file was decoded back and compared with its text.\n",
+        peers.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
+        + f"- {n_runs} runs at commit {', '.join(commits)}; {BATCH_TOKENS:,} tokens a step in blocks of "
+        f"{BLOCK_SIZE}\n"
+        f"- equal tokens: {base_tokens:,}; equal FLOPs: {flops:.2e}, those of {BASE} with as many tokens, "
+        "output matrix and attention included, composing embeddings (once a step) not\n"
+        f"- b12, b14: at most 2^12, 2^14 tokens; bytes: {len(codebook_of(work, 'bytes').windows)}\n"
+        "- published: the paper's rule, cut greedily; ours: refitted, and cut at the least cost\n"
+        "- penalty0, penalty3: with that price of a cut inside a word instead of 1, in the refit and the "
+        "parse; greedy: the windows of ours-b12, cut greedily\n"
+        "- BPE merges inside words, as GPT-2 splits them; trained on a sample of "
+        f"{BPE_SAMPLE_BYTES / 1e6:.0f} MB of the text\n"
+        "- embeddings: composed of the tokens' bytes, or plain\n",
+        *quality(work, rows, texts),
+        *(part for budget in BUDGETS for part in compared(rows, budget)),
+        *speeds(work, vocabularies(work)),
+    ]
+    if output is not None:
+        figure = output.with_suffix(".svg")
+        draw(work, rows, figure)
+        parts.append(f"## While training\n\n![bits/byte against training FLOPs]({figure.name})\n")
+    peers.publish(parts, output)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--work", type=Path, required=True, help="folder of vocabularies and runs")
-    common.add_argument("--only", type=re.compile, default="", help="what a name must contain, as a regex")
+    common.add_argument("--only", type=re.compile, default="", help="what names must contain, as a regex")
     preparing = commands.add_parser("prepare", parents=[common], help="make codebooks and token files")
     preparing.add_argument("--text", type=Path, required=True, help="JSONL to train on")
     preparing.add_argument("--valid", type=Path, required=True, help="JSONL to validate on")
     preparing.add_argument("--bench", type=Path, nargs="+", required=True, help="texts to measure on")
-    args = parser.parse_args()
+    common.add_argument("--tokens", type=int, default=3_000_000, help=f"of {BASE}; what others get follows")
+    training = commands.add_parser("train", parents=[common], help="train and evaluate the runs of the plan")
+    training.add_argument("--workers", type=int, default=1, help="runs side by side")
+    timing = commands.add_parser("time", parents=[common], help="take speeds with nothing else running")
+    timing.add_argument("--turns", type=int, default=3, help="medians of so many")
+    timing.add_argument("--on", default="asyoulik", help="text to take them on")
+    reporting = commands.add_parser("report", parents=[common], help="write the page and its figure")
+    reporting.add_argument(
+        "-o", "--output", type=Path, help="page to write; the figure has its name and .svg"
+    )
+    return parser.parse_args()
 
-    names = [name for name in VOCABULARIES if re.search(args.only, name)]
+
+def main() -> None:
+    """Run the command line."""
+    args = arguments()
+    only = re.compile(args.only)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell had them ignored
+        signal.signal(number, signal.default_int_handler)
     if args.command == "prepare":
-        prepare(args.work, names, Texts(args.text, args.valid, args.bench))
+        names = [name for name in VOCABULARIES if only.search(name)]
+        watched = args.work / f"{WATCHED}.jsonl"
+        prepare(args.work, names, Texts(args.text, watched, args.valid, args.bench))
+        return
+    plan = planned(args.work, args.tokens, only)
+    try:
+        if args.command == "train":
+            train(args.work, plan, args.workers)
+        elif args.command == "time":
+            take_times(args.work, plan, args.turns, args.on)
+        else:
+            report(args.work, plan, args.tokens, args.output)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,172 @@
+"""A text to measure on: its documents in memory, its words, and the tokens that a run reads it as.
+
+What this module does not do: measure anything (`report`), or open files (`cli`).
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from eqinfo import container, m1, shards, tokens
+from eqinfo.codebook import Codebook
+from eqinfo.errors import InputError, MismatchError
+from eqinfo.files import CODEBOOK_NAME
+from eqinfo.frames import Frame, frames_of_pieces
+from eqinfo.m2 import M2
+from eqinfo.shards import Tokens
+from eqinfo.text import is_jsonl, read_pieces
+
+MAX_TEXT_BYTES = 1 << 26  # held in memory; of a longer text the beginning is measured
+WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # what separates words
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A text to measure on.
+
+    Attributes:
+        name: as the user gave it.
+        frames: its documents; none for token files from elsewhere, of whose text only the size is known.
+        is_whole: whether nothing of it was left out.
+        tokens: the ids of a token file; a run with the same vocabulary is measured on these very ids.
+    """
+
+    name: str
+    frames: list[Frame]
+    is_whole: bool = True
+    tokens: Tokens | None = None
+
+    @property
+    def original_bytes(self) -> int:
+        """Size of the text."""
+        if self.frames:
+            return sum(len(frame.text) for frame in self.frames)
+        return self.tokens.original_bytes if self.tokens else 0
+
+    @property
+    def stream_frames(self) -> list[Frame]:
+        """What `compress` writes: as there, the end of a file that is no JSONL is not a document end."""
+        if is_jsonl(self.name) or self.tokens is not None:
+            return self.frames
+        return [Frame(frame.text) for frame in self.frames]
+
+    @property
+    def data(self) -> bytes:
+        """All of the text."""
+        return b"".join(frame.text for frame in self.frames)
+
+    @property
+    def document_ends(self) -> list[int]:
+        """Where documents end in `data`."""
+        starts = np.cumsum([0, *(len(frame.text) for frame in self.frames)]).tolist()
+        return [
+            at + end for at, frame in zip(starts, self.frames, strict=False) for end in frame.document_ends
+        ]
+
+    @property
+    def words(self) -> int | None:
+        """Number of runs of bytes that are not white space; documents end words."""
+        count, in_word = 0, False
+        for frame in self.frames:
+            is_word = ~WHITESPACE[np.frombuffer(frame.text, np.uint8)]
+            follows = np.append(in_word, is_word)  # whether the byte before belongs to the same word
+            follows[list(frame.document_ends)] = False
+            count += int(np.count_nonzero(is_word & ~follows[:-1]))
+            in_word = bool(follows[-1])
+        return count if self.frames else None
+
+
+def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequence[Path]) -> HeldOut:
+    """A text to measure on.
+
+    Args:
+        source: the bytes, as `text.open_text` gives them.
+        path: where they are from; a token file if its sidecar is beside it.
+        text_field: of JSONL records.
+        folders: what is measured; the codebook of one of them must be that of a token file.
+
+    Raises:
+        InputError: there is no text in it, or no text that can be used.
+        FormatError: a token file does not fit its sidecar.
+        MismatchError: a token file was made with the codebook of none of the folders.
+    """
+    if tokens.sidecar_path(path).is_file():
+        return _held_out_of_tokens(source, path, folders)
+    frames, n_bytes, is_whole = list[Frame](), 0, True
+    for frame in frames_of_pieces(read_pieces(source, str(path), text_field)):
+        if frame.text[:4] == container.MAGIC + bytes([container.VERSION]) and not frames:
+            raise InputError(
+                f"{path}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
+            )
+        n_bytes += len(frame.text)
+        if n_bytes > MAX_TEXT_BYTES:
+            is_whole = False
+            break
+        frames.append(frame)
+    if not n_bytes:
+        raise InputError(f"{path}: no text in it. Give another --text.")
+    return HeldOut(str(path), frames, is_whole)
+
+
+def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -> HeldOut:
+    """The ids of a token file, and the text they decode to if they are windows."""
+    ids = shards.load([path])
+    if not ids.original_bytes:
+        raise InputError(f"{path}: no text in it. Give another --text.")
+    if ids.original_bytes > MAX_TEXT_BYTES:
+        raise InputError(
+            f"{path}: too large; found {ids.original_bytes} bytes of text, want at most {MAX_TEXT_BYTES}."
+        )
+    if not ids.fingerprint:
+        return HeldOut(str(path), [], tokens=ids)
+    codebook = _find_codebook(ids.fingerprint, path, folders)
+    sidecar = tokens.Sidecar.load(tokens.sidecar_path(path))
+    pieces = _pieces(tokens.read(source, sidecar, codebook, str(path)))
+    return HeldOut(str(path), list(frames_of_pieces(pieces)), tokens=ids)
+
+
+def _find_codebook(fingerprint: str, path: Path, folders: Sequence[Path]) -> Codebook:
+    """The codebook with a fingerprint, from one of the folders."""
+    found = [folder / name for folder in folders for name in (CODEBOOK_NAME, m1.BASELINE)]
+    for codebook in (Codebook.load(where) for where in found if where.exists()):
+        if codebook.fingerprint.hex() == fingerprint:
+            return codebook
+    raise MismatchError(
+        f"{path}: made with a codebook of none of the folders; found fingerprint {fingerprint[:16]}. "
+        "Give the text itself, or a run that was trained on such tokens."
+    )
+
+
+def _pieces(frames: Iterable[Frame]) -> Iterator[tuple[bytes, bool]]:
+    """The text of frames in pieces of documents, each with whether its document ends there."""
+    for text, ends in frames:
+        at = 0
+        for end in ends:
+            yield text[at:end], True
+            at = end
+        yield text[at:], False
+
+
+def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
+    """The text as a run reads it: a token file of its vocabulary as it is, or cut with its codebook."""
+    token_bits, fingerprint = loaded.config["settings"]["token_bits"], loaded.config["fingerprint"]
+    given = held_out.tokens
+    if given is not None and given.fingerprint == fingerprint:
+        bits = token_bits or given.window_bits
+        return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
+    if loaded.codebook is None or not held_out.frames:
+        raise InputError(
+            f"{held_out.name}: not the vocabulary of {folder}; found fingerprint "
+            f"{given.fingerprint[:16] if given else None}, want {fingerprint[:16] or None}. "
+            "Give a token file made as those it was trained on."
+        )
+    sink = io.BytesIO()
+    _, sidecar = tokens.write(held_out.frames, sink, loaded.codebook)
+    ids = np.frombuffer(sink.getbuffer(), tokens.token_type(sidecar.window_bits))
+    return shards.of_ids(
+        ids, sidecar, token_bits or sidecar.window_bits, sidecar.original_bytes, held_out.name
+    )
