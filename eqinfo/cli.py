@@ -324,7 +324,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Measure on this: text, .jsonl, either as .gz or .zst, a token file with its sidecar, "
-            "or '-' for stdin; its first 64 MiB. Without it, what was measured in training is shown."
+            "or '-' for stdin; its first 16 MiB. Without it, what was measured in training is shown."
         ),
     ] = None,
     text_field: TextField = "text",

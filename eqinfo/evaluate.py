@@ -60,7 +60,7 @@ def window_use(codebook: Codebook, frames: Iterable[Frame]) -> WindowUse:
         codewords = encode(codebook, *frame)
         counts += np.bincount(codewords, minlength=codebook.vocab_size)
         ends = np.cumsum(codebook.lengths[codewords])
-        cuts = np.setdiff1d(ends, [*frame.document_ends, len(frame.text)])
+        cuts = ends[:-1][(codewords[:-1] > 0) & (codewords[1:] > 0)]  # the others are ends of documents
         in_word = WORD_BYTES[np.frombuffer(frame.text, np.uint8)]
         n_cuts += cuts.size
         n_aligned += int(np.count_nonzero(~(in_word[cuts - 1] & in_word[cuts])))
@@ -82,8 +82,9 @@ def bits_by_position(model: GPT, codebook: Codebook, text: Text) -> list[float]:
     """M1's bits per byte at each position after the window starts of a text's parse, while there is text."""
     text = text.slice(0, min(text.data.size, MEASURE_BYTES))
     text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the last one may be cut short
-    ends = np.cumsum(codebook.lengths[encode_compiled(codebook, text.data, text.document_ends)])
-    starts = np.unique(np.append(0, ends))[:-1]
+    codewords = encode_compiled(codebook, text.data, text.document_ends)
+    ends = np.cumsum(codebook.lengths[codewords])
+    starts = (ends - codebook.lengths[codewords])[codewords > 0]
     starts = starts[:: -(-starts.size // 16384)]
     device = next(model.parameters()).device
     total = torch.zeros(model.config.block_size, dtype=torch.float64)

@@ -31,6 +31,7 @@ from eqinfo.tokens import END_OF_TEXT
 
 BACK_OFF = 32  # bytes at least that are left to covers: as many as the longest window of most codebooks
 PRUNE = 1e-4  # beginnings of covers are given up below this share of the best with the same bytes
+N_AT_A_PLACE = 128  # beginnings that take the same bytes: bounds time and memory where much repeats
 N_ROWS = 16  # sequences that are read at once
 
 
@@ -273,19 +274,13 @@ class _Beginning:
 
 
 def _covers(context: _Context, codebook: Codebook, rest: bytes, prune: float) -> list[_Cover]:
-    """All covers of the rest but those given up.
-
-    A beginning is given up if it is less probable than `prune` times another that takes the same bytes, or
-    than `prune` times what is known of the probability of the rest.
-    """
+    """All covers of the rest, but for those whose beginnings are not `_worth_it`."""
     model, n = context.model, len(context.tokens)
     ways = [_ways(codebook, rest[at:]) for at in range(len(rest) + 1)]
     memory = _new_memory(model, N_ROWS, n + len(rest) + 1)
     memory[..., :n, :] = context.memory[..., :n, :]
-    best = [-math.inf] * (
-        len(rest) + 1
-    )  # log-probability at each place of the rest; at the end, of all of it
-    log_prune = math.log(prune) if prune else -math.inf
+    ranked: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in ways]
+    best_cover = -math.inf
     covers: list[_Cover] = []
     level = [_Beginning((), 0, 0.0, memory[:, :, 0, :, n:n])]
     while level:
@@ -299,14 +294,45 @@ def _covers(context: _Context, codebook: Codebook, rest: bytes, prune: float) ->
             for i, row in enumerate(rows):
                 low, high, inner = ways[row.at]
                 covers.append(_Cover(row.inside, row.at, low, log_p[i, low:high] + row.log_p))
-                best[-1] = max(best[-1], float(covers[-1].log_p.logsumexp(0)))
-                seen = memory[:, :, i, :, n : n + depth + 1].clone()
+                best_cover = max(best_cover, float(covers[-1].log_p.logsumexp(0)))
+                read = memory[:, :, i, :, n : n + depth + 1].clone()
                 for codeword, p in zip(inner, log_p[i, inner].tolist(), strict=True):
                     at = row.at + len(codebook.windows[codeword])
-                    longer.append(_Beginning((*row.inside, codeword), at, row.log_p + p, seen))
-                    best[at] = max(best[at], row.log_p + p)
-        level = [b for b in longer if b.log_p >= max(best[b.at], best[-1]) + log_prune]
+                    longer.append(_Beginning((*row.inside, codeword), at, row.log_p + p, read))
+        level = _worth_it(longer, ranked, best_cover, prune) if prune else longer
     return covers
+
+
+def _worth_it(
+    longer: list[_Beginning],
+    ranked: list[list[tuple[float, tuple[int, ...]]]],
+    best_cover: float,
+    prune: float,
+) -> list[_Beginning]:
+    """The beginnings to go on from.
+
+    A beginning is given up if it is less probable than `prune` times the best one that takes the same bytes
+    or than `prune` times the best covers, or if there are N_AT_A_PLACE better ones that take the same bytes.
+
+    Args:
+        longer: all with the same number of windows.
+        ranked: log-probability and windows of the best so far, for each number of bytes; brought up to date.
+        best_cover: the greatest log-probability of covers so far that differ in their last window only.
+        prune: in (0, 1].
+    """
+    for beginning in longer:
+        ranked[beginning.at].append((beginning.log_p, beginning.inside))
+    for ranks in ranked:
+        ranks.sort(reverse=True)
+        del ranks[N_AT_A_PLACE:]
+    if ranked[-1]:
+        best_cover = max(best_cover, ranked[-1][0][0])  # whatever follows, it covers the rest
+    return [
+        b
+        for b in longer
+        if (b.log_p, b.inside) >= ranked[b.at][-1]
+        and b.log_p >= max(best_cover, ranked[b.at][0][0]) + math.log(prune)
+    ]
 
 
 def _ways(codebook: Codebook, left: bytes) -> tuple[int, int, list[int]]:

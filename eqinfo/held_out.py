@@ -20,7 +20,7 @@ from eqinfo.m2 import M2
 from eqinfo.shards import Tokens
 from eqinfo.text import is_jsonl, read_pieces
 
-MAX_TEXT_BYTES = 1 << 26  # held in memory; of a longer text the beginning is measured
+MAX_TEXT_BYTES = 1 << 24  # of a longer text the beginning is measured
 WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # what separates words
 
 
@@ -96,19 +96,13 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
     """
     if tokens.sidecar_path(path).is_file():
         return _held_out_of_tokens(source, path, folders)
-    frames, n_bytes, is_whole = list[Frame](), 0, True
-    for frame in frames_of_pieces(read_pieces(source, str(path), text_field)):
-        if frame.text[:4] == container.MAGIC + bytes([container.VERSION]) and not frames:
-            raise InputError(
-                f"{path}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
-            )
-        n_bytes += len(frame.text)
-        if n_bytes > MAX_TEXT_BYTES:
-            is_whole = False
-            break
-        frames.append(frame)
-    if not n_bytes:
+    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, str(path), text_field)))
+    if not any(frame.text for frame in frames):
         raise InputError(f"{path}: no text in it. Give another --text.")
+    if frames[0].text[:4] == container.MAGIC + bytes([container.VERSION]):
+        raise InputError(
+            f"{path}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
+        )
     return HeldOut(str(path), frames, is_whole)
 
 
@@ -117,16 +111,26 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
     ids = shards.load([path])
     if not ids.original_bytes:
         raise InputError(f"{path}: no text in it. Give another --text.")
-    if ids.original_bytes > MAX_TEXT_BYTES:
-        raise InputError(
-            f"{path}: too large; found {ids.original_bytes} bytes of text, want at most {MAX_TEXT_BYTES}."
-        )
     if not ids.fingerprint:
         return HeldOut(str(path), [], tokens=ids)
     codebook = _find_codebook(ids.fingerprint, path, folders)
     sidecar = tokens.Sidecar.load(tokens.sidecar_path(path))
-    pieces = _pieces(tokens.read(source, sidecar, codebook, str(path)))
-    return HeldOut(str(path), list(frames_of_pieces(pieces)), tokens=ids)
+    chunks, is_whole = _beginning(tokens.read(source, sidecar, codebook, str(path)))
+    n_ids = len(chunks) * tokens.READ_TOKENS  # in each, fewer only in the last of all
+    n_bytes = sum(len(chunk.text) for chunk in chunks)
+    begun = replace(ids, parts=(ids.parts[0][:n_ids],), original_bytes=n_bytes)
+    return HeldOut(str(path), list(frames_of_pieces(_pieces(chunks))), is_whole, begun)
+
+
+def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
+    """The first frames, of up to MAX_TEXT_BYTES in all or one; and whether they are all there are."""
+    kept, n_bytes = list[Frame](), 0
+    for frame in frames:
+        n_bytes += len(frame.text)
+        if kept and n_bytes > MAX_TEXT_BYTES:
+            return kept, False
+        kept.append(frame)
+    return kept, True
 
 
 def _find_codebook(fingerprint: str, path: Path, folders: Sequence[Path]) -> Codebook:

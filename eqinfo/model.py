@@ -21,8 +21,8 @@ from eqinfo.loss import cross_entropy
 BOS = 256  # M1's input before the first byte of a window; never a target
 M1_VOCAB = 257
 SHORT = 64  # tokens; up to here attention on CPUs is written out
-N_SPELT = 8  # bytes at either end of a token
-OWN_STD, SPELT_STD = 0.5, 0.25  # of the input embedding at the start, where tokens are spelt
+N_SPELT = 4  # bytes at either end of a token
+OWN_STD, SPELT_STD = 0.1, 0.25  # of the input embedding at the start, where tokens are spelt
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ class GPT(nn.Module):
         for block, layer_past in zip(self.blocks, past, strict=True):
             x, present = block(x, self.cos[positions], self.sin[positions], layer_past if n else None)
             presents.append(present)
-        last = self.norm(x[:, -1]).t()
+        last = self.norm(x[:, -1])
         # MKL may take 2.5 times as long for a large matrix and one vector as for two, and so for `head(x)`
-        columns = last if last.shape[1] > 1 else last.repeat(1, 2)
-        return (self.head.weight @ columns).t()[: len(x)], presents
+        rows = last if len(last) > 1 else last.repeat(2, 1)
+        return (self.head.weight @ rows.t()).t()[: len(last)], presents
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits (B, T, vocab_size) for tokens (B, T)."""

@@ -69,7 +69,7 @@ class TextFacts:
     Attributes:
         name: as the user gave it.
         original_bytes: its size, or how much of it was measured.
-        documents: how many, null if not known.
+        documents: how many end in it, null if not known.
         words: runs of bytes that are not white space, null if not known.
         is_whole: false if the text is longer than what was measured.
         compressors: gzip, zstd and xz, beside models of train-m1.

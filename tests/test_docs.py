@@ -103,6 +103,20 @@ def test_the_training_recipe_runs(tmp_path):
     assert (tmp_path / "model" / "codebook.eqcb").exists()
 
 
+def test_the_recipe_for_m2_runs(tmp_path, model):
+    (tmp_path / "m1").symlink_to(model)
+    small = ["--block-size", "32", "--batch-tokens", "256", "--steps", "5", "-q"]
+    done = subprocess.run(
+        [EXAMPLES / "train_m2.sh", EXAMPLES / "inaugural.txt", tmp_path, *small],
+        env=ENVIRONMENT,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"bits/byte" in done.stdout
+
+
 def test_reweighting_repeats_and_thins_documents(tmp_path):
     lines = [b'{"text": "%d", "source": "%s"}\n' % (i, s) for i in range(4) for s in (b"austen", b"gcide")]
     (tmp_path / "corpus.jsonl").write_bytes(b"".join(lines))

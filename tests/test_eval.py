@@ -19,7 +19,7 @@ import torch
 from conftest import prose
 from typer.testing import CliRunner
 
-from eqinfo import generate, m2, parse
+from eqinfo import generate, held_out, m2, parse, report
 from eqinfo.cli import app
 from eqinfo.codebook import Codebook
 from eqinfo.evaluate import total_nats
@@ -269,6 +269,21 @@ def test_an_incomplete_run_is_refused_before_anything_is_measured(
         f"eqinfo: half: the run is not complete. Complete it: eqinfo train-{kind} -o half --resume\n"
     )
     shutil.rmtree("half")
+
+
+def test_a_long_text_is_measured_in_part_and_a_line_says_so(
+    run_eval: Eval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"its first {held_out.MAX_TEXT_BYTES >> 20} MiB" in " ".join(run_eval("--help").decode().split())
+    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(report, "COMPRESSORS", {})  # they would take the most time
+    Path("long.txt").write_bytes(b"to be or not to be, " * 60_000)
+    found = run_eval.json("mine", "--text", "long.txt")
+    assert run_eval.err == "long.txt: long; measured on its first 1048576 bytes\n"
+    assert (found["text"]["original_bytes"], found["text"]["is_whole"]) == (1 << 20, False)
+    assert run_eval("mine", "--text", "long.txt", "-q").startswith(b"long.txt: first 1,048,576 bytes, ")
+    assert run_eval.err == ""
+    Path("long.txt").unlink()
 
 
 # ---- prompts

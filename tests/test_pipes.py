@@ -1,5 +1,6 @@
 """The commands as a shell runs them: real processes, pipes, signals and full disks."""
 
+import json
 import os
 import pty
 import signal
@@ -199,6 +200,19 @@ def test_a_range_can_be_read_from_a_redirected_file_but_not_from_a_pipe(folder: 
     done = shell(folder, "cat book.eqi | eqinfo decompress -m m --range 10:20")
     assert done.stderr == b"eqinfo: -: --range needs an .eqi file, which it can read from the end.\n"
     assert done.returncode == 1
+
+
+def test_text_becomes_a_model_that_is_measured_in_one_script(folder: Path) -> None:
+    script = (
+        "cat book | eqinfo compress --tokens -m m -o ids.bin"
+        " && eqinfo train-m2 ids.bin -m m -o run -q --preset nano --block-size 32 --batch-tokens 256 --steps 4"
+        " && cat book | eqinfo eval run --text - --json"
+    )
+    done = shell(folder, script)
+    assert (done.returncode, done.stderr) == (0, b"")
+    [row] = json.loads(done.stdout)["m2"]
+    assert 0 < row["bits_per_byte"] < 12
+    assert files(folder) == ["book", "ids.bin", "ids.bin.json", "m", "run"]
 
 
 def test_a_named_pipe_is_written_in_place(folder: Path) -> None:

@@ -118,17 +118,30 @@ def test_a_token_file_is_its_text_and_its_very_ids(model: Path, codebook: Codebo
     assert (halves.n_tokens, halves.vocab_size) == (2 * cut.n_tokens, 32)
 
 
-def test_a_token_file_needs_its_codebook_and_a_bounded_size(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_a_long_token_file_the_beginning_is_kept(
+    model: Path, codebook: Codebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path, text = tmp_path / "ids.bin", prose(3000)
+    write_tokens(path, documents_of([text]), codebook)
+    monkeypatch.setattr(tokens, "READ_TOKENS", 100)
+    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text) // 2)
+    read = read_tokens(path, model)
+    assert not read.is_whole
+    assert len(text) // 3 < read.original_bytes <= len(text) // 2
+    assert text.startswith(read.data)
+    begun = tokens_for(untrained(codebook, 4096), Path("run"), read)
+    assert parse.decode(codebook, begun.parts[0]) == read.data
+    assert begun.original_bytes == read.original_bytes
+    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text))
+    whole = read_tokens(path, model)
+    assert (whole.is_whole, whole.data, whole.document_ends) == (True, text, [len(text)])
+
+
+def test_a_token_file_needs_its_codebook(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "ids.bin"
     write_tokens(path, documents_of([prose(9)]), make_codebook(10))
     with pytest.raises(MismatchError, match="made with a codebook of none of the folders; found fingerprint"):
         read_tokens(path, model, tmp_path)
-    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", 20)
-    with pytest.raises(InputError, match=r"too large; found \d+ bytes of text, want at most 20\."):
-        read_tokens(path, model)
-    monkeypatch.undo()
     write_tokens(path, documents_of([b""]), make_codebook(10))
     with pytest.raises(InputError, match="no text in it"):
         read_tokens(path, model)

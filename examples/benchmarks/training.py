@@ -1,0 +1,492 @@
+"""What a step of M2's training costs on CPUs, and what the choices in it are worth.
+
+    python training.py train.bin -m codebook.eqcb -o training.md
+
+The tokens are real where a model learns, random where only time counts. Variants take turns in one process of
+one thread, and are compared by CPU time, which other processes disturb less; memory is that of new processes.
+What this script does not do: measure GPUs, or how good a model becomes.
+"""
+
+import argparse
+import math
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import peers
+import torch
+import torch.nn.functional as F
+from speed import timings
+from torch import Tensor
+
+from eqinfo import loss, shards, train
+from eqinfo.codebook import Codebook
+from eqinfo.files import find_codebook
+from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.train import Batches, Budget, Trainer
+
+CPU = torch.device("cpu")
+BLOCK_SIZE = 256
+LARGE, SMALL = 1 << 16, 1 << 12  # vocabularies
+SLICES = (1 << 20, 1 << 22, 1 << 24, 1 << 25)  # logits at a time
+LOSS_TOLERANCE = 0.02  # of gradients, relative; bfloat16 has 8 bits
+
+# Of Muon for the matrices between layers with AdamW for the rest, and of AdamW for all.
+LEARNING_RATES = {"Muon and AdamW": (0.003, 0.01, 0.03), "AdamW": (0.003, 0.01, 0.03)}
+LAST_STEPS = 10  # whose losses are averaged
+
+# What users can set before they start training; a thread a core is PyTorch's own choice.
+THREADS = {
+    "1 thread": {"OMP_NUM_THREADS": "1"},
+    "2 threads": {"OMP_NUM_THREADS": "2"},
+    "2 threads, OMP_WAIT_POLICY=passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
+}
+
+T = TypeVar("T")
+
+
+class Scale(NamedTuple):
+    """How much to measure."""
+
+    batch_tokens: int
+    runs: int  # medians of so many
+    steps: int  # of training with each optimiser
+    timed_steps: int  # of each process that only takes time
+    rounds: int  # of such processes
+
+
+FULL = Scale(batch_tokens=8192, runs=3, steps=49, timed_steps=8, rounds=3)
+QUICK = Scale(batch_tokens=512, runs=1, steps=12, timed_steps=2, rounds=1)
+
+
+def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
+    """What `work` returns in a new process, which has one thread unless its environment says more."""
+    before = dict(os.environ)
+    os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(work, *args).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+# ---- the loss
+
+
+class Shape(NamedTuple):
+    """What the loss is taken of."""
+
+    n_tokens: int
+    n_embd: int
+    vocab_size: int
+
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def loss_of(slice_elements: int | None) -> Loss:
+    """The chunked loss with slices of so many logits, or the plain one, which makes all at once."""
+
+    def plain(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        logits = F.linear(x, head).float()
+        return F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
+
+    def chunked(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        loss.SLICE_ELEMENTS["cpu"] = slice_elements or 1
+        return loss.cross_entropy(x, head, targets)
+
+    return chunked if slice_elements else plain
+
+
+def random_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """A stream, an output matrix and targets, the same each time; logits are about normal."""
+    torch.manual_seed(0)
+    x = torch.randn(shape.n_tokens, shape.n_embd, requires_grad=True)
+    head = torch.empty(shape.vocab_size, shape.n_embd).normal_(std=shape.n_embd**-0.5).requires_grad_()
+    return x, head, torch.randint(shape.vocab_size, (shape.n_tokens,))
+
+
+def gradients(slice_elements: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+    """The mean loss and its gradients by the stream and by the output matrix, as `Trainer` takes them."""
+    x, head, targets = inputs
+    x.grad = head.grad = None
+    with train.bfloat16(CPU):
+        mean = loss_of(slice_elements)(*inputs) / len(targets)
+    torch.autograd.backward(mean)
+    assert x.grad is not None
+    assert head.grad is not None
+    return [mean.detach(), x.grad, head.grad]
+
+
+def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
+    """CPU time of forward and backward: the plain loss, then each of SLICES; all must agree first."""
+    inputs = random_inputs(shape)
+    want = gradients(None, inputs)
+    for n in SLICES:
+        for a, b in zip(gradients(n, inputs), want, strict=True):
+            if not (a - b).norm() <= LOSS_TOLERANCE * b.norm():
+                sys.exit(f"{shape}: the losses differ; no figure is printed.")
+    del want
+    found = timings({str(n): partial(gradients, n, inputs) for n in (None, *SLICES)}, runs)
+    return [timing.cpu_s for timing in found.values()]
+
+
+def loss_peak_bytes(shape: Shape, slice_elements: int | None) -> int:
+    """By how much forward and backward raise the peak of this process; it must be a new one."""
+    gradients(slice_elements, random_inputs(Shape(64, 64, 64)))  # what the first use loads
+    inputs = random_inputs(shape)
+    before = peak_bytes()
+    gradients(slice_elements, inputs)
+    return peak_bytes() - before
+
+
+def peak_bytes() -> int:
+    """The largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def losses(scale: Scale) -> Iterator[str]:
+    """The tables of time and memory of the loss."""
+    shapes = [Shape(scale.batch_tokens, n_embd, v) for v in (SMALL, LARGE) for n_embd in (128, 512)]
+    package = loss.SLICE_ELEMENTS["cpu"]
+    names = ["plain, all logits at once"]
+    names += [f"slices of 2^{n.bit_length() - 1}{' (the package)' * (n == package)}" for n in SLICES]
+    head = ["", *(f"V {shape.vocab_size:,}, width {shape.n_embd}" for shape in shapes)]
+
+    times = [fresh({}, loss_cpu_s, shape, scale.runs) for shape in shapes]
+    yield f"## The loss: forward and backward of {scale.batch_tokens:,} tokens\n"
+    yield (
+        "CPU time, as a share of the plain loss's. `eqinfo.loss` never holds all logits: it makes a slice of\n"
+        "them, `SLICE_ELEMENTS` at a time, and takes its gradient at once. But each slice adds to the gradient\n"
+        "of the whole output matrix, so slices of few tokens are slow where that matrix is large.\n"
+    )
+    rows = [["plain, CPU s", *(f"{found[0]:.2f}" for found in times)]]
+    for k, name in enumerate(names[1:], 1):
+        rows.append([name, *(f"{found[k] / found[0]:.2f}" for found in times)])
+    yield peers.table(head, rows)
+
+    yield "Peak memory of the same in new processes, in MB, inputs not counted, gradients counted:\n"
+    rows = []
+    for n, name in zip((None, *SLICES), names, strict=True):
+        rows.append([name, *(f"{fresh({}, loss_peak_bytes, shape, n) / 1e6:,.0f}" for shape in shapes)])
+    logits = [f"{4 * shape.n_tokens * shape.vocab_size / 1e6:,.0f}" for shape in shapes]
+    yield peers.table(head, [*rows, ["*all logits in float32, computed*", *logits]])
+
+
+# ---- a step of training
+
+
+def trainer_of(config: GPTConfig, spelling: Spelling | None, steps: int, lr: float = 0.01) -> Trainer:
+    """A model in training, as train-m2 makes it."""
+    return Trainer(GPT(config, spelling), Budget(steps=steps), 0, lr, CPU)
+
+
+def m2_config(preset: str, vocab_size: int) -> GPTConfig:
+    """The shape of M2."""
+    return GPTConfig(vocab_size, BLOCK_SIZE, *M2_PRESETS[preset])
+
+
+def random_batch(vocab_size: int, n_tokens: int) -> Batches:
+    """The same random ids for every step."""
+    torch.manual_seed(0)
+    blocks = torch.randint(vocab_size, (max(1, n_tokens // BLOCK_SIZE), BLOCK_SIZE + 1))
+    return lambda step: (blocks[:, :-1], blocks[:, 1:])
+
+
+def one_step(trainer: Trainer, batches: Batches) -> float:
+    """Train for a step; its loss. No checkpoint is written."""
+    steps = trainer.budget.steps
+    assert steps is not None
+    nowhere = Path(os.devnull)
+    trainer.run(batches, (trainer.step + 1) / steps, nowhere, lambda _: None, lambda: False)
+    return trainer.loss_nats
+
+
+def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[float]:
+    """CPU time of a step with composed embeddings, of composing alone, and of a step with plain ones."""
+    train.WORTH_COMPILING_FLOPS = math.inf
+    windows = Codebook.load(find_codebook(codebook)).windows
+    config = m2_config(preset, len(windows))
+    batches = random_batch(len(windows), scale.batch_tokens)
+    steps = scale.runs + 1
+    composed = trainer_of(config, Spelling(windows, config.n_embd), steps)
+    plain = trainer_of(config, None, steps)
+    leaf_gradients = [torch.randn(config.vocab_size, config.n_embd) for _ in range(2)]
+
+    def compose() -> None:
+        torch.autograd.backward(composed.model.matrices(), leaf_gradients)
+        composed.model.zero_grad(set_to_none=True)
+
+    work = {
+        "composed": lambda: one_step(composed, batches),
+        "composing": compose,
+        "plain": lambda: one_step(plain, batches),
+    }
+    return [timing.cpu_s for timing in timings(work, scale.runs).values()]
+
+
+def embeddings(codebooks: list[Path | None], scale: Scale) -> Iterator[str]:
+    """The table of what composing embeddings costs."""
+    rows = []
+    for codebook in codebooks:
+        vocab_size = len(Codebook.load(find_codebook(codebook)).windows)
+        for preset in ("nano", "3m"):
+            step, composing, plain = fresh({}, composing_cpu_s, preset, codebook, scale)
+            row = [f"{step:.2f}", f"{composing:.3f}", f"{composing / step:.1%}", f"{step / plain:.3f}"]
+            rows.append([f"{preset}, {vocab_size:,} windows", *row])
+    yield f"## Byte-composed embeddings: their share of a step of {scale.batch_tokens:,} tokens\n"
+    yield (
+        "`GPT.matrices`, forward and backward, once a step however large the batch: its share falls as the\n"
+        "batch grows. The last column also counts what the optimiser does for the vectors of bytes.\n"
+    )
+    yield peers.table(["", "step, CPU s", "composing, CPU s", "share", "step / plain step"], rows)
+
+
+# ---- optimisers
+
+
+def adamw_for_all(trainer: Trainer) -> Trainer:
+    """The same trainer with AdamW in Muon's place; weight decay stays where it was."""
+    matrices = trainer.optimisers[0].param_groups[0]["params"]
+    trainer.optimisers[0] = torch.optim.AdamW(
+        matrices, lr=trainer.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    return trainer
+
+
+def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    """Of each optimiser and learning rate: the loss of the last steps, and the median CPU time of a step."""
+    train.WORTH_COMPILING_FLOPS = math.inf
+    windows = Codebook.load(codebook).windows
+    config = m2_config("nano", len(windows))
+    batches = batches_of(tokens, scale)
+    trainers = {}
+    for name, rates in LEARNING_RATES.items():
+        for lr in rates:
+            torch.manual_seed(0)
+            trainer = trainer_of(config, Spelling(windows, config.n_embd), scale.steps, lr)
+            trainers[name, lr] = adamw_for_all(trainer) if name == "AdamW" else trainer
+    nats: dict[tuple[str, float], list[float]] = {key: [] for key in trainers}
+    cpu_s: dict[tuple[str, float], list[float]] = {key: [] for key in trainers}
+    for _ in range(scale.steps):
+        for key, trainer in trainers.items():
+            started = time.process_time()
+            nats[key].append(one_step(trainer, batches))
+            cpu_s[key].append(time.process_time() - started)
+    return {
+        name: [
+            (statistics.mean(nats[name, lr][-LAST_STEPS:]), statistics.median(cpu_s[name, lr]))
+            for lr in rates
+        ]
+        for name, rates in LEARNING_RATES.items()
+    }
+
+
+def batches_of(tokens: Path, scale: Scale) -> Batches:
+    """Batches of real tokens in their seeded order."""
+    return shards.TokenBatches(shards.load([tokens]), BLOCK_SIZE, max(1, scale.batch_tokens // BLOCK_SIZE), 0)
+
+
+def optimisers(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
+    """The table of what Muon is worth."""
+    found = fresh({}, trained, tokens, codebook, scale)
+    step_s = {name: statistics.mean(cpu_s for _, cpu_s in results) for name, results in found.items()}
+    rows = []
+    for name, results in found.items():
+        best = min(nats for nats, _ in results)
+        for lr, (nats, _) in zip(LEARNING_RATES[name], results, strict=True):
+            shown = f"**{nats:.3f}**" if nats == best else f"{nats:.3f}"
+            rows.append([name, f"{lr:g}", shown])
+        rows[-1] += [f"{step_s[name]:.2f}"]
+        rows[-2] += [""]
+        rows[-3] += [""]
+    n_tokens = scale.steps * scale.batch_tokens
+    yield f"## Optimisers: M2 nano on {n_tokens:,} real tokens\n"
+    yield (
+        f"Mean loss of the last {LAST_STEPS} of {scale.steps} steps, all on text not seen before; one seed, the\n"
+        "same for all. Either way AdamW trains embeddings, output matrix and norms; Muon or AdamW the matrices\n"
+        "between layers, with the same weight decay.\n"
+    )
+    yield peers.table(["matrices by", "learning rate", "nats/token", "step, CPU s"], rows)
+
+
+# ---- threads
+
+
+@contextmanager
+def busy_process(wanted: bool) -> Iterator[None]:
+    """Another process that computes for as long as the block runs."""
+    if not wanted:
+        yield
+        return
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def machine_cpu_s() -> float:
+    """CPU time of all processes since the machine began, as far as the system tells."""
+    try:
+        line = Path("/proc/stat").read_text().splitlines()[0]
+    except OSError:
+        return math.nan
+    user, nice, system, _, _, irq, soft_irq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
+
+
+def training_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
+    """Tokens a second by the clock, and how many cores other processes kept busy meanwhile."""
+    train.WORTH_COMPILING_FLOPS = math.inf
+    windows = Codebook.load(codebook).windows
+    config = m2_config("nano", len(windows))
+    trainer = trainer_of(config, Spelling(windows, config.n_embd), scale.timed_steps + 1)
+    batches = batches_of(tokens, scale)
+    one_step(trainer, batches)
+    clocks = (time.monotonic, time.process_time, machine_cpu_s)
+    before = [clock() for clock in clocks]
+    for _ in range(scale.timed_steps):
+        one_step(trainer, batches)
+    wall_s, own_s, all_s = (clock() - then for clock, then in zip(clocks, before, strict=True))
+    return scale.timed_steps * scale.batch_tokens / wall_s, max(0.0, all_s - own_s) / wall_s
+
+
+def threads(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
+    """The table of what threads are worth, alone and beside another process."""
+    keys = [(name, busy) for name in THREADS for busy in (False, True)]
+    found: dict[tuple[str, bool], list[tuple[float, float]]] = {key: [] for key in keys}
+    for _ in range(scale.rounds):
+        for name, busy in keys:
+            with busy_process(busy):
+                found[name, busy].append(fresh(THREADS[name], training_rate, tokens, codebook, scale))
+    rows = []
+    for name in THREADS:
+        row = [name]
+        for busy in (False, True):
+            rates, others = zip(*found[name, busy], strict=True)
+            row += [f"{statistics.median(rates):,.0f}", f"{statistics.median(others):.1f}"]
+        rows.append(row)
+    yield f"## Threads: M2 nano, {scale.batch_tokens:,} tokens a step, {os.cpu_count()} cores\n"
+    yield (
+        f"Tokens a second by the clock, {scale.timed_steps} steps in a new process, medians of {scale.rounds}; beside\n"
+        "each, how many cores other processes kept busy at that time. *Alone* is only as alone as the machine\n"
+        "was; *beside one* has a process more that only computes.\n"
+    )
+    yield peers.table(["", "alone", "others, cores", "beside one", "others, cores"], rows)
+
+
+# ---- torch.compile
+
+
+class Compiled(NamedTuple):
+    """What compiling costs and saves, in CPU seconds."""
+
+    first_step_s: float
+    step_s: float
+
+
+def compiling_cpu_s(tokens: Path, codebook: Path, scale: Scale) -> list[Compiled]:
+    """With torch.compile off, then on: the trainer made and its first step, and a later step."""
+    windows = Codebook.load(codebook).windows
+    config = m2_config("nano", len(windows))
+    batches = batches_of(tokens, scale)
+    steps = scale.timed_steps + 1
+    first_s, trainers = [], []
+    for flops in (math.inf, -1.0):
+        train.WORTH_COMPILING_FLOPS = flops
+        started = cpu_with_children_s()
+        trainer = trainer_of(config, Spelling(windows, config.n_embd), steps)
+        one_step(trainer, batches)
+        first_s.append(cpu_with_children_s() - started)
+        trainers.append(trainer)
+    work = {name: partial(one_step, trainer, batches) for name, trainer in zip("ab", trainers, strict=True)}
+    later = timings(work, scale.timed_steps - 1)
+    return [Compiled(first, timing.cpu_s) for first, timing in zip(first_s, later.values(), strict=True)]
+
+
+def cpu_with_children_s() -> float:
+    """CPU time of this process and of those it has waited for, such as a C++ compiler."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def compiling(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
+    """The table of what torch.compile is worth."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        off, on = fresh(environment, compiling_cpu_s, tokens, codebook, scale)
+    rows = [
+        ["off", f"{off.first_step_s:.1f}", f"{off.step_s:.2f}", ""],
+        ["on", f"{on.first_step_s:.1f}", f"{on.step_s:.2f}", f"{on.step_s / off.step_s:.2f}"],
+    ]
+    yield f"## torch.compile: M2 nano, {scale.batch_tokens:,} tokens a step\n"
+    yield (
+        "CPU seconds of one thread, the C++ compiler included, nothing in its caches: of making the trainer\n"
+        "with its first step, and of a later step."
+    )
+    config = m2_config("nano", len(Codebook.load(codebook).windows))
+    if on.step_s < off.step_s:
+        steps = (on.first_step_s - off.first_step_s) / (off.step_s - on.step_s)
+        flops = steps * scale.batch_tokens * config.training_flops
+        yield f"Compiling is repaid after {steps:,.0f} steps, {flops:.1e} FLOPs.\n"
+    else:
+        yield "Compiling is not repaid.\n"
+    yield peers.table(["torch.compile", "to the first step", "a step", "on / off"], rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("tokens", type=Path, help="token file with its sidecar, to learn from")
+    parser.add_argument("-m", "--model", type=Path, required=True, help="its codebook: folder or .eqcb")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
+    parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
+    args = parser.parse_args()
+
+    scale = QUICK if args.quick else FULL
+    codebook = find_codebook(args.model)
+    fingerprint = Codebook.load(codebook).fingerprint.hex()
+    if shards.load([args.tokens]).fingerprint != fingerprint:
+        sys.exit("-m: not the codebook of these tokens.")
+    parts = [
+        "# Training\n",
+        f"What a step of M2's training costs, and what the choices in it are worth. Medians of {scale.runs} runs that\n"
+        "took turns, in one thread, by CPU time, if nothing else is said. Smaller is better, but for tokens a second.\n",
+        peers.provenance(sys.argv, ("torch", "numpy"))
+        + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 autocast {'on' if bf16_is_on() else 'off'}\n",
+    ]
+    sections = (
+        losses(scale),
+        embeddings([None, codebook], scale),
+        optimisers(args.tokens, codebook, scale),
+        threads(args.tokens, codebook, scale),
+        compiling(args.tokens, codebook, scale),
+    )
+    for section in sections:
+        parts += section
+    peers.publish(parts, args.output)
+
+
+def bf16_is_on() -> bool:
+    """Whether `Trainer` multiplies in bfloat16 on this machine."""
+    with train.bfloat16(CPU):
+        return torch.is_autocast_enabled("cpu")
+
+
+if __name__ == "__main__":
+    main()
