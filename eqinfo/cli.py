@@ -15,7 +15,7 @@ import typer
 
 from eqinfo import __version__, console, jobs
 from eqinfo.errors import InputError
-from eqinfo.files import replacing
+from eqinfo.files import DEFAULT_MODEL, replacing
 
 if TYPE_CHECKING:
     from eqinfo.codebook import Method
@@ -312,14 +312,16 @@ def train_m2(
             console.say_tables(m2.tables(config))
 
 
-@app.command("eval", epilog="Example: eqinfo eval my-model --text README.md")
+@app.command("eval", epilog="Example: eqinfo eval --text README.md")
 def evaluate(
     what: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="WHAT", help="Model folders of train-m1, runs of train-m2.", show_default=False
+            metavar="WHAT...",
+            help="Model folders of train-m1, runs of train-m2; none is the model in the package.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     text: Annotated[
         Path | None,
         typer.Option(
@@ -345,12 +347,13 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure models and runs on a text, beside the published rule, gzip, zstd and xz; or continue bytes."""
-    if prompt is not None and (len(what) > 1 or text or as_json or figure):
+    if prompt is not None and (len(what or []) != 1 or text or as_json or figure):
         raise typer.BadParameter(
             "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
         )
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"found {str(figure)!r}, want a name in .svg or .png", param_hint="--figure")
+    what = what or [DEFAULT_MODEL]
     with console.reporting(what[0]), ExitStack() as stack:
         from eqinfo import report, tables
         from eqinfo.train import pick_device

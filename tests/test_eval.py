@@ -23,6 +23,7 @@ from eqinfo import generate, held_out, m2, parse, report
 from eqinfo.cli import app
 from eqinfo.codebook import Codebook
 from eqinfo.evaluate import total_nats
+from eqinfo.files import find_codebook
 from eqinfo.frames import Frame
 from eqinfo.held_out import HeldOut, tokens_for
 from eqinfo.report import M1Row, M2Row, TextFacts
@@ -205,6 +206,13 @@ def test_a_model_of_the_published_rule_has_one_row(run_eval: Eval, work: Path) -
     shutil.rmtree("paper")
 
 
+def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> None:
+    rows = json.loads(run_eval("--json"))["m1"]
+    codebook = Codebook.load(find_codebook(None))
+    assert rows[0]["fingerprint"] == codebook.fingerprint.hex()
+    assert [row["window_bits"] for row in rows] == [16, 16]
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_a_figure_is_drawn_and_replaced(run_eval: Eval, work: Path, suffix: str) -> None:
     Path(f"figure{suffix}").write_bytes(b"old")
@@ -227,7 +235,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "Missing argument"),
+        (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
         (["missing"], 1, "missing: not a model folder; config.json is missing."),
         (["held.txt"], 1, "held.txt: not a model folder; config.json is missing."),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
