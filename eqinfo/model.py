@@ -235,7 +235,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, past: KeyValue | None = None) -> Tensor:
-    """Causal attention of q (B, n_head, T, head_size) to the k and v of the same positions and of those before.
+    """Causal attention of q (B, n_head, T, head_size) to k and v of the same positions and of those before.
 
     On CPUs, windows are too short for the fused kernel: written out, a training step is twice as fast.
     With a past T must be 1. It is never joined to k and v, for that would copy all of it for every token.

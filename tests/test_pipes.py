@@ -205,7 +205,8 @@ def test_a_range_can_be_read_from_a_redirected_file_but_not_from_a_pipe(folder: 
 def test_text_becomes_a_model_that_is_measured_in_one_script(folder: Path) -> None:
     script = (
         "cat book | eqinfo compress --tokens -m m -o ids.bin"
-        " && eqinfo train-m2 ids.bin -m m -o run -q --preset nano --block-size 32 --batch-tokens 256 --steps 4"
+        " && eqinfo train-m2 ids.bin -m m -o run -q"
+        " --preset nano --block-size 32 --batch-tokens 256 --steps 4"
         " && cat book | eqinfo eval run --text - --json"
     )
     done = shell(folder, script)
