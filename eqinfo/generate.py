@@ -29,8 +29,8 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.model import GPT
 from eqinfo.tokens import END_OF_TEXT
 
-# The window that the end of a prompt cuts in two begins less than 32 bytes before it, in our codebook. Of 1,500
-# prompts all kept only cuts that their whole text has too, if 16 bytes were left; 99.5 % if 8 were.
+# The window that the end of a prompt cuts in two begins less than 32 bytes before it, in our codebook. All of
+# 1,500 prompts kept only cuts that their whole text has too if 16 bytes were left, 99.5 % of them if 8 were.
 BACK_OFF = 32  # bytes at least that are left to covers
 PRUNE = 1e-4  # beginnings of covers are given up below this share of the best with the same bytes
 N_AT_A_PLACE = 128  # beginnings that take the same bytes: bounds time and memory where much repeats

@@ -326,9 +326,9 @@ def optimisers(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
     yield f"## Optimisers: M2 nano on {scale.steps * scale.batch_tokens:,} real tokens\n"
     yield (
         f"Mean loss of the last {LAST_STEPS} of {scale.steps} steps, all on text not seen before; one seed,\n"
-        "the same for all. The optimisers differ for the matrices between layers, with the same weight decay;\n"
-        "embeddings, output matrix and norms are AdamW's. Muon wins by more than a better rate for the\n"
-        "matrices does, and its step takes no longer.\n"
+        "the same for all. The optimisers differ for the matrices between layers, with the same weight\n"
+        "decay; embeddings, output matrix and norms are AdamW's. Muon wins by more than a better rate for\n"
+        "the matrices does, and its step takes no longer.\n"
     )
     yield peers.table(["matrices by", "learning rate", "nats/token", "step, CPU s"], rows)
 
@@ -393,8 +393,9 @@ def threads(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
         rows.append(row)
     yield f"## Threads: M2 nano, {scale.batch_tokens:,} tokens a step, {os.cpu_count()} cores\n"
     yield (
-        f"Tokens a second by the clock, {scale.timed_steps} steps in a new process, medians of {scale.rounds};\n"
-        "beside each, how many cores other processes kept busy at that time. *Alone* is only as alone as the\n"
+        f"Tokens a second by the clock, {scale.timed_steps} steps in a new process, medians of "
+        f"{scale.rounds}; beside\n"
+        "each, how many cores other processes kept busy at that time. *Alone* is only as alone as the\n"
         "machine was; *beside one* has a process more that only computes.\n"
     )
     yield peers.table(["", "alone", "others, cores", "beside one", "others, cores"], rows)
@@ -488,12 +489,12 @@ def main() -> None:
     parts = [
         "# Training\n",
         "What a step of M2's training costs on a CPU, and what the choices in it are worth. Figures are\n"
-        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is better,\n"
-        "but for tokens a second.\n",
+        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
+        "better, but for tokens a second.\n",
         peers.provenance(sys.argv, ("torch", "numpy"))
         + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 {'on' if bf16_is_on() else 'off'}\n"
-        f"- meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the cores busy on average, so ratios\n"
-        "  mean more than absolute figures\n",
+        f"- meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the cores busy on average, so "
+        "ratios\n  mean more than absolute figures\n",
         *sections,
     ]
     peers.publish(parts, args.output)
