@@ -242,7 +242,9 @@ def train_m1(
 def train_m2(
     tokens: Annotated[
         list[Path] | None,
-        typer.Argument(help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False),
+        typer.Argument(
+            metavar="TOKENS...", help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN_DIR", help="Folder to make.")] = ...,  # type: ignore[assignment]
     model: Model = None,

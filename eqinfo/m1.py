@@ -36,7 +36,6 @@ Report = Callable[[str, float, str], None]  # a phase, the share of it that is d
 WEIGHTS, BASELINE, CORPUS = "m1.pt", "published.eqcb", "corpus"
 BATCH_SIZE = 512  # windows a step
 LEARNING_RATE = 0.007
-DEFAULT_MINUTES = 10.0
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
@@ -65,38 +64,22 @@ class Settings:
         Raises:
             InputError: a setting is out of range.
         """
+        runs.check_known(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]})
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
             "candidates": (2, 64),
+            "unaligned_penalty": (0, round(MAX_PENALTY)),
             "seed": (0, 2**63 - 1),
         }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"{flag}: out of range; found {getattr(self, name)}, want {low} to {high}.")
-        for name, known in (("preset", list(M1_PRESETS)), ("rule", ["fitted", "published"])):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"--{name}: unknown; found {getattr(self, name)}, want one of {', '.join(known)}."
-                )
-        if not 0 <= self.unaligned_penalty <= MAX_PENALTY:
-            raise InputError(
-                f"--unaligned-penalty: out of range; found {self.unaligned_penalty}, "
-                f"want 0 to {MAX_PENALTY:g}."
-            )
-        for name, value in (("steps", self.steps), ("bytes", self.n_bytes), ("minutes", self.minutes)):
-            if value is not None and not 0 < value < 1e18:
-                raise InputError(f"--{name}: out of range; found {value}, want more than 0.")
+        runs.check_ranges(self, limits)
+        runs.check_positive(self, ("steps", "n_bytes", "minutes"))
 
     @property
     def budget(self) -> Budget:
-        """The training budget; DEFAULT_MINUTES if none was given."""
-        steps = self.steps
-        if self.n_bytes is not None:
-            by_bytes = -(-self.n_bytes // (BATCH_SIZE * M1_PRESETS[self.preset].block_size))
-            steps = min(steps or by_bytes, by_bytes)
-        return Budget(steps, DEFAULT_MINUTES if steps is None and self.minutes is None else self.minutes)
+        """The training budget."""
+        bytes_a_step = BATCH_SIZE * M1_PRESETS[self.preset].block_size
+        return Budget.of(self.steps, self.n_bytes, bytes_a_step, self.minutes)
 
 
 def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Settings, report: Report) -> None:

@@ -34,7 +34,6 @@ from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
 WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
-DEFAULT_MINUTES = 10.0
 STREAM_SUFFIX = ".eqi"
 
 # Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
@@ -75,8 +74,7 @@ class Settings:
         Raises:
             InputError: a setting is out of range.
         """
-        if self.preset not in M2_PRESETS:
-            raise InputError(f"--preset: unknown; found {self.preset}, want one of {', '.join(M2_PRESETS)}.")
+        runs.check_known(self, {"preset": M2_PRESETS})
         limits = {
             "block_size": (2, 1 << 20),
             "batch_tokens": (self.block_size, 1 << 30),
@@ -86,14 +84,8 @@ class Settings:
             "token_bits": (1, 32),
             "seed": (0, 2**63 - 1),
         }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
-        for name in ("steps", "n_tokens", "minutes"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1e18:
-                raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+        runs.check_ranges(self, limits)
+        runs.check_positive(self, ("steps", "n_tokens", "minutes"))
 
     @property
     def batch_size(self) -> int:
@@ -102,17 +94,8 @@ class Settings:
 
     @property
     def budget(self) -> Budget:
-        """The training budget; DEFAULT_MINUTES if none was given."""
-        steps = self.steps
-        if self.n_tokens is not None:
-            by_tokens = -(-self.n_tokens // (self.batch_size * self.block_size))
-            steps = min(steps or by_tokens, by_tokens)
-        return Budget(steps, DEFAULT_MINUTES if steps is None and self.minutes is None else self.minutes)
-
-
-def flag(name: str) -> str:
-    """How a user gives a setting."""
-    return "--" + {"n_tokens": "tokens"}.get(name, name).replace("_", "-")
+        """The training budget."""
+        return Budget.of(self.steps, self.n_tokens, self.batch_size * self.block_size, self.minutes)
 
 
 def start(
@@ -182,7 +165,7 @@ def check_same(folder: Path, given: dict[str, Any]) -> None:
         if settings[name] != value:
             raise MismatchError(
                 f"{folder}: a run with another {name}; found {settings[name]}, want {value}. "
-                f"Leave {flag(name)} out to continue it, or start a new run with another -o."
+                f"Leave {runs.flag(name)} out to continue it, or start a new run with another -o."
             )
 
 

@@ -1,9 +1,10 @@
-"""Run folders: what those of train-m1 and train-m2 have in common, a `config.json` and atomic files."""
+"""Runs of train-m1 and train-m2: what they have in common, settings in their ranges and a `config.json`."""
 
 import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,34 @@ from eqinfo.files import replacing
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
+
+
+def flag(name: str) -> str:
+    """How a user gives a setting: n_tokens is --tokens, block_size is --block-size."""
+    return "--" + name.removeprefix("n_").replace("_", "-")
+
+
+def check_ranges(settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raises InputError if a setting that is given lies outside [low, high]."""
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
+
+
+def check_positive(settings: object, names: Iterable[str]) -> None:
+    """Raises InputError if a setting that is given is not a number above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < 1e18:
+            raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+
+
+def check_known(settings: object, choices: Mapping[str, Collection[str]]) -> None:
+    """Raises InputError if a setting is none of its choices."""
+    for name, known in choices.items():
+        if (value := getattr(settings, name)) not in known:
+            raise InputError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
 
 
 def refuse_used(folder: Path) -> None:

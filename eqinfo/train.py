@@ -28,6 +28,7 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, 
 WARM_UP = 0.01  # of the budget
 DECAY = 0.5  # of the budget, at its end, linearly to zero
 CHECKPOINT_EVERY_S = 120.0
+DEFAULT_MINUTES = 10.0
 WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -37,6 +38,14 @@ class Budget:
 
     steps: int | None = None
     minutes: float | None = None
+
+    @classmethod
+    def of(cls, steps: int | None, n_items: int | None, items_a_step: int, minutes: float | None) -> "Budget":
+        """What a user gave: steps, items (bytes or tokens) or minutes; DEFAULT_MINUTES for nothing."""
+        if n_items is not None:
+            by_items = -(-n_items // items_a_step)
+            steps = min(steps or by_items, by_items)
+        return cls(steps, DEFAULT_MINUTES if steps is None and minutes is None else minutes)
 
     def progress(self, step: int, time_s: float) -> float:
         """The share of the budget that is spent, in [0, 1]."""
