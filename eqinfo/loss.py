@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 SLICE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}  # logits at a time: what caches hold, or 128 MiB
+MIN_SLICE_TOKENS = 128  # each slice adds to the gradient of the whole output matrix: that must pay
 
 
 def cross_entropy(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        rows = max(1, SLICE_ELEMENTS[x.device.type] // len(head))
+        rows = max(MIN_SLICE_TOKENS, SLICE_ELEMENTS[x.device.type] // len(head))
         with_gradient = any(ctx.needs_input_grad)
         total = x.new_zeros((), dtype=torch.float32)
         dx = torch.empty_like(x) if with_gradient else None

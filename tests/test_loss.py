@@ -13,7 +13,8 @@ def plain(x, head, targets):
 @pytest.fixture(params=[1, 7, 50, 64])
 def case(request, monkeypatch):
     """Tokens in slices of so many rows, some without a target."""
-    monkeypatch.setattr(loss, "SLICE_ELEMENTS", {"cpu": 300 * request.param})
+    monkeypatch.setattr(loss, "MIN_SLICE_TOKENS", request.param)
+    monkeypatch.setattr(loss, "SLICE_ELEMENTS", {"cpu": 1})
     torch.manual_seed(0)
     x = torch.randn(50, 16, requires_grad=True)
     head = torch.randn(300, 16, requires_grad=True)
