@@ -11,7 +11,6 @@ and until the run is complete `checkpoint.pt`, from which `resume` continues exa
 data came as .eqi streams.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from eqinfo.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import total_nats
 from eqinfo.files import CODEBOOK_NAME, find_codebook, replacing
+from eqinfo.metrics import Metrics, peak_flops
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
 from eqinfo.shards import TokenBatches, Tokens
 from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
@@ -35,20 +35,6 @@ Report = Callable[[str, float, str], None]  # a phase, the share of it that is d
 
 WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
 STREAM_SUFFIX = ".eqi"
-
-# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
 
 
 @dataclass(frozen=True)
@@ -250,10 +236,11 @@ class _Run:
             )
         if (folder / runs.CHECKPOINT).exists():
             self.trainer.load(folder / runs.CHECKPOINT)
-        self.peak_flops = _peak_flops(device)
+        self.metrics = Metrics(folder / METRICS)
+        self.peak_flops = peak_flops(device)
         self._first_step, self._before_s = self.trainer.step, self.trainer.time_s
         if self.trainer.rank == 0:
-            self._forget_later_metrics()
+            self.metrics.forget_after(self.trainer.step)
         if self.trainer.world > 1:
             dist.barrier()
 
@@ -273,20 +260,17 @@ class _Run:
             self.trainer.run(batches, k / n, self.folder / runs.CHECKPOINT, self._on_step, should_stop)
             self._validate()
         self.trainer.save(self.folder / runs.CHECKPOINT)
-        rates = self._rates(self.trainer)
         last = self._validations()[-1:]
         return {name: value for line in last for name, value in line.items() if name != "step"} | {
             "training_steps": self.trainer.step,
             "training_tokens": self.trainer.step * self.tokens_a_step,
             "training_s": round(self.trainer.time_s, 1),
-            **rates,
+            **self._rates(self.trainer.step, self.trainer.time_s),
         }
 
     def _validations(self) -> list[dict[str, float]]:
-        """What the metrics file has of validations up to this step."""
-        path = self.folder / METRICS
-        lines = map(json.loads, path.read_text().splitlines()) if path.exists() else []
-        return [line for line in lines if "valid_loss" in line and line["step"] <= self.trainer.step]
+        """The lines of validations up to this step."""
+        return [line for line in self.metrics.up_to(self.trainer.step) if "valid_loss" in line]
 
     def _validate(self) -> None:
         """Write down the loss on the whole of the validation data, if there are any."""
@@ -297,18 +281,20 @@ class _Run:
         figures = {"valid_loss": nats / valid.n_tokens}
         if valid.original_bytes:
             figures["valid_bits_per_byte"] = nats / math.log(2) / valid.original_bytes
-        self._log({"step": self.trainer.step, **figures})
+        if self.trainer.rank == 0:
+            self.metrics.add(step=self.trainer.step, **figures)
         words = [f"{name} {value:.4f}" for name, value in figures.items()]
         self.report("validating", self.trainer.progress, ", ".join(words))
 
     def _on_step(self, trainer: Trainer) -> None:
         """Write down what a step gave and tell of it."""
-        rates = self._rates(trainer)
+        rates = self._rates(trainer.step - self._first_step, trainer.time_s - self._before_s)
         loss: dict[str, float] = {"loss": trainer.loss_nats}
         if ratio := self.data["train"].bytes_per_token:
             loss["bits_per_byte"] = trainer.loss_nats / math.log(2) / ratio
         n_tokens = trainer.step * self.tokens_a_step
-        self._log({"step": trainer.step, "tokens": n_tokens, **loss, "time_s": trainer.time_s, **rates})
+        if trainer.rank == 0:
+            self.metrics.add(step=trainer.step, tokens=n_tokens, **loss, time_s=trainer.time_s, **rates)
         words = [f"step {trainer.step}", f"loss {trainer.loss_nats:.3f}"]
         words += [f"{loss['bits_per_byte']:.3f} bits/byte"] if "bits_per_byte" in loss else []
         words += [f"{rates['tokens_per_s']:,.0f} tokens/s"]
@@ -316,33 +302,15 @@ class _Run:
         words += [f"MFU {rates['mfu']:.1%}"] if "mfu" in rates else []
         self.report("training", trainer.progress, ", ".join(words))
 
-    def _rates(self, trainer: Trainer) -> dict[str, float]:
-        """Speed since this process began, and its share of what the GPUs could do."""
-        time_s, steps = trainer.time_s - self._before_s, trainer.step - self._first_step
+    def _rates(self, steps: int, time_s: float) -> dict[str, float]:
+        """Speed of some steps, and its share of what the GPUs could do."""
         tokens_per_s = steps * self.tokens_a_step / time_s if steps else 0.0
-        rates: dict[str, float] = {"tokens_per_s": tokens_per_s}
+        rates = {"tokens_per_s": tokens_per_s}
         if ratio := self.data["train"].bytes_per_token:
             rates["bytes_per_s"] = tokens_per_s * ratio
         if self.peak_flops:
-            rates["mfu"] = tokens_per_s * self.shape.training_flops / (self.peak_flops * trainer.world)
+            rates["mfu"] = tokens_per_s * self.shape.training_flops / (self.peak_flops * self.trainer.world)
         return rates
-
-    def _log(self, figures: dict[str, float]) -> None:
-        """Add a line to the metrics file."""
-        if self.trainer.rank == 0:
-            with (self.folder / METRICS).open("a") as file:
-                file.write(json.dumps(figures) + "\n")
-
-    def _forget_later_metrics(self) -> None:
-        """Drop what an interrupted run wrote after its checkpoint: those steps come again."""
-        path, kept = self.folder / METRICS, list[str]()
-        if not path.exists():
-            return
-        for line in path.read_text().splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > self.trainer.step:
-                break
-            kept.append(line)
-        runs.write_file(path, "".join(kept).encode())
 
     def save_plain(self) -> None:
         """Write the weights that inference loads."""
@@ -465,11 +433,3 @@ def _facts(shape: GPTConfig) -> dict[str, int]:
         "params": shape.n_params + embeddings,
         "training_flops_per_token": shape.training_flops,
     }
-
-
-def _peak_flops(device: torch.device) -> float | None:
-    """What a known GPU can do; None for others and for CPUs."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)

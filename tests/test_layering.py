@@ -38,6 +38,7 @@ ORDER = [
     "compile",
     "runs",
     "m1",
+    "metrics",
     "m2",
     "held_out",
     "report",

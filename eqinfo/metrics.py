@@ -1,0 +1,58 @@
+"""What a run writes down as it goes: `metrics.jsonl`, an object a line, and how fast it is.
+
+What this module does not do: decide what to write (`m2`), or show it (`console`).
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from eqinfo.runs import write_file
+
+# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+class Metrics:
+    """The metrics file of a run; each line has the step it belongs to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, **figures: float) -> None:
+        """Write a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(figures) + "\n")
+
+    def up_to(self, step: int) -> list[dict[str, float]]:
+        """The lines up to a step; the last one of a killed run may be cut short, and does not count."""
+        if not self.path.exists():
+            return []
+        *whole, _ = self.path.read_text().split("\n")
+        return [line for line in map(json.loads, whole) if line["step"] <= step]
+
+    def forget_after(self, step: int) -> None:
+        """Drop what an interrupted run wrote after its checkpoint: those steps come again."""
+        if self.path.exists():
+            lines = [json.dumps(line) + "\n" for line in self.up_to(step)]
+            write_file(self.path, "".join(lines).encode())
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """FLOP/s of a known GPU; None for others and for CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)
