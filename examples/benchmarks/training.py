@@ -39,7 +39,7 @@ from eqinfo.train import Batches, Budget, Trainer
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256
 LARGE, SMALL = 1 << 16, 1 << 12  # vocabularies
-SLICES = (1 << 20, 1 << 22, 1 << 24, 1 << 25)  # logits at a time
+SLICES = (32, 128, 256, 512)  # tokens at a time
 LOSS_TOLERANCE = 0.02  # of gradients, relative; bfloat16 has 8 bits
 
 # By what trains the matrices between layers; the rest is AdamW's at the full rate in all three.
@@ -73,6 +73,7 @@ QUICK = Scale(batch_tokens=512, runs=1, steps=12, timed_steps=2, rounds=1)
 
 def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
     """What `work` returns in a new process, which has one thread unless its environment says more."""
+    print(work.__name__, *args, *environment.values(), file=sys.stderr)
     before = dict(os.environ)
     os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
     try:
@@ -97,18 +98,18 @@ class Shape(NamedTuple):
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def loss_of(slice_elements: int | None) -> Loss:
-    """The chunked loss with slices of so many logits, or the plain one, which makes all at once."""
+def loss_of(slice_tokens: int | None) -> Loss:
+    """The chunked loss with so many tokens a slice, or the plain one, which makes all logits at once."""
 
     def plain(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         logits = F.linear(x, head).float()
         return F.cross_entropy(logits, targets, ignore_index=-1, reduction="sum")
 
     def chunked(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        loss.SLICE_ELEMENTS["cpu"] = slice_elements or 1
+        loss.SLICE_ELEMENTS["cpu"], loss.MIN_SLICE_TOKENS = 0, slice_tokens or 0
         return loss.cross_entropy(x, head, targets)
 
-    return chunked if slice_elements else plain
+    return chunked if slice_tokens else plain
 
 
 def random_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,12 +120,12 @@ def random_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     return x, head, torch.randint(shape.vocab_size, (shape.n_tokens,))
 
 
-def gradients(slice_elements: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+def gradients(slice_tokens: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
     """The mean loss and its gradients by the stream and by the output matrix, as `Trainer` takes them."""
     x, head, targets = inputs
     x.grad = head.grad = None
     with train.bfloat16(CPU):
-        mean = loss_of(slice_elements)(*inputs) / len(targets)
+        mean = loss_of(slice_tokens)(*inputs) / len(targets)
     torch.autograd.backward(mean)
     assert x.grad is not None
     assert head.grad is not None
@@ -132,24 +133,21 @@ def gradients(slice_elements: int | None, inputs: tuple[Tensor, Tensor, Tensor])
 
 
 def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
-    """CPU time of forward and backward: the plain loss, then each of SLICES; all must agree first."""
+    """CPU time of forward and backward: the plain loss, then each of SLICES; two must agree first."""
     inputs = random_inputs(shape)
-    want = gradients(None, inputs)
-    for n in SLICES:
-        for a, b in zip(gradients(n, inputs), want, strict=True):
-            if not (a - b).norm() <= LOSS_TOLERANCE * b.norm():
-                sys.exit(f"{shape}: the losses differ; no figure is printed.")
-    del want
+    for a, b in zip(gradients(SLICES[1], inputs), gradients(None, inputs), strict=True):
+        if not (a - b).norm() <= LOSS_TOLERANCE * b.norm():
+            sys.exit(f"{shape}: the losses differ; no figure is printed.")
     found = timings({str(n): partial(gradients, n, inputs) for n in (None, *SLICES)}, runs)
     return [timing.cpu_s for timing in found.values()]
 
 
-def loss_peak_bytes(shape: Shape, slice_elements: int | None) -> int:
+def loss_peak_bytes(shape: Shape, slice_tokens: int | None) -> int:
     """By how much forward and backward raise the peak of this process; it must be a new one."""
-    gradients(slice_elements, random_inputs(Shape(64, 64, 64)))  # what the first use loads
+    gradients(slice_tokens, random_inputs(Shape(64, 64, 64)))  # what the first use loads
     inputs = random_inputs(shape)
     before = peak_bytes()
-    gradients(slice_elements, inputs)
+    gradients(slice_tokens, inputs)
     return peak_bytes() - before
 
 
@@ -162,27 +160,31 @@ def peak_bytes() -> int:
 def losses(scale: Scale) -> Iterator[str]:
     """The tables of time and memory of the loss."""
     shapes = [Shape(scale.batch_tokens, n_embd, v) for v in (SMALL, LARGE) for n_embd in (128, 512)]
-    package = loss.SLICE_ELEMENTS["cpu"]
-    names = ["plain, all logits at once"]
-    names += [f"slices of 2^{n.bit_length() - 1}{' (the package)' * (n == package)}" for n in SLICES]
+    chosen = [max(loss.MIN_SLICE_TOKENS, loss.SLICE_ELEMENTS["cpu"] // shape.vocab_size) for shape in shapes]
     head = ["", *(f"V {shape.vocab_size:,}, width {shape.n_embd}" for shape in shapes)]
+
+    def row(slice_tokens: int | None, shown: list[str]) -> list[str]:
+        if slice_tokens is None:
+            return ["plain, all at once", *shown]
+        pairs = zip(shown, chosen, strict=True)
+        return [f"slices of {slice_tokens}", *(f"**{a}**" if n == slice_tokens else a for a, n in pairs)]
 
     times = [fresh({}, loss_cpu_s, shape, scale.runs) for shape in shapes]
     yield f"## The loss: forward and backward of {scale.batch_tokens:,} tokens\n"
     yield (
-        "CPU time, as a share of the plain loss's. `eqinfo.loss` never holds all logits: it makes a slice\n"
-        "of them, `SLICE_ELEMENTS` at a time, and takes its gradient at once. But each slice adds to the\n"
-        "gradient of the whole output matrix: slices of few tokens are slow where that matrix is large.\n"
+        "Of V ids and a stream of some width: CPU time, for slices as a share of the plain loss's. Logits of\n"
+        "all tokens never exist in `eqinfo.loss`: it makes those of a slice and takes their gradient at once;\n"
+        "how many tokens a slice has in the package is bold. Each slice adds to the gradient of the whole\n"
+        "output matrix, so small slices are slow where that matrix is large.\n"
     )
-    rows = [["plain, CPU s", *(f"{found[0]:.2f}" for found in times)]]
-    for k, name in enumerate(names[1:], 1):
-        rows.append([name, *(f"{found[k] / found[0]:.2f}" for found in times)])
+    rows = [row(None, [f"{found[0]:.2f} s" for found in times])]
+    rows += [row(n, [f"{found[k] / found[0]:.2f}" for found in times]) for k, n in enumerate(SLICES, 1)]
     yield peers.table(head, rows)
 
-    yield "Peak memory of the same in new processes, in MB, inputs not counted, gradients counted:\n"
+    yield "By how much the same raises the peak memory of a new process, in MB; gradients are in it:\n"
     rows = []
-    for n, name in zip((None, *SLICES), names, strict=True):
-        rows.append([name, *(f"{fresh({}, loss_peak_bytes, shape, n) / 1e6:,.0f}" for shape in shapes)])
+    for n in (None, *SLICES):
+        rows.append(row(n, [f"{fresh({}, loss_peak_bytes, shape, n) / 1e6:,.0f}" for shape in shapes]))
     logits = [f"{4 * shape.n_tokens * shape.vocab_size / 1e6:,.0f}" for shape in shapes]
     yield peers.table(head, [*rows, ["*all logits in float32, computed*", *logits]])
 
@@ -493,8 +495,8 @@ def main() -> None:
         "better, but for tokens a second.\n",
         peers.provenance(sys.argv, ("torch", "numpy"))
         + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 {'on' if bf16_is_on() else 'off'}\n"
-        f"- meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the cores busy on average, so "
-        "ratios\n  mean more than absolute figures\n",
+        f"- run at niceness {os.nice(0)}; meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the "
+        "cores busy on\n  average, so ratios mean more than absolute figures\n",
         *sections,
     ]
     peers.publish(parts, args.output)

@@ -7,9 +7,7 @@ Every text is decoded back and compared before a figure of it is printed.
 """
 
 import argparse
-import gzip
 import io
-import lzma
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from eqinfo import container, parse
 from eqinfo.codebook import Codebook
 from eqinfo.files import find_codebook
 from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
+from eqinfo.report import COMPRESSORS
 
 RECORD_BYTES = 200
 MAX_RECORDS = 1000  # of a text, evenly spaced
@@ -179,18 +178,11 @@ class Compressor(NamedTuple):
         return sum(self.size(document, text.name) for document in text.documents)
 
 
-def zstd(dictionary: zstandard.ZstdCompressionDict | None = None) -> Compressor:
-    """`zstd -19`, with a dictionary or without; no checksum."""
+def zstd_with(dictionary: zstandard.ZstdCompressionDict) -> Compressor:
+    """`zstd -19` with a dictionary; no checksum."""
     packer = zstandard.ZstdCompressor(level=19, dict_data=dictionary)
     unpacker = zstandard.ZstdDecompressor(dict_data=dictionary)
     return Compressor(packer.compress, unpacker.decompress)
-
-
-def xz(data: bytes) -> bytes:
-    """`xz -9`, its search window no larger than the data: the same size, but no 674 MB to clear each time."""
-    window_bytes = max(1 << 16, min(1 << 26, len(data)))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": window_bytes}]
-    return lzma.compress(data, filters=filters)
 
 
 def eqi(codebook: Codebook) -> Compressor:
@@ -252,18 +244,14 @@ def ratios(
     texts: list[peers.HeldOut], codebook: Codebook, dictionary: zstandard.ZstdCompressionDict
 ) -> Iterator[str]:
     """Tables of compression ratios, of whole files and of records."""
-    general = {
-        "gzip -9": Compressor(lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
-        "zstd -19": zstd(),
-        "xz -9": Compressor(xz, lzma.decompress),
-    }
+    general = {name: Compressor(*both) for name, both in COMPRESSORS.items()}
     names = [text.name for text in texts]
     yield "## Compression ratio of whole files\n"
     yield "Every document of a text in one stream; .eqi also keeps where they end.\n"
     rows = [ratio_row(name, texts, compressor.whole_size) for name, compressor in general.items()]
     yield peers.table(["", *names], [*rows, ratio_row("eqinfo", texts, partial(eqi_size, codebook))])
 
-    general |= {"zstd -19, dictionary": zstd(dictionary), "eqinfo, a stream each": eqi(codebook)}
+    general |= {"zstd -19, dictionary": zstd_with(dictionary), "eqinfo, a stream each": eqi(codebook)}
     small = [records(text) for text in texts]
     yield f"## Compression ratio of {RECORD_BYTES}-byte records\n"
     yield (
