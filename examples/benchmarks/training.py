@@ -172,10 +172,10 @@ def losses(scale: Scale) -> Iterator[str]:
     times = [fresh({}, loss_cpu_s, shape, scale.runs) for shape in shapes]
     yield f"## The loss: forward and backward of {scale.batch_tokens:,} tokens\n"
     yield (
-        "Of V ids and a stream of some width: CPU time, for slices as a share of the plain loss's. Logits of\n"
-        "all tokens never exist in `eqinfo.loss`: it makes those of a slice and takes their gradient at once;\n"
-        "how many tokens a slice has in the package is bold. Each slice adds to the gradient of the whole\n"
-        "output matrix, so small slices are slow where that matrix is large.\n"
+        "Of V ids and a stream of some width: CPU time, for slices as a share of the plain loss's. Logits\n"
+        "of all tokens never exist in `eqinfo.loss`: it makes those of a slice and takes their gradient at\n"
+        "once; how many tokens a slice has in the package is bold. Each slice adds to the gradient of the\n"
+        "whole output matrix, so small slices are slow where that matrix is large.\n"
     )
     rows = [row(None, [f"{found[0]:.2f} s" for found in times])]
     rows += [row(n, [f"{found[k] / found[0]:.2f}" for found in times]) for k, n in enumerate(SLICES, 1)]
