@@ -116,6 +116,9 @@ One run of 1 M tokens each, bits/byte on valid; two seeds of one setting differe
 B12 = ("bytes", "ours-b12", "bpe-b12", "published-b12")
 B14 = ("ours-b14", "bpe-b14", "published-b14")
 B16 = ("ours-b16", "bpe-b16", "published-b16")
+VARIED = """- penalty0, penalty3: with that price of a cut inside a word instead of 1, in refit and parse
+- greedy: the windows of ours-b12, cut greedily
+"""
 VARIANTS = ("ours-b12-penalty0", "ours-b12-penalty3", "ours-b12-greedy")
 # What is trained, in this order: every vocabulary with all embeddings, budgets and seeds of its row. A run
 # that an earlier row has is not done again.
@@ -664,9 +667,9 @@ def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: 
         f"bytes: {len(codebook_of(work, 'bytes').windows)}\n"
         "- published: the paper's rule, cut greedily; ours: refitted, and cut at the least cost; both from "
         "the M1 of the package, at b16 the package's own codebooks\n"
-        "- penalty0, penalty3: with that price of a cut inside a word instead of 1, in the refit and the "
-        "parse; greedy: the windows of ours-b12, cut greedily\n"
-        "- BPE merges inside words, as GPT-2 splits them; trained on a sample of "
+        + VARIED
+        * any(row.vocabulary in VARIANTS for row in rows)
+        + "- BPE merges inside words, as GPT-2 splits them; trained on a sample of "
         f"{BPE_SAMPLE_BYTES / 1e6:.0f} MB of the text\n"
         "- embeddings: composed of the tokens' bytes, or plain\n",
         *quality(work, rows, texts),
