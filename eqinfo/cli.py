@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # numpy's linear algebra is not used by the coder, and starting its threads costs 0.1 s of CPU time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# torch's threads spin at barriers unless told not to: beside another busy process that halves their speed
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(
     no_args_is_help=True,
