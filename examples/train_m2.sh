@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train a language model over windows of your own text on a laptop, measure it, let it write: about six minutes.
+# Train a language model over windows of your own text on a laptop, measure it, let it write: some minutes.
 #
 # Usage: train_m2.sh [TEXT [WORK_DIR [TRAIN-M2 OPTIONS...]]]
 #
@@ -16,7 +16,7 @@ if [ $# -eq 0 ]; then
 fi
 
 # the first nine tenths to learn from, the rest to measure on
-bytes=$(wc -c < "$text")
+bytes=$(wc -c < "$text") # also the budget in tokens: a few epochs, for more would be learnt by heart
 head -c $((bytes * 9 / 10)) "$text" > "$scratch/train.txt"
 tail -c +$((bytes * 9 / 10 + 1)) "$text" > "$scratch/valid.txt"
 
@@ -27,7 +27,7 @@ for part in train valid; do
     eqinfo compress --tokens -f -m "$work/m1" "$scratch/$part.txt" -o "$work/$part.bin"
 done
 eqinfo train-m2 "$work/train.bin" -m "$work/m1" --valid "$work/valid.bin" -o "$work/run" \
-    --preset nano --block-size 128 --batch-tokens 4096 --minutes 3 "${@:3}"
+    --preset nano --block-size 128 --batch-tokens 4096 --minutes 3 --tokens "$bytes" "${@:3}"
 eqinfo eval "$work/run" --text "$scratch/valid.txt"
 eqinfo eval "$work/run" --prompt "The import system " --bytes 300 --temperature 0.7
 echo
