@@ -188,9 +188,9 @@ def train_m1(
         Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Folder to make.")
     ] = ...,  # type: ignore[assignment]
     window_bits: Annotated[int, typer.Option(help="Bits of a window, 9 to 20.")] = 16,
-    preset: Annotated[str, typer.Option(help="Size of M1: tiny, 500k or 3m.")] = "3m",
+    preset: Annotated[str, typer.Option(help="Size of M1: unigram, tiny, 500k, 3m or 7m.")] = "3m",
     rounds: Annotated[int, typer.Option(help="Start-aware rounds after the first.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Budget: steps of 512 windows.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget: steps of 16 KiB of text.")] = None,
     n_bytes: Annotated[int | None, typer.Option("--bytes", help="Budget: bytes of text read.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Budget: minutes of training; 10 if no budget is given.")
@@ -199,7 +199,9 @@ def train_m1(
     unaligned_penalty: Annotated[
         float, typer.Option(help="Price of a cut inside a word, in windows, 0 to 1000.")
     ] = 1.0,
-    rule: Annotated[str, typer.Option(help="fitted, or published: the paper's windows.")] = "fitted",
+    rule: Annotated[
+        str, typer.Option(help="fitted to text, or M1 alone: live or published (the paper's).")
+    ] = "fitted",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="The same seed and device give the same model.")] = 0,
     text_field: TextField = "text",

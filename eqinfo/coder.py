@@ -5,7 +5,7 @@ both rules for the frequencies:
 
 - a codebook's: at a node the stop symbol has 1 if the string is a window, and a byte has the number of
   windows below. They add up to the width, so nothing is rounded and no codeword is wasted.
-- the published one: M1's probabilities quantised to 14 bits, the same at every width, so narrowing rounds.
+- the published one: M1's frequencies quantised to 14 bits, the same at every width, so narrowing rounds.
 
 `encode_window` and `decode_window` spell out the first rule symbol by symbol. Since codewords come out as
 ranks, `parse` looks them up instead.
@@ -47,19 +47,24 @@ def n_codewords(low: Int, width: Int, window_bits: int) -> Int:
     return inside * (inside > 0)
 
 
-def quantise(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, 256), each at least 1, that add up to TOTAL in each row: largest remainders.
+def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """What each of some weights (n, k) gets of what is shared in its row: largest remainders.
 
     Args:
-        probabilities: (n, 256), each row adding up to about 1.
+        weights: at least 0; each row adds up to at least 1.
+        shared: (n, 1), at least 0; products with weights are below 2**63. Of equal remainders the first win.
     """
-    spare = TOTAL - probabilities.shape[1]
-    exact = probabilities * (spare / probabilities.sum(1, keepdims=True))
-    frequencies = np.floor(exact).astype(np.int64)
-    missing = spare - frequencies.sum(1, keepdims=True)
-    rank = np.argsort(np.argsort(frequencies - exact, axis=1, kind="stable"), axis=1)
-    rounded: npt.NDArray[np.int64] = frequencies + 1 + (rank < missing)
-    return rounded
+    rounded, remainder = np.divmod(weights * shared, weights.sum(1, keepdims=True))
+    missing = shared - rounded.sum(1, keepdims=True)
+    rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
+    apportioned: npt.NDArray[np.int64] = rounded + (rank < missing)
+    return apportioned
+
+
+def quantise(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Frequencies (n, k) of other sums, each at least 1, that add up to TOTAL in each row."""
+    spare = np.full((len(frequencies), 1), TOTAL - frequencies.shape[1])
+    return apportion(frequencies, spare) + 1
 
 
 def frequencies(codebook: Codebook, prefix: bytes) -> list[int]:

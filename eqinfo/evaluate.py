@@ -1,5 +1,6 @@
 """What a codebook and its M1 are worth on a text, and M2's loss on tokens."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,17 +9,21 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from eqinfo.byte_model import ByteModel
 from eqinfo.codebook import Codebook
 from eqinfo.corpus import Text, sample
 from eqinfo.frames import Frame
 from eqinfo.model import GPT
+from eqinfo.network import TOTAL_BITS, Network
 from eqinfo.parse import WORD_BYTES, encode, encode_compiled
 from eqinfo.shards import Tokens
 from eqinfo.train import bfloat16
-from eqinfo.windows import window_tensors
+from eqinfo.windows import WINDOW_BYTES, window_tensors
 
 MEASURE_BYTES = 1 << 22  # of a text, evenly spaced
 TOKENS_AT_ONCE = 1 << 14
+N_STARTS = 1 << 12  # of windows, to measure M1 after
+N_RUNS, RUN_BYTES = 64, 2048  # to measure M1 on
 
 
 @dataclass(frozen=True)
@@ -78,28 +83,56 @@ def bytes_per_window(codebook: Codebook, text: Text) -> float:
     return sum(piece.data.size for piece in pieces) / n_windows
 
 
-def bits_by_position(model: GPT, codebook: Codebook, text: Text) -> list[float]:
+def bits_by_position(network: Network, codebook: Codebook, text: Text) -> list[float]:
     """M1's bits per byte at each position after the window starts of a text's parse, while there is text."""
     text = text.slice(0, min(text.data.size, MEASURE_BYTES))
     text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the last one may be cut short
     codewords = encode_compiled(codebook, text.data, text.document_ends)
     ends = np.cumsum(codebook.lengths[codewords])
     starts = (ends - codebook.lengths[codewords])[codewords > 0]
-    starts = starts[:: -(-starts.size // 16384)]
-    device = next(model.parameters()).device
-    total = torch.zeros(model.config.block_size, dtype=torch.float64)
-    count = torch.zeros_like(total)
+    starts = starts[:: -(-starts.size // N_STARTS)]
+    idx, targets = (t.numpy() for t in window_tensors(text, starts, WINDOW_BYTES))
+    inside = targets >= 0
+    bits = _bits(network, idx, targets)
+    total, count = (bits * inside).sum(0), inside.sum(0)
+    return [float(b) for b in total[count > 0] / count[count > 0]]
+
+
+def run_bits(network: Network, text: Text) -> float:
+    """M1's bits per byte on long runs of a text."""
+    idx, targets = (t.numpy() for t in sample_runs(text))
+    return float(_bits(network, idx, targets).sum() / np.count_nonzero(targets >= 0))
+
+
+def _bits(
+    network: Network, idx: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Bits of each target, (B, T); 0 for those that are -1."""
+    from eqinfo.inference import new_state, run
+
+    state, place = new_state(network), np.arange(idx.shape[1])
+    rows = zip(idx.astype(np.uint16), targets, strict=True)
+    found = np.stack([run(network, state, row)[place, wanted] for row, wanted in rows])
+    return np.where(targets >= 0, TOTAL_BITS - np.log2(found), 0.0)
+
+
+def float_bits(model: ByteModel, text: Text) -> float:
+    """The same for M1 in training, in float32."""
+    idx, targets = sample_runs(text)
     model.eval()
-    for part in np.array_split(starts, -(-starts.size // 2048)):
-        idx, targets = window_tensors(text, part, model.config.block_size)
-        with torch.inference_mode(), bfloat16(device):
-            log_p = model(idx.to(device)).float().log_softmax(-1).cpu()
-        inside = targets >= 0
-        nats = -log_p.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        total += (nats * inside).double().sum(0)
-        count += inside.sum(0)
-    reached = count > 0
-    return [float(bits) for bits in (total[reached] / count[reached] / np.log(2))]
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        nats = sum(
+            float(model.loss(*(part[at : at + 8].to(device) for part in (idx, targets))))
+            for at in range(0, N_RUNS, 8)
+        )
+    return nats / math.log(2) / int((targets >= 0).sum())
+
+
+def sample_runs(text: Text) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of evenly spaced runs of a text, each (N_RUNS, RUN_BYTES)."""
+    starts = np.arange(N_RUNS) * text.data.size // N_RUNS
+    return window_tensors(text, starts, RUN_BYTES)
 
 
 def n_unused(codebook: Codebook, text: Text) -> int:

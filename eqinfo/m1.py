@@ -3,8 +3,8 @@
 The folder holds plain files. When the run is complete:
 
     config.json     settings, versions, facts of the corpus, what was measured
-    m1.pt           weights, bfloat16
-    codebook.eqcb   all that compress and decompress need
+    m1.eqm1         M1 as integers: what live windows and `ac` need
+    codebook.eqcb   all that compress and decompress need for windows of up to 20 bits
     published.eqcb  the windows of the published rule from the same M1, to compare with
 
 and until then `corpus/` (the staged text), `checkpoint.pt` and the codebooks of the rounds so far, from
@@ -20,22 +20,30 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from eqinfo import corpus, runs
+from eqinfo import corpus, network, runs
+from eqinfo.byte_model import M1_PRESETS, ByteModel
 from eqinfo.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
-from eqinfo.compile import expand, published
-from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.evaluate import bits_by_position, bytes_per_window, n_unused
+from eqinfo.compile import expand, live, published
+from eqinfo.errors import FormatError, InputError
+from eqinfo.evaluate import (
+    bits_by_position,
+    bytes_per_window,
+    float_bits,
+    n_unused,
+    run_bits,
+)
 from eqinfo.files import CODEBOOK_NAME
-from eqinfo.model import GPT, M1_PRESETS
+from eqinfo.network import Network
+from eqinfo.quantise import quantise, static
 from eqinfo.refit import Candidates, refit
-from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
+from eqinfo.train import Budget, Trainer
 from eqinfo.windows import WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
-WEIGHTS, BASELINE, CORPUS = "m1.pt", "published.eqcb", "corpus"
-BATCH_SIZE = 512  # windows a step
-LEARNING_RATE = 0.007
+WEIGHTS, BASELINE, CORPUS = "m1.eqm1", "published.eqcb", "corpus"
+LEARNING_RATE = 0.02
+CALIBRATION_ROWS = 32  # of a batch, to read the ranges of integers off
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
@@ -64,7 +72,7 @@ class Settings:
         Raises:
             InputError: a setting is out of range.
         """
-        runs.check_known(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]})
+        runs.check_known(self, {"preset": M1_PRESETS, "rule": ["fitted", "live", "published"]})
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
@@ -78,8 +86,7 @@ class Settings:
     @property
     def budget(self) -> Budget:
         """The training budget."""
-        bytes_a_step = BATCH_SIZE * M1_PRESETS[self.preset].block_size
-        return Budget.of(self.steps, self.n_bytes, bytes_a_step, self.minutes)
+        return Budget.of(self.steps, self.n_bytes, M1_PRESETS[self.preset].step_bytes, self.minutes)
 
 
 def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Settings, report: Report) -> None:
@@ -158,8 +165,9 @@ class _Run:
         self.train_text, self.valid_text, _ = corpus.load(folder / CORPUS)
         torch.manual_seed(settings.seed)
         self.shape = M1_PRESETS[settings.preset]
-        self.tokens_a_step = BATCH_SIZE * self.shape.block_size
-        self.trainer = Trainer(GPT(self.shape), settings.budget, self.tokens_a_step, LEARNING_RATE, device)
+        model, n_bytes = ByteModel(self.shape), self.shape.step_bytes
+        self.trainer = Trainer(model, settings.budget, n_bytes, LEARNING_RATE, device)
+        self.model = model
         if (folder / runs.CHECKPOINT).exists():
             self.trainer.load(folder / runs.CHECKPOINT)
 
@@ -171,29 +179,43 @@ class _Run:
 
     def train(self, until: float, draft: Codebook | None) -> None:
         """Train M1 until a share of the budget is spent, on the starts of a parse with the draft."""
-        seed = self.settings.seed
-        batches = WindowBatches(self.train_text, draft, BATCH_SIZE, self.shape.block_size, seed)
-        self.trainer.run(batches, until, self.folder / runs.CHECKPOINT, self._on_step, self._should_stop)
+        if not self.shape.n_layer:  # a static distribution is counted
+            return
+        self.trainer.run(
+            self._batches(draft), until, self.folder / runs.CHECKPOINT, self._on_step, self._should_stop
+        )
         self.trainer.save(self.folder / runs.CHECKPOINT)
 
+    def _batches(self, draft: Codebook | None) -> WindowBatches:
+        shape = self.shape
+        return WindowBatches(self.train_text, draft, shape.batch_size, shape.block_size, self.settings.seed)
+
+    def network(self) -> Network:
+        """M1 as it is, as integers."""
+        if not self.shape.n_layer:
+            pieces = corpus.sample(self.train_text, self.train_text.data.size)
+            return static(np.sum([np.bincount(piece.data, minlength=256) for piece in pieces], axis=0))
+        idx, _ = self._batches(None)(0)
+        return quantise(self.model, idx[-CALIBRATION_ROWS:].t().to(self.trainer.device))
+
     def _on_step(self, trainer: Trainer) -> None:
-        bits, rate = trainer.loss_nats / np.log(2), trainer.step * self.tokens_a_step / trainer.time_s
+        bits, rate = trainer.loss_nats / np.log(2), trainer.step * self.shape.step_bytes / trainer.time_s
         self._report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
 
     def draft(self, n: int) -> Codebook:
         """The codebook of M1 as it is, to find starts with in round n + 1; made once."""
         path = self.folder / f"round-{n}.eqcb"
         if not path.exists():
-            candidates = self._expand(DRAFT_CANDIDATES, f" for round {n + 1}")
+            candidates = self._expand(self.network(), DRAFT_CANDIDATES, f" for round {n + 1}")
             runs.write_file(
                 path, self._refit(candidates, DRAFT_REFIT_BYTES, f" for round {n + 1}").to_bytes()
             )
         return Codebook.load(path)
 
-    def _expand(self, candidates: int, suffix: str = "") -> Candidates:
+    def _expand(self, integers: Network, candidates: int, suffix: str = "") -> Candidates:
         n = candidates << self.settings.window_bits
         word = f"{n:,} candidates"
-        return expand(self.trainer.model, n, lambda share: self.report("expanding" + suffix, share, word))
+        return expand(integers, n, lambda share: self.report("expanding" + suffix, share, word))
 
     def _refit(self, candidates: Candidates, n_bytes: int, suffix: str = "") -> Codebook:
         texts = corpus.sample(self.train_text, n_bytes)
@@ -203,9 +225,10 @@ class _Run:
     def finish(self, drafts: dict[str, float]) -> tuple[Codebook, dict[str, Any]]:
         """Compile M1 and write the model; the codebook asked for, and what was measured."""
         bits = self.settings.window_bits
-        candidates = self._expand(self.settings.candidates)
+        integers = self.network()
+        candidates = self._expand(integers, self.settings.candidates)
         ours = self._refit(candidates, REFIT_BYTES)
-        paper = published(self.trainer.model, bits, lambda share: self.report("published rule", share))
+        paper = published(integers, bits, lambda share: self.report("published rule", share))
         top = Codebook([b"", *candidates.best((1 << bits) - 1).strings], bits, "greedy")
         optimal = replace(top, method="optimal", unaligned_penalty=self.settings.unaligned_penalty)
         rows = {
@@ -214,6 +237,10 @@ class _Run:
             "most probable strings, optimal": optimal,
             "refitted, optimal": ours,
         }
+        codebook = {"published": paper, "fitted": ours}.get(self.settings.rule)
+        if codebook is None:
+            codebook = live(integers, bits, lambda share: self.report("live rule", share))
+            rows["live rule, greedy"] = codebook
         measured = {
             "bytes_per_window": drafts
             | {name: bytes_per_window(codebook, self.valid_text) for name, codebook in rows.items()},
@@ -221,55 +248,55 @@ class _Run:
                 "of the published rule's codewords": (1 << bits) - len(paper.windows),
                 "of the codebook, by 32 MiB of the training text": n_unused(ours, self.train_text),
             },
-            "bits_per_byte_by_position": bits_by_position(self.trainer.model, ours, self.valid_text),
+            "bits_per_byte_by_position": bits_by_position(integers, ours, self.valid_text),
+            "bits_per_byte": self._bits_per_byte(integers),
             "training_steps": self.trainer.step,
             "training_s": round(self.trainer.time_s, 1),
         }
-        state = self.trainer.model.state_dict()
-        save_tensors(
-            {name: weight.to(torch.bfloat16) for name, weight in state.items()}, self.folder / WEIGHTS
-        )
-        codebook = paper if self.settings.rule == "published" else ours
+        runs.write_file(self.folder / WEIGHTS, network.to_bytes(integers))
         runs.write_file(self.folder / BASELINE, paper.to_bytes())
         runs.write_file(self.folder / CODEBOOK_NAME, codebook.to_bytes())
         return codebook, measured
+
+    def _bits_per_byte(self, integers: Network) -> dict[str, float]:
+        """What becoming integers costs, on long runs of the held-out text."""
+        bits = {"integers": run_bits(integers, self.valid_text)}
+        if self.shape.n_layer:
+            bits = {"floats": float_bits(self.model, self.valid_text)} | bits
+        return bits
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """What a run measured, for people: titles, each with rows of a name and a figure."""
     measured = config["measured"]
-    bits = measured["bits_per_byte_by_position"]
+    by_position = measured["bits_per_byte_by_position"]
     return [
         (
             "M1 on held-out text, bits/byte by position in the window",
-            [(f"byte {i + 1}", f"{bits[i]:.3f}") for i in range(len(bits)) if i < 8 or i % 8 == 7],
+            [(f"byte {i + 1}", f"{bits:.3f}") for i, bits in enumerate(by_position) if i < 8 or i % 8 == 7],
         ),
         (
             f"bytes/window on held-out text, {config['settings']['window_bits']} bits",
             [(name, f"{value:.3f}") for name, value in measured["bytes_per_window"].items()],
         ),
+        (
+            "M1 on long runs of held-out text, bits/byte",
+            [(f"in {name}", f"{bits:.4f}") for name, bits in measured["bits_per_byte"].items()],
+        ),
         ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
     ]
 
 
-def load_m1(folder: Path, device: torch.device) -> GPT:
-    """M1 of a complete model folder, in float32.
+def load_m1(folder: Path) -> Network:
+    """M1 of a complete model folder.
 
     Raises:
-        FormatError: the folder is incomplete or of another version.
-        MismatchError: the weights are not those of its settings.
+        FormatError: the folder is incomplete, of another version or damaged.
     """
-    settings = Settings(**read_config(folder)["settings"])
-    model = GPT(M1_PRESETS[settings.preset]).to(device)
+    read_config(folder)
     if not (folder / WEIGHTS).exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    try:
-        model.load_state_dict(load_tensors(folder / WEIGHTS, device))
-    except RuntimeError as error:
-        raise MismatchError(
-            f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)})."
-        ) from None
-    return model
+    return network.load(folder / WEIGHTS)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A decoder-only transformer after nanoGPT: one class serves M1 (bytes) and M2 (windows).
+"""M2: a decoder-only transformer after nanoGPT.
 
 Design choices:
 
@@ -18,8 +18,6 @@ from torch import Tensor, nn
 
 from eqinfo.loss import cross_entropy
 
-BOS = 256  # M1's input before the first byte of a window; never a target
-M1_VOCAB = 257
 SHORT = 64  # tokens; up to here attention on CPUs is written out
 N_SPELT = 4  # bytes at either end of a token
 OWN_STD, SPELT_STD = 0.1, 0.25  # of the input embedding at the start, where tokens are spelt
@@ -46,13 +44,6 @@ class GPTConfig:
         weights = self.n_params + self.vocab_size * self.n_embd
         return 6 * weights + 6 * self.n_layer * self.n_embd * self.block_size
 
-
-# The paper's table 4 gives M1 as 3 layers of width 256 with 4 heads. `tiny` is for tests and first tries.
-M1_PRESETS = {
-    "tiny": GPTConfig(M1_VOCAB, block_size=16, n_layer=1, n_head=2, n_embd=32),
-    "500k": GPTConfig(M1_VOCAB, block_size=24, n_layer=2, n_head=4, n_embd=144),
-    "3m": GPTConfig(M1_VOCAB, block_size=24, n_layer=3, n_head=4, n_embd=256),
-}
 
 # Of M2: n_layer, n_head, n_embd; vocabulary and block size come with the data. The paper's sizes from 25m on.
 M2_PRESETS = {

@@ -289,7 +289,7 @@ def _m1_rows(
         return rows
     if not held_out.frames:
         raise InputError(f"{held_out.name}: tokens from elsewhere, whose text {folder} needs. Give the text.")
-    model = m1.load_m1(folder, device)
+    network = m1.load_m1(folder)
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
     for row, codebook in zip(rows, codebooks.values(), strict=True):
@@ -297,7 +297,7 @@ def _m1_rows(
             use = window_use(codebook, held_out.frames)
             size = stream_size(codebook, held_out.stream_frames, held_out.name)
         with _phase(report, f"{folder}: M1 at their starts"):
-            bits = bits_by_position(model, codebook, text)
+            bits = bits_by_position(network, codebook, text)
         measured.append(
             replace(
                 row,

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from eqinfo.byte_model import ByteModel
 from eqinfo.errors import InputError, MismatchError
 from eqinfo.files import replacing
 from eqinfo.model import GPT
@@ -105,7 +106,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: GPT,
+        model: GPT | ByteModel,
         budget: Budget,
         tokens_a_step: int,
         lr: float,
@@ -122,9 +123,11 @@ class Trainer:
         rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
         # Muon for the matrices between layers: see README, "Training"; AdamW for embeddings, head and norms.
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         ]
+        if hidden:
+            muon = torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+            self.optimisers.append(muon)
         self.lr = lr
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
@@ -201,7 +204,8 @@ class Trainer:
                 loss = self._loss(inputs, outputs, *leaves) / n_targets
             torch.autograd.backward(loss)
             total += loss.detach()
-        torch.autograd.backward(matrices, [leaf.grad for leaf in leaves])
+        if matrices:
+            torch.autograd.backward(matrices, [leaf.grad for leaf in leaves])
         if self.world > 1:
             pending = [dist.all_reduce(p.grad, async_op=True) for p in self.model.parameters()]
             for work in pending:

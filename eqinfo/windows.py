@@ -1,8 +1,9 @@
-"""What M1 is trained on: BOS, then the bytes from a window's start, to the end of the block or document.
+"""What M1 is trained on: long runs of text, and windows; each BOS, then the bytes from its start.
 
-In use, windows start where windows end, mostly at word boundaries. So after the first round the starts
-come from parses with the codebook so far; a few per cent stay random, for M1 must also know what to do
-where the parse had no good choice.
+Plain arithmetic coding and wide windows read long runs, narrow windows only their first bytes; a quarter of
+the bytes are read the second way. In use, windows of a codebook start where windows end, mostly at word
+boundaries. So after the first round most starts of windows come from parses with the codebook so far. The
+others are random, for a window of a live coder starts anywhere.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from eqinfo.codebook import Codebook
 from eqinfo.corpus import Text
-from eqinfo.model import BOS
+from eqinfo.network import BOS
 from eqinfo.parse import encode_compiled
 
-RANDOM_SHARE = 0.05  # of the starts, where a codebook gives the others
+WINDOW_SHARE = 0.25  # of the rows of a batch hold windows, the others a long run each
+WINDOW_BYTES = 32
+RANDOM_SHARE = 0.25  # of the starts of windows, where a codebook gives the others
 SPAN_BYTES = 512  # parsed at a random place to find starts in
 MARGIN_BYTES = 64  # at both ends of a span, where its cuts are not those of the whole text
 STARTS_A_SPAN = 16
@@ -29,9 +32,9 @@ class WindowBatches:
 
     Attributes:
         text: to draw from.
-        codebook: whose parse gives the starts; None for random starts.
-        batch_size: number of windows.
-        block_size: bytes of each.
+        codebook: whose parse gives the starts of windows; None for random starts.
+        batch_size: number of rows; the first WINDOW_SHARE of them hold windows.
+        block_size: bytes of each, a multiple of WINDOW_BYTES.
         seed: the same seed and step give the same batch.
     """
 
@@ -44,11 +47,19 @@ class WindowBatches:
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step."""
         rng = np.random.default_rng((self.seed, step))
-        starts = rng.integers(self.text.data.size, size=self.batch_size)
+        n_rows = round(self.batch_size * WINDOW_SHARE)
+        runs = rng.integers(self.text.data.size, size=self.batch_size - n_rows)
+        starts = rng.integers(self.text.data.size, size=n_rows * self.block_size // WINDOW_BYTES)
         if self.codebook is not None and self.text.data.size > SPAN_BYTES:
-            n_drawn = round(self.batch_size * (1 - RANDOM_SHARE))
+            n_drawn = round(starts.size * (1 - RANDOM_SHARE))
             starts[:n_drawn] = self._parsed_starts(rng, n_drawn, self.codebook)
-        return window_tensors(self.text, starts, self.block_size)
+        windows = window_tensors(self.text, rng.permutation(starts), WINDOW_BYTES)
+        others = window_tensors(self.text, runs, self.block_size)
+        idx, targets = (
+            torch.cat((short.view(n_rows, self.block_size), long))
+            for short, long in zip(windows, others, strict=True)
+        )
+        return idx, targets
 
     def _parsed_starts(self, rng: np.random.Generator, n: int, codebook: Codebook) -> npt.NDArray[np.int64]:
         """N starts of windows in the parse of the text, at random."""

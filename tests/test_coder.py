@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,15 +48,18 @@ def test_codewords_inside_an_interval_are_counted_as_by_listing_them(low, width,
     assert coder.n_codewords(low << shift, width << shift, window_bits) == len(listed)
 
 
-@given(st.integers(0, 2**32), st.floats(0.01, 20))
-def test_quantised_frequencies_add_up_and_leave_no_byte_without(seed, sharpness):
-    logits = np.random.default_rng(seed).normal(size=(5, 256)) * sharpness
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    frequencies = coder.quantise(p)
-    assert frequencies.min() >= 1
-    assert np.array_equal(frequencies.sum(1), np.full(5, coder.TOTAL))
-    assert np.abs(frequencies - 1 - p * (coder.TOTAL - 256)).max() <= 1
+@given(st.integers(0, 2**32), st.integers(2, 300), st.integers(1, 1 << 36))
+def test_quantised_frequencies_are_largest_remainders_and_leave_no_symbol_without(seed, k, largest):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(0, largest, (4, k)) ** rng.integers(0, 2, (4, 1)) + 1
+    quantised = coder.quantise(weights)
+    assert quantised.min() >= 1
+    spare = coder.TOTAL - k
+    for row, weight in zip(quantised.tolist(), weights.tolist(), strict=True):
+        exact = [Fraction(w * spare, sum(weight)) for w in weight]
+        floors = [int(e) for e in exact]
+        most = sorted(range(k), key=lambda i: (floors[i] - exact[i], i))[: spare - sum(floors)]
+        assert row == [1 + floors[i] + (i in most) for i in range(k)]
 
 
 def test_coding_symbol_by_symbol_gives_every_window_its_rank(codebook):

@@ -9,13 +9,12 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from conftest import prose
 
 from eqinfo import m1, parse
 from eqinfo.codebook import Codebook
 from eqinfo.corpus import Text
-from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.errors import FormatError, InputError
 from eqinfo.evaluate import bits_by_position
 
 QUICK = ["--preset", "tiny", "--window-bits", "10", "--device", "cpu"]
@@ -49,7 +48,7 @@ def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
     assert sorted(p.name for p in folder.iterdir()) == [
         "codebook.eqcb",
         "config.json",
-        "m1.pt",
+        "m1.eqm1",
         "published.eqcb",
     ]
     assert done.stdout == b""
@@ -73,11 +72,11 @@ def test_the_stages_get_better_and_all_beat_the_published_rule(trained):
 def test_what_is_measured_is_what_the_files_give(trained):
     folder, _ = trained
     config = m1.read_config(folder)
-    model = m1.load_m1(folder, torch.device("cpu"))
+    integers = m1.load_m1(folder)
     codebook = Codebook.load(folder / "codebook.eqcb")
     text = Text(np.frombuffer(prose(3000, 3), np.uint8), np.array([len(prose(3000, 3))]))
     assert parse.decode(codebook, parse.encode(codebook, text.data)) == prose(3000, 3)
-    bits = bits_by_position(model, codebook, text)
+    bits = bits_by_position(integers, codebook, text)
     assert np.allclose(bits, config["measured"]["bits_per_byte_by_position"], atol=0.5)
 
 
@@ -94,7 +93,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(trained, cor
         arguments = [*QUICK, "--steps", "40", "--text-field", "body", "--seed", seed, "-q"]
         done = eqinfo("train-m1", corpus_file, "-o", folder, *arguments)
         assert (done.returncode, done.stderr) == (0, b"")
-        for name in ("codebook.eqcb", "m1.pt"):
+        for name in ("codebook.eqcb", "m1.eqm1"):
             assert ((folder / name).read_bytes() == (trained[0] / name).read_bytes()) == same
 
 
@@ -113,10 +112,10 @@ def test_an_interrupted_run_resumes_to_the_same_files(trained, corpus_file, tmp_
     assert "stopping: writing a checkpoint" in message
     assert "Traceback" not in message
     assert (folder / "checkpoint.pt").exists()
-    assert not (folder / "m1.pt").exists()
+    assert not (folder / "m1.eqm1").exists()
     done = eqinfo("train-m1", "-o", folder, "--resume", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    for name in ("codebook.eqcb", "m1.pt"):
+    for name in ("codebook.eqcb", "m1.eqm1"):
         assert (folder / name).read_bytes() == (trained[0] / name).read_bytes()
 
 
@@ -137,7 +136,7 @@ def test_stdin_and_the_published_rule_work(tmp_path):
     assert codebook == Codebook.load(tmp_path / "model" / "published.eqcb")
     assert codebook.method == "greedy"
     assert 257 <= len(codebook.windows) <= 1024
-    assert m1.read_config(tmp_path / "model")["measured"]["training_steps"] == 11  # 90,000 / (512 * 16)
+    assert m1.read_config(tmp_path / "model")["measured"]["training_steps"] == 44  # 90,000 / (32 * 64)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +144,12 @@ def test_stdin_and_the_published_rule_work(tmp_path):
     [
         (["TEXT", "--window-bits", "8"], 1, "--window-bits: out of range; found 8, want 9 to 20."),
         (["TEXT", "--window-bits", "21"], 1, "--window-bits: out of range; found 21, want 9 to 20."),
-        (["TEXT", "--preset", "huge"], 1, "--preset: unknown; found huge, want one of tiny, 500k, 3m."),
-        (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, published."),
+        (
+            ["TEXT", "--preset", "huge"],
+            1,
+            "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m.",
+        ),
+        (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, live, published."),
         (["TEXT", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
         (["TEXT", "--minutes", "nan"], 1, "--minutes: out of range; found nan, want more than 0."),
         (
@@ -193,11 +196,10 @@ def copied(folder, target):
 
 
 def test_an_incomplete_or_foreign_model_folder_is_refused(trained, tmp_path):
-    cpu = torch.device("cpu")
     folder = copied(trained[0], tmp_path / "a")
-    (folder / "m1.pt").unlink()
-    with pytest.raises(FormatError, match=r"incomplete; m1\.pt is missing"):
-        m1.load_m1(folder, cpu)
+    (folder / "m1.eqm1").unlink()
+    with pytest.raises(FormatError, match=r"incomplete; m1\.eqm1 is missing"):
+        m1.load_m1(folder)
     config = json.loads((folder / "config.json").read_bytes())
     for changes, error, match in [
         ({"format_version": 99}, FormatError, "another version; found 99, want 1"),
@@ -206,15 +208,36 @@ def test_an_incomplete_or_foreign_model_folder_is_refused(trained, tmp_path):
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):
-            m1.load_m1(folder, cpu)
+            m1.load_m1(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(FormatError, match="damaged"):
         m1.read_config(folder)
-    folder = copied(trained[0], tmp_path / "b")
-    config["settings"]["preset"] = "500k"
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(MismatchError, match="not the weights of its config"):
-        m1.load_m1(folder, cpu)
+
+
+def test_becoming_integers_costs_less_than_one_per_cent(trained):
+    config = m1.read_config(trained[0])
+    bits = config["measured"]["bits_per_byte"]
+    assert bits["integers"] == pytest.approx(bits["floats"], rel=0.01)
+    assert b"in integers" in trained[1].stderr
+
+
+def test_the_live_rule_gives_a_codebook_with_every_codeword_in_use(tmp_path):
+    arguments = [*QUICK, "--steps", "20", "--rounds", "0", "--rule", "live", "-q"]
+    done = eqinfo("train-m1", "-", "-o", tmp_path / "model", *arguments, stdin=prose(3000))
+    assert (done.returncode, done.stderr) == (0, b"")
+    codebook = Codebook.load(tmp_path / "model" / "codebook.eqcb")
+    assert (len(codebook.windows), codebook.method) == (1024, "greedy")
+
+
+def test_a_static_model_is_counted_and_works_like_others(corpus_file, tmp_path):
+    folder = tmp_path / "static"
+    arguments = ["--preset", "unigram", "--window-bits", "10", "--text-field", "body", "-q"]
+    done = eqinfo("train-m1", corpus_file, "-o", folder, *arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    measured = m1.read_config(folder)["measured"]
+    assert measured["training_steps"] == 0
+    assert 4 < measured["bits_per_byte"]["integers"] < 5
+    assert len(Codebook.load(folder / "codebook.eqcb").windows) == 1024
 
 
 def test_settings_are_checked():

@@ -23,8 +23,10 @@ from eqinfo.evaluate import WindowUse, bits_by_position, window_use
 from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
 from eqinfo.held_out import HeldOut, read_held_out, tokens_for
 from eqinfo.m2 import M2
-from eqinfo.model import GPT, M1_PRESETS, GPTConfig
+from eqinfo.model import GPT, GPTConfig
+from eqinfo.quantise import static
 from eqinfo.report import Compressed, Document, M1Row, M2Row, TextFacts
+from eqinfo.windows import WINDOW_BYTES
 
 
 def documents_of(texts: list[bytes]) -> list[Frame]:
@@ -193,11 +195,11 @@ def test_bits_by_position_take_a_text_that_is_cut_off_or_shorter_than_a_block(
     codebook: Codebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate, "MEASURE_BYTES", 1000)
-    model, data = GPT(M1_PRESETS["tiny"]), np.frombuffer(prose(400), np.uint8)  # one document
-    bits = bits_by_position(model, codebook, Text(data, np.array([data.size])))
-    assert np.allclose(bits, math.log2(257), atol=0.01)
-    assert len(bits) == model.config.block_size
-    assert len(bits_by_position(model, codebook, Text(data[:5], np.array([5])))) == 5
+    m1, data = static(np.ones(256, np.int64)), np.frombuffer(prose(400), np.uint8)  # one document
+    bits = bits_by_position(m1, codebook, Text(data, np.array([data.size])))
+    assert np.allclose(bits, 8, atol=0.01)
+    assert len(bits) == WINDOW_BYTES
+    assert len(bits_by_position(m1, codebook, Text(data[:5], np.array([5])))) == 5
 
 
 def test_sizes_are_those_of_the_commands_and_modules(codebook: Codebook, tmp_path: Path) -> None:

@@ -7,22 +7,23 @@ from conftest import prose
 
 from eqinfo.corpus import Text
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.model import GPT, M1_PRESETS, GPTConfig
+from eqinfo.model import GPT, GPTConfig
 from eqinfo.train import Budget, Trainer, learning_rate, load_tensors, pick_device, save_tensors
 from eqinfo.windows import WindowBatches
 
 CPU = torch.device("cpu")
+SHAPE = GPTConfig(257, 32, 1, 2, 32)
 
 
-def trainer(steps=8, seed=0, config=M1_PRESETS["tiny"], accumulate=1):
+def trainer(steps=8, seed=0, config=SHAPE, accumulate=1):
     torch.manual_seed(seed)
-    return Trainer(GPT(config), Budget(steps), 64 * 16, 0.01, CPU, accumulate)
+    return Trainer(GPT(config), Budget(steps), 64 * 32, 0.01, CPU, accumulate)
 
 
 @pytest.fixture(scope="module")
 def batches():
     data = np.frombuffer(prose(5000), np.uint8)
-    return WindowBatches(Text(data, np.array([data.size])), None, 64, 16, seed=0)
+    return WindowBatches(Text(data, np.array([data.size])), None, 64, 32, seed=0)
 
 
 def nothing(_):
@@ -49,7 +50,7 @@ def test_training_lowers_the_loss(batches, train):
 def test_one_batch_can_be_learnt_by_heart(batches, train):
     losses = []
     train(
-        trainer(300, config=M1_PRESETS["500k"]),
+        trainer(300, config=GPTConfig(257, 32, 2, 4, 144)),
         lambda _: batches(0),
         1.0,
         lambda t: losses.append(t.loss_nats),

@@ -1,0 +1,193 @@
+"""M1 as integers: what decides the frequencies of the next byte, and the file that holds it.
+
+Every number here is an integer, and so is every operation on them (`inference`): the frequencies are the same
+on every machine, in every version. `quantise` makes a network from a trained `byte_model`.
+
+File `.eqm1`, little-endian:
+
+    4s  magic "EQM1"    u8 version    u8 n_layer    u8 table_bits    u8 0
+    the arrays of `Network` one after another, in its order and its types
+    32s SHA-256 of all before: the fingerprint
+"""
+
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.errors import FormatError
+
+MAGIC = b"EQM1"
+VERSION = 1
+_HEADER = struct.Struct("<4sBBBB")
+
+N_BYTES = 256
+BOS = N_BYTES  # what the network reads before the first byte of a window
+WIDTH = 192  # of the stream; constants, since the compiled loops are made for them
+INNER = 256  # of the state of a layer
+ORDERS = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams in bytes
+ROW = 32  # numbers in a row of an n-gram table
+MIXED = len(ORDERS) * ROW  # as many as WIDTH, so that one compiled loop serves both
+MAX_LAYERS, MAX_TABLE_BITS = 8, 20
+
+TOTAL_BITS = 20
+TOTAL = 1 << TOTAL_BITS  # what the frequencies of the 256 bytes add up to; each is at least 1
+KEEP_RANGE = 2048  # the table of forgetting covers inputs in [-KEEP_RANGE, KEEP_RANGE)
+EXP_STEPS = 1024  # logits are in 1 / EXP_STEPS bit
+
+I8 = npt.NDArray[np.int8]
+I16 = npt.NDArray[np.int16]
+I32 = npt.NDArray[np.int32]
+
+
+class Network(NamedTuple):
+    """The integers of an M1 with L layers; weights are in [-127, 127].
+
+    A product of a matrix and a vector is followed by a scale: sums of up to WIDTH or INNER products, each of
+    7 and 13 bits, fit 32 bits, and `sum * scale / 2**28`, rounded, is the result in the unit of what follows.
+
+    Attributes:
+        embedding: of bytes and BOS, (257, WIDTH).
+        tables: rows for n-grams, those of one order after another, (len(ORDERS) << table_bits or 0, ROW).
+        mix: from the rows to the stream, (WIDTH, MIXED), or (0, MIXED) without tables.
+        mix_scale: of each row of mix.
+        inputs: of each layer: for what it keeps, its values and its gates, (L, 3 INNER, WIDTH).
+        input_scale: of each row of inputs.
+        input_bias: added to the scaled products.
+        output: of each layer, (L, WIDTH, INNER).
+        output_scale: of each row of output.
+        head: (256, WIDTH).
+        head_scale: of each row of head.
+        head_bias: added to the scaled products.
+        forget: share of the state that is not kept in 1/65536, by the input in 1/128, (2 KEEP_RANGE,).
+        exp2: 2**24 * 2**(-k / EXP_STEPS) for k in [0, EXP_STEPS).
+    """
+
+    embedding: I16
+    tables: I8
+    mix: I8
+    mix_scale: I32
+    inputs: I8
+    input_scale: I32
+    input_bias: I32
+    output: I8
+    output_scale: I32
+    head: I8
+    head_scale: I32
+    head_bias: I32
+    forget: I32
+    exp2: I32
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return len(self.inputs)
+
+
+def shapes(n_layer: int, table_bits: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Type and shape of each array of a network."""
+    n_rows, n_mixed = (len(ORDERS) << table_bits, WIDTH) if table_bits else (0, 0)
+    return {
+        "embedding": ("<i2", (N_BYTES + 1, WIDTH)),
+        "tables": ("i1", (n_rows, ROW)),
+        "mix": ("i1", (n_mixed, MIXED)),
+        "mix_scale": ("<i4", (n_mixed,)),
+        "inputs": ("i1", (n_layer, 3 * INNER, WIDTH)),
+        "input_scale": ("<i4", (n_layer, 3 * INNER)),
+        "input_bias": ("<i4", (n_layer, 3 * INNER)),
+        "output": ("i1", (n_layer, WIDTH, INNER)),
+        "output_scale": ("<i4", (n_layer, WIDTH)),
+        "head": ("i1", (N_BYTES, WIDTH)),
+        "head_scale": ("<i4", (N_BYTES,)),
+        "head_bias": ("<i4", (N_BYTES,)),
+        "forget": ("<i4", (2 * KEEP_RANGE,)),
+        "exp2": ("<i4", (EXP_STEPS,)),
+    }
+
+
+def table_bits(network: Network) -> int:
+    """Log2 of the rows of each n-gram table; 0 without tables."""
+    return (len(network.tables) // len(ORDERS)).bit_length() - 1 if len(network.tables) else 0
+
+
+def _contents(network: Network) -> bytes:
+    """The file without the fingerprint."""
+    bits = table_bits(network)
+    header = _HEADER.pack(MAGIC, VERSION, network.n_layer, bits, 0)
+    types = shapes(network.n_layer, bits)
+    arrays = (getattr(network, name).astype(dtype) for name, (dtype, _) in types.items())
+    return header + b"".join(array.tobytes() for array in arrays)
+
+
+def fingerprint(network: Network) -> bytes:
+    """SHA-256 of everything that decides the frequencies; 32 bytes."""
+    return hashlib.sha256(_contents(network)).digest()
+
+
+def to_bytes(network: Network) -> bytes:
+    """The contents of an `.eqm1` file."""
+    contents = _contents(network)
+    return contents + hashlib.sha256(contents).digest()
+
+
+def from_bytes(data: bytes, where: str = "network") -> Network:
+    """The network in the contents of an `.eqm1` file.
+
+    Args:
+        data: the whole file.
+        where: its name, for messages.
+
+    Raises:
+        FormatError: the data are damaged, of another version, or no network.
+    """
+    if data[:4] != MAGIC:
+        raise FormatError(f"{where}: not an M1 in integers (.eqm1).")
+    if len(data) < _HEADER.size:
+        raise FormatError(f"{where}: truncated; found {len(data)} bytes. Get a complete copy.")
+    _, version, n_layer, bits, zero = _HEADER.unpack_from(data)
+    if version != VERSION:
+        raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+    if n_layer > MAX_LAYERS or bits > MAX_TABLE_BITS or zero:
+        raise FormatError(f"{where}: damaged; found {n_layer} layers, {bits} table bits. Get a fresh copy.")
+    arrays, at = {}, _HEADER.size
+    for name, (dtype, shape) in shapes(n_layer, bits).items():
+        n = int(np.prod(shape))
+        if len(data) < at + n * np.dtype(dtype).itemsize:
+            raise FormatError(f"{where}: truncated; found {len(data)} bytes. Get a complete copy.")
+        arrays[name] = np.frombuffer(data, dtype, n, at).reshape(shape)
+        at += arrays[name].nbytes
+    if data[at:] != hashlib.sha256(data[:at]).digest():
+        raise FormatError(f"{where}: damaged (fingerprint does not match). Get a fresh copy.")
+    native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
+    network = Network(**native)
+    if not _in_range(network):
+        raise FormatError(f"{where}: damaged; a number is out of range. Get a fresh copy.")
+    return network
+
+
+def load(path: Path) -> Network:
+    """The network in an `.eqm1` file.
+
+    Raises:
+        FormatError: as `from_bytes`.
+        OSError: the file cannot be read.
+    """
+    return from_bytes(path.read_bytes(), str(path))
+
+
+def _in_range(network: Network) -> bool:
+    """Whether no sum or product of `inference` can overflow."""
+    weights = (network.tables, network.mix, network.inputs, network.output, network.head)
+    scales = (network.mix_scale, network.input_scale, network.output_scale, network.head_scale)
+    biases = (network.input_bias, network.head_bias)
+    return (
+        all(int(array.min(initial=0)) >= -127 for array in weights)
+        and all(int(array.min(initial=0)) >= 0 for array in scales)
+        and all(int(np.abs(array.astype(np.int64)).max(initial=0)) <= 1 << 20 for array in biases)
+        and 0 <= int(network.forget.min()) <= int(network.forget.max()) <= 1 << 16
+        and 0 <= int(network.exp2.min()) <= int(network.exp2.max()) <= 1 << 24
+        and int(network.exp2[0]) == 1 << 24
+    )
