@@ -83,6 +83,19 @@ def compress(
         bool, typer.Option("--jsonl", help="Input is JSONL: keep its texts, each as a document.")
     ] = False,
     text_field: TextField = "text",
+    window_bits: Annotated[
+        str | None,
+        typer.Option(
+            "--window-bits",
+            help="24, 32, ... 128: live windows; ac: none, smallest; default: the codebook's.",
+        ),
+    ] = None,
+    carry: Annotated[
+        bool, typer.Option("--carry", help="Live windows: let M1 read on from window to window.")
+    ] = False,
+    rule: Annotated[
+        str, typer.Option("--rule", help="Live windows and ac: live, or published (the paper's).")
+    ] = "live",
     method: Annotated[
         str | None, typer.Option("--method", help="Parse: optimal or greedy; default: the codebook's own.")
     ] = None,
@@ -100,20 +113,22 @@ def compress(
     from eqinfo import tokens as token_files
 
     with console.reporting():
-        codebook = jobs.load_codebook(model, cast("Method | None", method), unaligned_penalty)
+        codec = jobs.load_codec(
+            model, window_bits, carry, rule, cast("Method | None", method), unaligned_penalty
+        )
 
     def work(name: Path) -> None:
         target = jobs.target(name, output, stdout, jobs.TOKENS_SUFFIX if tokens else jobs.STREAM_SUFFIX)
         with ExitStack() as stack:
-            source, frames = jobs.read_text(stack, name, tokens, jsonl, text_field)
+            source, frames = jobs.read_text(stack, name, tokens, jsonl, text_field, codec.frame_bytes)
             frames = console.with_progress(frames, source, name, quiet)
             if tokens:
                 sink, sidecar = jobs.open_tokens(stack, target, name, force)
-                totals, facts = token_files.write(frames, sink, codebook, _cores(threads))
+                totals, facts = token_files.write(frames, sink, codec, _cores(threads))
                 sidecar.write(facts.to_json())
             else:
                 sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
-                totals = container.compress(frames, sink, codebook, _cores(threads))
+                totals = container.compress(frames, sink, codec, _cores(threads))
         if verbose or (target is not None and not quiet and console.is_terminal(sys.stderr)):
             console.say(jobs.summary(name, totals))
 
@@ -142,11 +157,11 @@ def decompress(
     if span is not None and jsonl:
         raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
     from eqinfo.frames import jsonl_of_frames
+    from eqinfo.models import Model
     from eqinfo.random_access import read_range
     from eqinfo.tokens import sidecar_path
 
-    with console.reporting():
-        codebook = jobs.load_codebook(model)
+    finder = Model(model)
 
     def work(name: Path) -> None:
         with ExitStack() as stack:
@@ -156,9 +171,9 @@ def decompress(
             if span is not None:
                 if is_tokens or not source.seekable():
                     raise InputError(f"{name}: --range needs an .eqi file, which it can read from the end.")
-                pieces = read_range(source, codebook, str(name), *span)
+                pieces = read_range(source, finder, str(name), *span)
             else:
-                frames = jobs.read_frames(source, codebook, name, is_tokens, _cores(threads))
+                frames = jobs.read_frames(source, finder, name, is_tokens, _cores(threads))
                 frames = console.with_progress(frames, source, name, quiet)
                 pieces = jsonl_of_frames(frames, str(name)) if jsonl else (frame.text for frame in frames)
             if test:

@@ -1,6 +1,6 @@
 """M1 to windows: the most probable strings as candidates, and the windows of two rules that need no text.
 
-The live rule is that of `live`, listed in full: one definition, two speeds. The published rule is the paper's.
+The live rule is that of `live`, listed in full: one definition, two speeds. The other is the paper's.
 """
 
 import os

@@ -37,23 +37,24 @@ def read_fully(source: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def frames_of_bytes(source: BinaryIO) -> Iterator[Frame]:
-    """The bytes of a file in frames, without document ends."""
-    while text := read_fully(source, FRAME_BYTES):
+def frames_of_bytes(source: BinaryIO, size: int = FRAME_BYTES) -> Iterator[Frame]:
+    """The bytes of a file in frames of so many bytes, without document ends."""
+    while text := read_fully(source, size):
         yield Frame(text)
 
 
-def frames_of_pieces(pieces: Iterable[tuple[bytes, bool]]) -> Iterator[Frame]:
+def frames_of_pieces(pieces: Iterable[tuple[bytes, bool]], size: int = FRAME_BYTES) -> Iterator[Frame]:
     """Pieces of documents in frames; a long document spans several, short ones share one.
 
     Args:
         pieces: bytes of any size, each with whether its document ends there.
+        size: of a frame, in bytes.
     """
     text, ends = bytearray(), list[int]()
     for piece, closed in pieces:
         at = 0
-        while len(text) + len(piece) - at > FRAME_BYTES:
-            taken = FRAME_BYTES - len(text)
+        while len(text) + len(piece) - at > size:
+            taken = size - len(text)
             yield Frame(bytes(text) + piece[at : at + taken], ends)
             at += taken
             text, ends = bytearray(), []

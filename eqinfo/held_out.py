@@ -5,6 +5,7 @@ What this module does not do: measure anything (`report`), or open files (`cli`)
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -12,11 +13,11 @@ from typing import BinaryIO
 import numpy as np
 
 from eqinfo import container, m1, shards, tokens
-from eqinfo.codebook import Codebook
-from eqinfo.errors import InputError, MismatchError
-from eqinfo.files import CODEBOOK_NAME
+from eqinfo.codec import Codec
+from eqinfo.errors import EqinfoError, InputError, MismatchError
 from eqinfo.frames import Frame, frames_of_pieces
 from eqinfo.m2 import M2
+from eqinfo.models import Model
 from eqinfo.shards import Tokens
 from eqinfo.text import is_jsonl, read_pieces
 
@@ -87,12 +88,12 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
         source: the bytes, as `text.open_text` gives them.
         path: where they are from; a token file if its sidecar is beside it.
         text_field: of JSONL records.
-        folders: what is measured; the codebook of one of them must be that of a token file.
+        folders: what is measured; one of them must have the codec of a token file.
 
     Raises:
         InputError: there is no text in it, or no text that can be used.
         FormatError: a token file does not fit its sidecar.
-        MismatchError: a token file was made with the codebook of none of the folders.
+        MismatchError: a token file was made with a codec of none of the folders.
     """
     if tokens.sidecar_path(path).is_file():
         return _held_out_of_tokens(source, path, folders)
@@ -113,10 +114,12 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
         raise InputError(f"{path}: no text in it. Give another --text.")
     if not ids.fingerprint:
         return HeldOut(str(path), [], tokens=ids)
-    codebook = _find_codebook(ids.fingerprint, path, folders)
+    codec = _find_codec(ids, path, folders)
     sidecar = tokens.Sidecar.load(tokens.sidecar_path(path))
-    chunks, is_whole = _beginning(tokens.read(source, sidecar, codebook, str(path)))
+    chunks, is_whole = _beginning(tokens.read(source, sidecar, codec, str(path)))
     n_ids = len(chunks) * tokens.READ_TOKENS  # in each, fewer only in the last of all
+    if sidecar.unit_bits:
+        n_ids = sum(sidecar.frame_ids[: len(chunks)])
     n_bytes = sum(len(chunk.text) for chunk in chunks)
     begun = replace(ids, parts=(ids.parts[0][:n_ids],), original_bytes=n_bytes)
     return HeldOut(str(path), list(frames_of_pieces(_pieces(chunks))), is_whole, begun)
@@ -133,14 +136,14 @@ def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
     return kept, True
 
 
-def _find_codebook(fingerprint: str, path: Path, folders: Sequence[Path]) -> Codebook:
-    """The codebook with a fingerprint, from one of the folders."""
-    found = [folder / name for folder in folders for name in (CODEBOOK_NAME, m1.BASELINE)]
-    for codebook in (Codebook.load(where) for where in found if where.exists()):
-        if codebook.fingerprint.hex() == fingerprint:
-            return codebook
+def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
+    """The codec that a token file was made with, from one of the folders."""
+    fingerprint = bytes.fromhex(ids.fingerprint)
+    for where in (folder / name for folder in folders for name in ("", m1.BASELINE)):
+        with suppress(EqinfoError):
+            return Model(where).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(
-        f"{path}: made with a codebook of none of the folders; found fingerprint {fingerprint[:16]}. "
+        f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
         "Give the text itself, or a run that was trained on such tokens."
     )
 
@@ -162,14 +165,14 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     if given is not None and given.fingerprint == fingerprint:
         bits = token_bits or given.window_bits
         return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
-    if loaded.codebook is None or not held_out.frames:
+    if loaded.codec is None or not held_out.frames:
         raise InputError(
             f"{held_out.name}: not the vocabulary of {folder}; found fingerprint "
             f"{given.fingerprint[:16] if given else None}, want {fingerprint[:16] or None}. "
             "Give a token file made as those it was trained on."
         )
     sink = io.BytesIO()
-    _, sidecar = tokens.write(held_out.frames, sink, loaded.codebook)
+    _, sidecar = tokens.write(held_out.frames, sink, loaded.codec)
     ids = np.frombuffer(sink.getbuffer(), tokens.token_type(sidecar.window_bits))
     return shards.of_ids(
         ids, sidecar, token_bits or sidecar.window_bits, sidecar.original_bytes, held_out.name

@@ -11,29 +11,41 @@ import typer
 
 from eqinfo import console
 from eqinfo.errors import InputError
-from eqinfo.files import NamedSink, find_codebook, replacing
+from eqinfo.files import NamedSink, replacing
 
 if TYPE_CHECKING:
-    from eqinfo.codebook import Codebook, Method
-    from eqinfo.container import Totals
+    from eqinfo.codebook import Method
+    from eqinfo.codec import Codec
+    from eqinfo.container import Finder, Totals
     from eqinfo.frames import Frame
 
 STREAM_SUFFIX = ".eqi"
 TOKENS_SUFFIX = ".bin"
 
 
-def load_codebook(
-    model: Path | None, method: "Method | None" = None, unaligned_penalty: float | None = None
-) -> "Codebook":
-    """The codebook of a model, with another way to cut if one is given."""
-    from eqinfo.codebook import Codebook
+def load_codec(
+    model: Path | None,
+    window_bits: str | None,
+    carry: bool,
+    rule: str,
+    method: "Method | None",
+    unaligned_penalty: float | None,
+) -> "Codec":
+    """The codec that a user asks for: see `Model.codec`; a codebook's with another way to cut if given."""
+    from eqinfo.codec import CodebookCodec
+    from eqinfo.models import Model
 
-    codebook = Codebook.load(find_codebook(model))
+    codec = Model(model).codec(window_bits, carry, rule)
+    if method is None and unaligned_penalty is None:
+        return codec
+    if not isinstance(codec, CodebookCodec):
+        raise InputError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
+    codebook = codec.codebook
     if method is not None:
         codebook = replace(codebook, method=method)
     if unaligned_penalty is not None:
         codebook = replace(codebook, unaligned_penalty=unaligned_penalty)
-    return codebook
+    return CodebookCodec(codebook)
 
 
 def target(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
@@ -54,9 +66,9 @@ def restored(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path
 
 
 def read_text(
-    stack: ExitStack, name: Path, tokens: bool, jsonl: bool, text_field: str
+    stack: ExitStack, name: Path, tokens: bool, jsonl: bool, text_field: str, size: int
 ) -> tuple[BinaryIO, Iterator["Frame"]]:
-    """The frames of an input, and what they are read from.
+    """The frames of an input, of so many bytes, and what they are read from.
 
     Streams keep the bytes of a file as they are. Token files are made of text as `train-m1` reads it.
     """
@@ -66,10 +78,10 @@ def read_text(
     source = stack.enter_context(console.open_input(name, text.open_text if as_text else None))
     if jsonl and not text.is_jsonl(name.name):
         documents = text.read_documents(source, str(name), text_field)
-        return source, frames.frames_of_pieces((document, True) for document in documents)
+        return source, frames.frames_of_pieces(((document, True) for document in documents), size)
     if as_text:
-        return source, frames.frames_of_pieces(text.read_pieces(source, str(name), text_field))
-    return source, frames.frames_of_bytes(source)
+        return source, frames.frames_of_pieces(text.read_pieces(source, str(name), text_field), size)
+    return source, frames.frames_of_bytes(source, size)
 
 
 def open_tokens(
@@ -85,14 +97,14 @@ def open_tokens(
 
 
 def read_frames(
-    source: BinaryIO, codebook: "Codebook", name: Path, is_tokens: bool, threads: int
+    source: BinaryIO, finder: "Finder", name: Path, is_tokens: bool, threads: int
 ) -> Iterator["Frame"]:
     """The text of a stream or of a token file."""
     from eqinfo import container, tokens
 
     if not is_tokens:
-        return container.read_frames(source, codebook, str(name), threads)
-    return tokens.read(source, tokens.Sidecar.load(tokens.sidecar_path(name)), codebook, str(name))
+        return container.read_frames(source, finder, str(name), threads)
+    return tokens.read(source, tokens.Sidecar.load(tokens.sidecar_path(name)), finder, str(name))
 
 
 def span(byte_range: str | None) -> tuple[int, int | None] | None:

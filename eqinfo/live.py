@@ -25,7 +25,7 @@ from eqinfo.network import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
 from eqinfo.parse import Bytes
 
 if TYPE_CHECKING:
-    from eqinfo.inference import State
+    pass
 
 WINDOW_BITS = range(24, 129, 8)  # that live windows may have
 LIMBS_BYTES = 16  # of a codeword in the compiled loops

@@ -29,7 +29,7 @@ SHARE_SHIFT = np.uint64(LIMB_BITS - TOTAL_BITS)
 
 # a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share some
 FIRST_KEY, FIRST_SLOTS, SLOTS = 1, 2 * N_BYTES, 4096
-UNKEPT = 1 << 24  # the key of all longer beginnings, which are not kept
+UNKEPT = 1 << 32  # the key of all longer beginnings, which are not kept
 MULTIPLIER = 0x9E3779B1  # 2**32 / golden ratio, odd
 
 CODER_TOTAL = np.uint64(TOTAL + 1)  # of the frequencies in plain arithmetic coding: of the bytes and the end

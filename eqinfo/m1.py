@@ -167,7 +167,6 @@ class _Run:
         self.shape = M1_PRESETS[settings.preset]
         model, n_bytes = ByteModel(self.shape), self.shape.step_bytes
         self.trainer = Trainer(model, settings.budget, n_bytes, LEARNING_RATE, device)
-        self.model = model
         if (folder / runs.CHECKPOINT).exists():
             self.trainer.load(folder / runs.CHECKPOINT)
 
@@ -196,9 +195,9 @@ class _Run:
             pieces = corpus.sample(self.train_text, self.train_text.data.size)
             return static(np.sum([np.bincount(piece.data, minlength=256) for piece in pieces], axis=0))
         idx, _ = self._batches(None)(0)
-        return quantise(self.model, idx[-CALIBRATION_ROWS:].t().to(self.trainer.device))
+        return quantise(self.trainer.model, idx[-CALIBRATION_ROWS:].t().to(self.trainer.device))
 
-    def _on_step(self, trainer: Trainer) -> None:
+    def _on_step(self, trainer: Trainer[ByteModel]) -> None:
         bits, rate = trainer.loss_nats / np.log(2), trainer.step * self.shape.step_bytes / trainer.time_s
         self._report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
 
@@ -262,7 +261,7 @@ class _Run:
         """What becoming integers costs, on long runs of the held-out text."""
         bits = {"integers": run_bits(integers, self.valid_text)}
         if self.shape.n_layer:
-            bits = {"floats": float_bits(self.model, self.valid_text)} | bits
+            bits = {"floats": float_bits(self.trainer.model, self.valid_text)} | bits
         return bits
 
 

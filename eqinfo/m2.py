@@ -23,11 +23,13 @@ import torch.distributed as dist
 
 from eqinfo import container, runs, shards, tokens
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec, Codec
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import total_nats
-from eqinfo.files import CODEBOOK_NAME, find_codebook, replacing
+from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, replacing
 from eqinfo.metrics import Metrics, peak_flops
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.models import NETWORK_NAME, Model
 from eqinfo.shards import TokenBatches, Tokens
 from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
 
@@ -110,9 +112,12 @@ def start(
         for paths in sides.values():
             shards.check(paths)
         tokens_of = _load(sides, settings)
-        codebook = _codebook(tokens_of["train"].fingerprint, model)
-        if codebook is not None:
-            runs.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
+        codec = _codec(tokens_of["train"], model)
+        codebook = codec.codebook if isinstance(codec, CodebookCodec) else None
+        if isinstance(codec, CodebookCodec):
+            runs.write_file(folder / CODEBOOK_NAME, codec.codebook.to_bytes())
+        elif codec is not None:  # made of an M1, which cuts texts to measure on
+            shutil.copyfile((model or DEFAULT_MODEL) / NETWORK_NAME, folder / NETWORK_NAME)
         config = {
             "settings": asdict(settings),
             "data": {
@@ -124,12 +129,13 @@ def start(
                 for side, data in tokens_of.items()
             },
             "fingerprint": tokens_of["train"].fingerprint,
+            "unit_bits": tokens_of["train"].unit_bits,
             "model": _facts(_shape(settings, tokens_of["train"], codebook)),
         }
         runs.write_config(folder, "m2", config)
     except BaseException:
         shutil.rmtree(folder / STAGED, ignore_errors=True)
-        for name in (CODEBOOK_NAME, runs.CONFIG):
+        for name in (CODEBOOK_NAME, NETWORK_NAME, runs.CONFIG):
             (folder / name).unlink(missing_ok=True)
         if is_new and folder.exists():
             folder.rmdir()
@@ -217,7 +223,8 @@ class _Run:
             found, want = data.n_tokens, config["data"][side]["tokens"]
             if (found, data.fingerprint) != (want, config["fingerprint"]):
                 raise FormatError(f"{data.name}: not the data this run began with. Start a new run.")
-        codebook = _load_codebook(folder)
+        codec = _load_codec(folder, config)
+        codebook = codec.codebook if isinstance(codec, CodebookCodec) else None
         self.shape = _shape(self.settings, self.data["train"], codebook)
         torch.manual_seed(self.settings.seed)
         spelling = None
@@ -286,7 +293,7 @@ class _Run:
         words = [f"{name} {value:.4f}" for name, value in figures.items()]
         self.report("validating", self.trainer.progress, ", ".join(words))
 
-    def _on_step(self, trainer: Trainer) -> None:
+    def _on_step(self, trainer: Trainer[GPT]) -> None:
         """Write down what a step gave and tell of it."""
         rates = self._rates(trainer.step - self._first_step, trainer.time_s - self._before_s)
         loss: dict[str, float] = {"loss": trainer.loss_nats}
@@ -320,11 +327,16 @@ class _Run:
 
 @dataclass(frozen=True)
 class M2:
-    """A trained model and what its tokens mean; codebook is None where only ids are known."""
+    """A trained model and what its tokens mean; codec is None where only ids are known."""
 
     model: GPT
-    codebook: Codebook | None
+    codec: Codec | None
     config: dict[str, Any]
+
+    @property
+    def codebook(self) -> Codebook | None:
+        """What its tokens mean, if they are windows of a codebook."""
+        return self.codec.codebook if isinstance(self.codec, CodebookCodec) else None
 
 
 def load_m2(folder: Path, device: torch.device) -> M2:
@@ -345,7 +357,7 @@ def load_m2(folder: Path, device: torch.device) -> M2:
         raise MismatchError(
             f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)})."
         ) from None
-    return M2(model, _load_codebook(folder), config)
+    return M2(model, _load_codec(folder, config), config)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -368,7 +380,6 @@ def _staged(path: Path, folder: Path, model: Path | None) -> Path:
     """A token file as it is; of an .eqi stream, a token file made from it."""
     if path.suffix != STREAM_SUFFIX:
         return path
-    codebook = Codebook.load(find_codebook(model))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}.bin"
     with (
@@ -376,7 +387,10 @@ def _staged(path: Path, folder: Path, model: Path | None) -> Path:
         replacing(tokens.sidecar_path(target)) as sidecar,
         replacing(target) as sink,
     ):
-        _, facts = tokens.write(container.read_frames(source, codebook, str(path)), sink, codebook)
+        finder = Model(model)
+        codec = container.find_codec(source.read(container.HEADER_BYTES), finder, str(path))
+        source.seek(0)
+        _, facts = tokens.write(container.read_frames(source, codec, str(path)), sink, codec)
         sidecar.write(facts.to_json())
     return target
 
@@ -399,23 +413,19 @@ def _load(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tokens]
     return loaded
 
 
-def _codebook(fingerprint: str, model: Path | None) -> Codebook | None:
-    """The codebook that token files were made with; None for files from elsewhere."""
-    if not fingerprint:
+def _codec(data: Tokens, model: Path | None) -> Codec | None:
+    """What token files were made with; None for files from elsewhere."""
+    if not data.fingerprint:
         return None
-    codebook = Codebook.load(find_codebook(model))
-    if codebook.fingerprint.hex() != fingerprint:
-        raise MismatchError(
-            f"{find_codebook(model)}: not the codebook of these tokens; found fingerprint "
-            f"{codebook.fingerprint.hex()[:16]}, want {fingerprint[:16]}. Name theirs with -m."
-        )
-    return codebook
+    return Model(model).find(data.unit_bits or data.window_bits, bytes.fromhex(data.fingerprint), data.name)
 
 
-def _load_codebook(folder: Path) -> Codebook | None:
-    """The codebook of a run, if it has one."""
+def _load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
+    """The codec of a run, if it has one."""
+    if config.get("unit_bits"):
+        return Model(folder).find(config["unit_bits"], bytes.fromhex(config["fingerprint"]), str(folder))
     path = folder / CODEBOOK_NAME
-    return Codebook.load(path) if path.exists() else None
+    return CodebookCodec(Codebook.load(path)) if path.exists() else None
 
 
 def _shape(settings: Settings, train: Tokens, codebook: Codebook | None) -> GPTConfig:

@@ -11,16 +11,17 @@ from io import SEEK_END
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
-from eqinfo.codebook import Codebook
+from eqinfo.codec import Codec
 from eqinfo.container import (
     CRC_BYTES,
     END,
     HEADER_BYTES,
     MIN_FRAME_BYTES,
-    Decoder,
-    check_header,
+    Finder,
     damaged,
+    decode_block,
     exactly,
+    find_codec,
     frame_seed,
     read_block,
     trailer,
@@ -30,9 +31,10 @@ from eqinfo.packing import MAX_VARINT_BYTES, read_varint, varint
 
 
 class _Stream(NamedTuple):
-    """Where a stream starts in its file, its header, and its index as stored."""
+    """Where a stream starts in its file, its codec, its header, and its index as stored."""
 
     start: int
+    codec: Codec
     header: bytes
     entries: bytes
 
@@ -52,7 +54,7 @@ def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
         yield length, size
 
 
-def _stream_before(source: BinaryIO, end: int, codebook: Codebook, where: str) -> _Stream:
+def _stream_before(source: BinaryIO, end: int, finder: Finder, where: str) -> _Stream:
     """The stream that ends at an offset of a seekable source, from its trailer alone."""
 
     def read_at(start: int, size: int) -> bytes:
@@ -76,14 +78,14 @@ def _stream_before(source: BinaryIO, end: int, codebook: Codebook, where: str) -
     except ValueError:
         raise damaged(f"{where}, index", "it does not fit the file") from None
     header = read_at(start, HEADER_BYTES)
-    check_header(header, codebook, where)
+    codec = find_codec(header, finder, where)
     if found != trailer(header, index):
         raise damaged(f"{where}, index", "checksum does not match")
-    return _Stream(start, header, index)
+    return _Stream(start, codec, header, index)
 
 
 def read_range(
-    source: BinaryIO, codebook: Codebook, where: str, start: int, end: int | None = None
+    source: BinaryIO, finder: Finder, where: str, start: int, end: int | None = None
 ) -> Iterator[bytes]:
     """The bytes [start, end) of the text of all streams in a source; as in a slice, fewer at its end.
 
@@ -91,22 +93,22 @@ def read_range(
 
     Args:
         source: seekable.
-        codebook: what the streams were made with.
+        finder: as for `read_frames`.
         where: name of the source, for messages.
         start: first byte, 0 or more.
         end: one past the last byte; None is the end of the text.
 
     Raises:
-        FormatError, MismatchError: as `read_frames`.
+        EqinfoError: as `read_frames`.
     """
     position = source.seek(0, SEEK_END)
     source.seek(0)
-    check_header(read_fully(source, HEADER_BYTES), codebook, where)
+    find_codec(read_fully(source, HEADER_BYTES), finder, where)
     streams: list[_Stream] = []
     while position:
-        streams.append(_stream_before(source, position, codebook, where))
+        streams.append(_stream_before(source, position, finder, where))
         position = streams[-1].start
-    decoder, at = Decoder(codebook), 0
+    at = 0
     for stream in reversed(streams):
         offset = stream.start + HEADER_BYTES
         for number, (length, size) in enumerate(_index_entries(stream.entries)):
@@ -114,10 +116,10 @@ def read_range(
                 source.seek(offset)
                 place = f"{where}, frame {number}"
                 seed = frame_seed(stream.header, number)
-                block = read_block(source, codebook.window_bits, place, seed)
+                block = read_block(source, stream.codec, place, seed)
                 if block is None or (block.text_length, block.size_bytes) != (length, size):
                     raise damaged(place, "it does not fit the index")
-                text = decoder(block).text
+                text = decode_block((stream.codec, block)).text
                 yield text[max(0, start - at) : None if end is None else end - at]
             at += length
             offset += size

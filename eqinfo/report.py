@@ -24,6 +24,7 @@ import zstandard
 
 from eqinfo import container, m1, m2, runs
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.corpus import Text
 from eqinfo.errors import FormatError, InputError
 from eqinfo.evaluate import bits_by_position, total_nats, window_use
@@ -254,10 +255,11 @@ def compressed_size(data: bytes, compressor: str, where: str) -> int:
 def stream_size(codebook: Codebook, frames: list[Frame], where: str) -> int:
     """Size in bytes of the .eqi stream of frames, after decoding it again."""
     sink = io.BytesIO()
-    container.compress(frames, sink, codebook)
+    codec = CodebookCodec(codebook)
+    container.compress(frames, sink, codec)
     size = sink.tell()
     sink.seek(0)
-    decoded = [(text, list(ends)) for text, ends in container.read_frames(sink, codebook, where)]
+    decoded = [(text, list(ends)) for text, ends in container.read_frames(sink, codec, where)]
     _check(decoded == [(text, list(ends)) for text, ends in frames], where, ".eqi")
     return size
 

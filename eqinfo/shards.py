@@ -37,8 +37,9 @@ class Tokens:
         vocab_size: number of different tokens.
         original_bytes: size of the text they decode to.
         end_of_text: the stored id that ends a document.
-        fingerprint: of their codebook, in hexadecimal; empty for files from elsewhere.
+        fingerprint: of their codec, in hexadecimal; empty for files from elsewhere.
         name: for messages.
+        unit_bits: of a live codec; 0 for others.
     """
 
     parts: tuple[Ids, ...]
@@ -49,6 +50,7 @@ class Tokens:
     end_of_text: int
     fingerprint: str
     name: str
+    unit_bits: int = 0
 
     @property
     def tokens_an_id(self) -> int:
@@ -143,7 +145,7 @@ def of_ids(ids: Ids, like: Tokens | Sidecar, token_bits: int, original_bytes: in
     """Ids in memory as tokens, of the vocabulary of others."""
     return Tokens(
         (ids,), like.window_bits, token_bits, 1 << token_bits, original_bytes, like.end_of_text,
-        like.fingerprint, name,
+        like.fingerprint, name, like.unit_bits,
     )  # fmt: skip
 
 
@@ -183,7 +185,7 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
     original_bytes = sum(sidecar.original_bytes for sidecar in sidecars)
     return Tokens(
         tuple(parts), first.window_bits, bits, vocab_size, original_bytes, first.end_of_text,
-        first.fingerprint, name,
+        first.fingerprint, name, first.unit_bits,
     )  # fmt: skip
 
 

@@ -1,14 +1,17 @@
 """Token files: codewords as M2 and other trainers read them, and the sidecar that makes them decodable.
 
 `train.bin` is nothing but token ids, little-endian uint16 (window_bits <= 16) or uint32: nanoGPT's format.
-`train.bin.json` says which codebook they belong to and what they decode to; every field of it is checked.
+`train.bin.json` says which codec they belong to and what they decode to; every field of it is checked.
+
+An id is the codeword of a window of a codebook. What live codecs make has no such items: the payload of each
+frame, with zeros to a whole number, is cut into ids of LIVE_ID_BITS bits, high bits first.
 """
 
 import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -17,16 +20,19 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo import parse
-from eqinfo.codebook import Codebook
-from eqinfo.container import Sink, Totals, damaged, exactly
-from eqinfo.errors import FormatError, MismatchError
-from eqinfo.frames import FRAME_BYTES, Frame, ordered_map
+from eqinfo.codec import CodebookCodec, Codec
+from eqinfo.container import Finder, Sink, Totals, damaged, exactly
+from eqinfo.errors import FormatError
+from eqinfo.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame, ordered_map
+from eqinfo.packing import packed_bytes
 
 FORMAT = "eqinfo tokens"
 VERSION = 1
 END_OF_TEXT = 0  # the empty window
 READ_TOKENS = FRAME_BYTES // 16  # some 400 KB of text; 16 MB at worst, if every window has 255 bytes
-MAX_SIDECAR_BYTES = 1 << 16
+LIVE_ID_BITS = 16
+LIVE_FIELDS = ("unit_bits", "frames")
+MAX_SIDECAR_BYTES = 1 << 26  # some 300 GB of text in live frames
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,15 @@ class Sidecar:
 
     Attributes:
         vocab_size: 2**window_bits, one more than the largest id there can be.
-        window_bits: size of a codeword in bits.
-        fingerprint: of the codebook, in hexadecimal.
+        window_bits: size of an id in bits.
+        fingerprint: of the codec, in hexadecimal.
         tokens: how many ids the file holds.
         original_bytes: size of the text they decode to.
         documents: how many of them are END_OF_TEXT.
         end_of_text: the id that ends a document.
         crc32: of the token file.
+        unit_bits: of a live codec; 0 for codebooks.
+        frames: of a live codec: bytes of text, document ends and units of each frame.
     """
 
     vocab_size: int
@@ -52,10 +60,24 @@ class Sidecar:
     documents: int
     end_of_text: int
     crc32: int
+    unit_bits: int = 0
+    frames: list[list[int]] = field(default_factory=list)
+
+    @property
+    def frame_ids(self) -> list[int]:
+        """How many ids each of `frames` has."""
+        return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units in self.frames]
 
     def to_json(self) -> bytes:
         """The contents of the file."""
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=2).encode() + b"\n"
+        facts = {
+            name: value for name, value in asdict(self).items() if self.unit_bits or name not in LIVE_FIELDS
+        }
+        frames = facts.pop("frames", None)
+        text = json.dumps({"format": FORMAT, "version": VERSION, **facts}, indent=2)
+        if frames is not None:  # a line
+            text = f'{text[:-2]},\n  "frames": {json.dumps(frames)}\n}}'
+        return text.encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> "Sidecar":
@@ -72,8 +94,14 @@ class Sidecar:
             raise FormatError(f"{where}: not the sidecar of a token file.")
         if (version := fields.pop("version", None)) != VERSION:
             raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
-        types = {name: field.type for name, field in cls.__dataclass_fields__.items()}
-        if {name: type(value) for name, value in fields.items()} != types:
+        types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
+        if "unit_bits" not in fields:
+            types = {name: kind for name, kind in types.items() if name not in LIVE_FIELDS}
+        sound = {name: type(value) for name, value in fields.items()} == types and all(
+            type(frame) is list and [type(n) for n in frame] == [int] * 3 and min(frame) >= 0
+            for frame in fields.get("frames", [])
+        )
+        if not sound:
             raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
         return cls(**fields)
 
@@ -99,92 +127,143 @@ def token_type(window_bits: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype("<u2" if window_bits <= 16 else "<u4")
 
 
-def write(
-    frames: Iterable[Frame], sink: Sink, codebook: Codebook, threads: int = 1
-) -> tuple[Totals, Sidecar]:
+def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -> tuple[Totals, Sidecar]:
     """Write the token ids of a text.
 
     Args:
         frames: none of them empty.
         sink: where the ids go; the sidecar is returned, to be written when they are safe.
-        codebook: what to cut with.
+        codec: what to code with.
         threads: how many frames to work on at a time; the output is the same.
     """
-    totals, crc = Totals(), 0
-    dtype = token_type(codebook.window_bits)
-    for frame, data in ordered_map(partial(_encode, codebook, dtype), frames, threads):
+    totals, crc, n_ids, listed = Totals(), 0, 0, list[list[int]]()
+    for frame, units, ids in ordered_map(partial(_encode, codec), frames, threads):
+        data = ids.tobytes()
         sink.write(data)
         crc = zlib.crc32(data, crc)
+        n_ids += ids.size
         totals.original_bytes += len(frame.text)
         totals.compressed_bytes += len(data)
-        totals.windows += len(data) // dtype.itemsize
+        totals.windows += units
         totals.documents += len(frame.document_ends)
-    sidecar = _sidecar(codebook, totals, crc)
-    return totals, sidecar
+        listed.append([len(frame.text), len(frame.document_ends), units])
+    return totals, _sidecar(codec, totals, n_ids, crc, listed)
 
 
-def _sidecar(codebook: Codebook, totals: Totals, crc: int) -> Sidecar:
+def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[list[int]]) -> Sidecar:
     """What there is to say of a token file."""
+    is_live = not isinstance(codec, CodebookCodec)
+    bits = LIVE_ID_BITS if is_live else codec.unit_bits
     return Sidecar(
-        vocab_size=codebook.vocab_size,
-        window_bits=codebook.window_bits,
-        fingerprint=codebook.fingerprint.hex(),
-        tokens=totals.windows,
+        vocab_size=1 << bits,
+        window_bits=bits,
+        fingerprint=codec.fingerprint.hex(),
+        tokens=n_ids,
         original_bytes=totals.original_bytes,
         documents=totals.documents,
         end_of_text=END_OF_TEXT,
         crc32=crc,
+        unit_bits=codec.unit_bits if is_live else 0,
+        frames=frames if is_live else [],
     )
 
 
-def _encode(codebook: Codebook, dtype: npt.DTypeLike, frame: Frame) -> tuple[Frame, bytes]:
-    """A frame and its token ids."""
-    return frame, parse.encode(codebook, *frame).astype(dtype).tobytes()
+def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, npt.NDArray[np.unsignedinteger]]:
+    """A frame, its units and its token ids."""
+    if isinstance(codec, CodebookCodec):
+        codewords = parse.encode(codec.codebook, *frame)
+        return frame, codewords.size, codewords.astype(token_type(codec.unit_bits))
+    units, payload = codec.encode(frame)
+    padded = payload + bytes(-len(payload) % (LIVE_ID_BITS // 8))
+    return frame, units, np.frombuffer(padded, ">u2").astype("<u2")
 
 
-def read(source: BinaryIO, sidecar: Sidecar, codebook: Codebook, where: str) -> Iterator[Frame]:
-    """The text of a token file. The whole file is checked before the first frame is given.
+def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iterator[Frame]:
+    """The text of a token file. All ids are checked before the first frame is given.
 
     Args:
         source: the ids; seekable, for they are read twice.
         sidecar: what is said of them.
-        codebook: what they were made with.
+        finder: what finds their codec.
         where: name of the file, for messages.
 
     Raises:
         FormatError: file and sidecar do not fit.
-        MismatchError: made with another codebook.
+        MismatchError: made with another codec.
     """
-    if sidecar.fingerprint != codebook.fingerprint.hex():
-        raise MismatchError(
-            f"{where}: made with another codebook; found fingerprint {sidecar.fingerprint[:16]}, "
-            f"want {codebook.fingerprint.hex()[:16]}. Name the model it was made with (-m)."
-        )
-    dtype = token_type(codebook.window_bits)
+    try:
+        fingerprint = bytes.fromhex(sidecar.fingerprint)
+    except ValueError:
+        raise damaged(where, f"found fingerprint {sidecar.fingerprint[:16]!r} in its sidecar") from None
+    codec = finder.find(sidecar.unit_bits or sidecar.window_bits, fingerprint, where)
+    dtype = token_type(sidecar.window_bits)
     size, want = source.seek(0, os.SEEK_END), sidecar.tokens * dtype.itemsize
     if size != want:
         raise FormatError(f"{where}: size does not fit its sidecar; found {size} bytes, want {want}.")
+    if isinstance(codec, CodebookCodec):
+        return _read_windows(source, sidecar, codec, where)
+    return _read_live(source, sidecar, codec, where)
 
-    def chunks() -> Iterator[npt.NDArray[np.unsignedinteger]]:
-        source.seek(0)
-        for start in range(0, sidecar.tokens, READ_TOKENS):
-            n = min(READ_TOKENS, sidecar.tokens - start)
-            yield np.frombuffer(exactly(source, n * dtype.itemsize, where), dtype)
 
-    lengths = codebook.lengths
-    totals, crc = Totals(windows=sidecar.tokens), 0
-    for ids in chunks():
-        crc = zlib.crc32(ids.data, crc)
-        if int(ids.max()) >= lengths.size:
-            raise damaged(where, f"found id {ids.max()}, want less than {lengths.size}")
-        totals.original_bytes += int(lengths[ids].sum())
-        totals.documents += int(np.count_nonzero(ids == END_OF_TEXT))
-    found = _sidecar(codebook, totals, crc)
+def _chunks(
+    source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]
+) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    """The ids of a token file, so many at a time."""
+    dtype = token_type(sidecar.window_bits)
+    source.seek(0)
+    for size in sizes:
+        yield np.frombuffer(exactly(source, size * dtype.itemsize, where), dtype)
+
+
+def _check(found: Sidecar, sidecar: Sidecar, where: str) -> None:
+    """Raises FormatError if a sidecar does not say what was found."""
     for name, value in asdict(found).items():
         if getattr(sidecar, name) != value:
             raise damaged(
                 where, f"{name} differs from its sidecar; found {value}, want {getattr(sidecar, name)}"
             )
-    for ids in chunks():
+
+
+def _read_windows(source: BinaryIO, sidecar: Sidecar, codec: CodebookCodec, where: str) -> Iterator[Frame]:
+    """The text of codewords of a codebook."""
+    n, lengths = sidecar.tokens, codec.codebook.lengths
+    sizes = [min(READ_TOKENS, n - start) for start in range(0, n, READ_TOKENS)]
+    totals, crc = Totals(windows=n), 0
+    for ids in _chunks(source, sidecar, where, sizes):
+        crc = zlib.crc32(ids.data, crc)
+        if int(ids.max()) >= lengths.size:
+            raise damaged(where, f"found id {ids.max()}, want less than {lengths.size}")
+        totals.original_bytes += int(lengths[ids].sum())
+        totals.documents += int(np.count_nonzero(ids == END_OF_TEXT))
+    _check(_sidecar(codec, totals, n, crc, []), sidecar, where)
+    for ids in _chunks(source, sidecar, where, sizes):
         ends = np.cumsum(lengths[ids])[np.flatnonzero(ids == END_OF_TEXT)]
-        yield Frame(parse.decode(codebook, ids), ends.tolist())
+        yield Frame(parse.decode(codec.codebook, ids), ends.tolist())
+
+
+def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> Iterator[Frame]:
+    """The text of payloads of a live codec, in the frames that the sidecar lists."""
+    for length, n_documents, units in sidecar.frames:
+        if length > FRAME_BYTES or n_documents > MAX_DOCUMENTS or units > codec.most_units(length):
+            raise damaged(where, f"found {units} units for {length} bytes")
+    sizes = sidecar.frame_ids
+    if sum(sizes) != sidecar.tokens:
+        raise damaged(where, f"its frames are of {sum(sizes)} ids; found {sidecar.tokens}")
+    totals, crc = Totals(), 0
+    for ids, (length, n_documents, _) in zip(
+        _chunks(source, sidecar, where, sizes), sidecar.frames, strict=True
+    ):
+        crc = zlib.crc32(ids.data, crc)
+        totals.original_bytes += length
+        totals.documents += n_documents
+    _check(_sidecar(codec, totals, sidecar.tokens, crc, sidecar.frames), sidecar, where)
+    chunks = _chunks(source, sidecar, where, sizes)
+    for ids, (length, n_documents, units) in zip(chunks, sidecar.frames, strict=True):
+        payload, n_bytes = ids.astype(">u2").tobytes(), packed_bytes(units, codec.unit_bits)
+        try:
+            frame = codec.decode(units, payload[:n_bytes], length)
+        except ValueError as error:
+            raise damaged(where, str(error)) from None
+        if len(frame.document_ends) != n_documents or any(payload[n_bytes:]):
+            raise damaged(where, f"found {len(frame.document_ends)} documents, want {n_documents}")
+        yield frame

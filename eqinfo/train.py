@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.files import replacing
 from eqinfo.model import GPT
 
+Model = TypeVar("Model", GPT, ByteModel)
 Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, each (B, T) int64
 
 WARM_UP = 0.01  # of the budget
@@ -97,23 +98,27 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
-class Trainer:
+class Trainer(Generic[Model]):
     """A model in training, with all that a checkpoint must hold.
 
     Under torchrun every process has one: each works on its share of every batch, and gradients are summed
     before they are used, so that all stay equal.
     """
 
+    step: int
+    time_s: float
+    loss_nats: float
+
     def __init__(
         self,
-        model: GPT | ByteModel,
+        model: Model,
         budget: Budget,
         tokens_a_step: int,
         lr: float,
         device: torch.device,
         accumulate: int = 1,
     ) -> None:
-        self.model = model.to(device)
+        self.model: Model = model.to(device)
         self.budget = budget
         self.device = device
         self.accumulate = accumulate
@@ -132,7 +137,9 @@ class Trainer:
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
-        self._loss = torch.compile(model.loss) if worth_it and has_compiler else model.loss
+        self._loss: Callable[..., Tensor] = (
+            torch.compile(model.loss) if worth_it and has_compiler else model.loss
+        )
 
     @property
     def progress(self) -> float:
@@ -144,7 +151,7 @@ class Trainer:
         batches: Batches,
         until: float,
         checkpoint: Path,
-        on_step: Callable[["Trainer"], None],
+        on_step: Callable[["Trainer[Model]"], None],
         should_stop: Callable[[], bool],
     ) -> None:
         """Train until a share of the budget is spent.

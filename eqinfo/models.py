@@ -1,0 +1,112 @@
+"""A model as users name it: a folder of train-m1 or a codebook file, and the codecs it has."""
+
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+from eqinfo import live, network
+from eqinfo.codebook import MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
+from eqinfo.codec import AC_UNIT_BITS, ArithmeticCodec, CodebookCodec, Codec, WindowCodec, mismatch
+from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.files import DEFAULT_MODEL, find_codebook
+from eqinfo.network import Network
+
+NETWORK_NAME = "m1.eqm1"
+AC = "ac"
+RULES = ("live", "published")
+
+
+class Model:
+    """What compress and decompress work with; files are read when they are needed.
+
+    Args:
+        path: a model folder, a codebook file, or None for the model in the package.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._network_path = (path or DEFAULT_MODEL) / NETWORK_NAME
+
+    @cached_property
+    def codebook(self) -> Codebook:
+        """The windows of up to 20 bits.
+
+        Raises:
+            InputError: there is no such file.
+            FormatError: it is damaged.
+        """
+        return Codebook.load(find_codebook(self.path))
+
+    @cached_property
+    def network(self) -> Network:
+        """M1, for live windows.
+
+        Raises:
+            InputError: there is no such file.
+            FormatError: it is damaged.
+        """
+        if not self._network_path.is_file():
+            raise InputError(
+                f"{self._network_path}: no such M1, which live windows need. Give a folder made by train-m1."
+            )
+        return network.load(self._network_path)
+
+    def codec(self, window_bits: str | None, carry: bool, rule: str) -> Codec:
+        """The codec that a user asks for.
+
+        Args:
+            window_bits: a number, or `ac` for no windows; None is the codebook's.
+            carry: let M1 read on across live windows.
+            rule: of RULES, for what M1 codes live.
+
+        Raises:
+            InputError: there is no such codec.
+        """
+        if rule not in RULES:
+            raise InputError(f"--rule: unknown; found {rule}, want one of {', '.join(RULES)}.")
+        if window_bits == AC:
+            if carry:
+                raise InputError("--carry: for live windows only; without windows M1 always reads on.")
+            return ArithmeticCodec(self.network, rule)
+        if window_bits is not None and window_bits in map(str, live.WINDOW_BITS):
+            return WindowCodec(self.network, int(window_bits), carry, rule)
+        if window_bits not in (None, str(self.codebook.window_bits)):
+            raise InputError(
+                f"--window-bits: found {window_bits}, want {self.codebook.window_bits} (the codebook's), "
+                f"{', '.join(map(str, live.WINDOW_BITS))} or {AC}."
+            )
+        if carry or rule != RULES[0]:
+            raise InputError(
+                "--carry, --rule: for live windows and ac only. The windows of the published rule in a model "
+                "folder are -m FOLDER/published.eqcb."
+            )
+        return CodebookCodec(self.codebook)
+
+    def find(self, unit_bits: int, fingerprint: bytes, where: str) -> Codec:
+        """The codec that a stream or token file was made with; see `Codec.find`.
+
+        Raises:
+            MismatchError: it is none of this model's.
+            FormatError: there is no such size of units, or a file of this model is damaged.
+        """
+        if MIN_WINDOW_BITS <= unit_bits <= MAX_WINDOW_BITS:
+            return CodebookCodec(self.codebook).find(unit_bits, fingerprint, where)
+        if unit_bits != AC_UNIT_BITS and unit_bits not in live.WINDOW_BITS:
+            raise FormatError(f"{where}: damaged; found units of {unit_bits} bits. Get a fresh copy.")
+        if not self._network_path.is_file():
+            words = "an arithmetic code" if unit_bits == AC_UNIT_BITS else f"live windows of {unit_bits} bits"
+            raise MismatchError(
+                f"{where}: {words}, made with an M1 that is not here; found fingerprint "
+                f"{fingerprint[:8].hex()}, and no {self._network_path}. "
+                "Name the model folder it was made with (-m)."
+            )
+        codecs: list[Codec]
+        if unit_bits == AC_UNIT_BITS:
+            codecs = [ArithmeticCodec(self.network, rule) for rule in RULES]
+        else:
+            ways = product((False, True), RULES)
+            codecs = [WindowCodec(self.network, unit_bits, carry, rule) for carry, rule in ways]
+        for codec in codecs:
+            if codec.fingerprint.startswith(fingerprint):
+                return codec
+        raise mismatch(where, unit_bits, fingerprint, codecs[0].fingerprint)
