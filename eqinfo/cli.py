@@ -130,7 +130,7 @@ def compress(
                 sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
                 totals = container.compress(frames, sink, codec, _cores(threads))
         if verbose or (target is not None and not quiet and console.is_terminal(sys.stderr)):
-            console.say(jobs.summary(name, totals))
+            console.say(jobs.summary(name, totals, codec))
 
     console.for_each(files, output, work)
 

@@ -136,18 +136,28 @@ class WindowCodec(Codec):
 
 
 class ArithmeticCodec(Codec):
-    """A frame without windows: the number of its document ends as a varint, then one arithmetic code."""
+    """A frame without windows: the number of its document ends as a varint, then one arithmetic code.
+
+    By the live rule it is one that adapts to the text (`mixing`), by the published rule M1 alone.
+    """
 
     unit_bits = AC_UNIT_BITS
     frame_bytes = FRAME_BYTES
 
     def __init__(self, m1: Network, rule: str = "live") -> None:
-        self.network = m1
+        self.network, self._adapts = m1, rule == "live"
         self.name = f"{rule} ac"
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        payload = varint(len(frame.document_ends)) + live.encode_ac(self.network, *frame)
+        if self._adapts:
+            from eqinfo import mixing
+
+            text, ends = np.frombuffer(frame.text, np.uint8).copy(), np.array(frame.document_ends, np.int64)
+            code = mixing.encode(self.network, text, ends)
+        else:
+            code = live.encode_ac(self.network, *frame)
+        payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
@@ -156,10 +166,15 @@ class ArithmeticCodec(Codec):
         if n_documents > MAX_DOCUMENTS:
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
-        return Frame(*live.decode_ac(self.network, code, text_length, n_documents))
+        if not self._adapts:
+            return Frame(*live.decode_ac(self.network, code, text_length, n_documents))
+        from eqinfo import mixing
+
+        found = mixing.decode(self.network, np.frombuffer(code, np.uint8).copy(), text_length, n_documents)
+        return Frame(found[0].tobytes(), found[1].tolist())
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
-        return 3 * (text_length + MAX_DOCUMENTS) + 16  # a symbol has at most some 20 bits
+        return 20 * (text_length + MAX_DOCUMENTS) + 16  # eight bits of a byte have some 16 bits each at most
 
 
 def _fingerprint(name: str, m1: Network) -> bytes:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from eqinfo.errors import InputError
 
-CODEBOOK_NAME = "codebook.eqcb"
+CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
 DEFAULT_MODEL = Path(__file__).parent / "default"
 
 

@@ -120,11 +120,12 @@ def span(byte_range: str | None) -> tuple[int, int | None] | None:
     return start, end
 
 
-def summary(name: Path, totals: "Totals") -> str:
+def summary(name: Path, totals: "Totals", codec: "Codec") -> str:
     """What `compress -v` says of a file."""
+    from eqinfo.codec import AC_UNIT_BITS
+
     ratio = totals.original_bytes / max(totals.compressed_bytes, 1)
-    bytes_per_window = totals.original_bytes / max(totals.windows, 1)
-    return (
-        f"{name}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, "
-        f"ratio {ratio:.2f}, {bytes_per_window:.2f} bytes/window"
-    )
+    rate = f"{totals.original_bytes / max(totals.windows, 1):.2f} bytes/window"
+    if codec.unit_bits == AC_UNIT_BITS:  # no windows
+        rate = f"{8 * totals.compressed_bytes / max(totals.original_bytes, 1):.3f} bits/byte"
+    return f"{name}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, ratio {ratio:.2f}, {rate}"

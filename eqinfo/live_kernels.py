@@ -27,7 +27,7 @@ START_BYTES = np.uint64(N_BYTES)  # codewords that the bytes get at a window's s
 SHARE_BITS, SHARE_MASK = np.uint64(TOTAL_BITS), np.uint64(TOTAL - 1)
 SHARE_SHIFT = np.uint64(LIMB_BITS - TOTAL_BITS)
 
-# a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share some
+# a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share
 FIRST_KEY, FIRST_SLOTS, SLOTS = 1, 2 * N_BYTES, 4096
 UNKEPT = 1 << 32  # the key of all longer beginnings, which are not kept
 MULTIPLIER = 0x9E3779B1  # 2**32 / golden ratio, odd
@@ -119,7 +119,7 @@ def multiply(a: Wide, factor: Any) -> Wide:
 
 @compiled
 def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
-    """Apportion the rest of a node over the bytes, into `node`; the quotient comes back. See `live.shares`."""
+    """Apportion the rest of a node over the bytes, as `live.shares`: into `node`; the quotient comes back."""
     if is_start:
         rest = subtract(rest, (ZERO, START_BYTES))
     small = np.int64(rest[1] & SHARE_MASK)
@@ -311,19 +311,17 @@ def narrow(out: U8, n_out: Any, low: Any, width: Any, start: Any, frequency: Any
 
 
 @compiled
-def finish(out: U8, n_out: Any, low: Any, width: Any) -> Any:
-    """Add the fewest bytes that, with zeros after them, are in the interval; how many there are then."""
-    for n in range(CODER_BYTES + 1):
-        unit = ONE << np.uint64(8 * (CODER_BYTES - n)) if n else ZERO  # 0 is 2**64
-        value = low + (unit - ONE) & ~(unit - ONE)  # rounded up; 2**64 is 0
+def last_bytes(low: Any, width: Any) -> tuple[Any, Any]:
+    """The number in [low, low + width) that the fewest bytes say if zeros follow, and their number.
+
+    It is given modulo 2**64: one below low has run over.
+    """
+    for n in range(CODER_BYTES):
+        beyond = MAX_RANGE >> np.uint64(8 * n)
+        value = low + beyond & ~beyond  # rounded up
         if value - low < width:
-            if value < low:
-                add_carry(out, n_out)
-            for k in range(n):
-                out[n_out] = value >> np.uint64(8 * (CODER_BYTES - 1 - k))
-                n_out += 1
-            break
-    return n_out
+            return value, n
+    return low, CODER_BYTES
 
 
 @compiled
@@ -345,7 +343,13 @@ def encode_ac(network: Network, state: State, text: U8, ends: I64) -> U8:
             i += 1
         if segment < ends.size:
             n_out, low, width = narrow(out, n_out, low, width, 0, 1)
-    return out[: finish(out, n_out, low, width)]
+    value, n_last = last_bytes(low, width)
+    if value < low:
+        add_carry(out, n_out)
+    for k in range(n_last):
+        out[n_out] = value >> np.uint64(8 * (CODER_BYTES - 1 - k))
+        n_out += 1
+    return out[:n_out]
 
 
 @compiled
@@ -361,7 +365,7 @@ def decode_ac(
     """Text, document ends, and whether the payload can be right; see `live.decode_ac`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = n_read = 0
-    offset, width = ZERO, MAX_RANGE  # of the payload in the interval, and the interval's width
+    low, width, offset = ZERO, MAX_RANGE, ZERO  # the interval, modulo 2**64, and where the payload is in it
     while n_read < CODER_BYTES:
         offset = offset << BYTE_BITS | byte_or_zero(payload, n_read)
         n_read += 1
@@ -388,12 +392,15 @@ def decode_ac(
                 frequency = state.frequencies[symbol]
             text[n_text] = symbol
             n_text += 1
+        low += part * np.uint64(start)
         offset -= part * np.uint64(start)
         width = part * np.uint64(frequency)
         while width < MIN_RANGE:
+            low <<= BYTE_BITS
             offset = offset << BYTE_BITS | byte_or_zero(payload, n_read)
             width <<= BYTE_BITS
             n_read += 1
         if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
             return text, ends, False
-    return text, ends, n_read >= payload.size
+    value, n_last = last_bytes(low, width)
+    return text, ends, n_read - CODER_BYTES + n_last == payload.size and value - low == offset

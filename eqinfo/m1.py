@@ -32,7 +32,7 @@ from eqinfo.evaluate import (
     n_unused,
     run_bits,
 )
-from eqinfo.files import CODEBOOK_NAME
+from eqinfo.files import CODEBOOK_NAME, NETWORK_NAME
 from eqinfo.network import Network
 from eqinfo.quantise import quantise, static
 from eqinfo.refit import Candidates, refit
@@ -41,7 +41,7 @@ from eqinfo.windows import WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
-WEIGHTS, BASELINE, CORPUS = "m1.eqm1", "published.eqcb", "corpus"
+BASELINE, CORPUS = "published.eqcb", "corpus"
 LEARNING_RATE = 0.02
 CALIBRATION_ROWS = 32  # of a batch, to read the ranges of integers off
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
@@ -252,7 +252,7 @@ class _Run:
             "training_steps": self.trainer.step,
             "training_s": round(self.trainer.time_s, 1),
         }
-        runs.write_file(self.folder / WEIGHTS, network.to_bytes(integers))
+        runs.write_file(self.folder / NETWORK_NAME, network.to_bytes(integers))
         runs.write_file(self.folder / BASELINE, paper.to_bytes())
         runs.write_file(self.folder / CODEBOOK_NAME, codebook.to_bytes())
         return codebook, measured
@@ -293,9 +293,9 @@ def load_m1(folder: Path) -> Network:
         FormatError: the folder is incomplete, of another version or damaged.
     """
     read_config(folder)
-    if not (folder / WEIGHTS).exists():
-        raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    return network.load(folder / WEIGHTS)
+    if not (folder / NETWORK_NAME).exists():
+        raise FormatError(f"{folder}: incomplete; {NETWORK_NAME} is missing. Complete the run with --resume.")
+    return network.load(folder / NETWORK_NAME)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

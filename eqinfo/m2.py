@@ -26,10 +26,10 @@ from eqinfo.codebook import Codebook
 from eqinfo.codec import CodebookCodec, Codec
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import total_nats
-from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, replacing
+from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, NETWORK_NAME, replacing
 from eqinfo.metrics import Metrics, peak_flops
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
-from eqinfo.models import NETWORK_NAME, Model
+from eqinfo.models import Model
 from eqinfo.shards import TokenBatches, Tokens
 from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
 

@@ -8,10 +8,9 @@ from eqinfo import live, network
 from eqinfo.codebook import MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
 from eqinfo.codec import AC_UNIT_BITS, ArithmeticCodec, CodebookCodec, Codec, WindowCodec, mismatch
 from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.files import DEFAULT_MODEL, find_codebook
+from eqinfo.files import DEFAULT_MODEL, NETWORK_NAME, find_codebook
 from eqinfo.network import Network
 
-NETWORK_NAME = "m1.eqm1"
 AC = "ac"
 RULES = ("live", "published")
 
@@ -26,6 +25,7 @@ class Model:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._network_path = (path or DEFAULT_MODEL) / NETWORK_NAME
+        self._found: dict[tuple[int, bytes], Codec] = {}  # hashing M1 takes long beside a short stream
 
     @cached_property
     def codebook(self) -> Codebook:
@@ -100,13 +100,20 @@ class Model:
                 f"{fingerprint[:8].hex()}, and no {self._network_path}. "
                 "Name the model folder it was made with (-m)."
             )
-        codecs: list[Codec]
+        key = unit_bits, fingerprint
+        if key not in self._found:
+            codecs = list[Codec]()
+            for carry, rule in product((False, True), RULES):
+                codecs.append(self._codec(unit_bits, carry, rule))
+                if codecs[-1].fingerprint.startswith(fingerprint):
+                    break
+            else:
+                raise mismatch(where, unit_bits, fingerprint, codecs[0].fingerprint)
+            self._found[key] = codecs[-1]
+        return self._found[key]
+
+    def _codec(self, unit_bits: int, carry: bool, rule: str) -> Codec:
+        """A codec with M1 running."""
         if unit_bits == AC_UNIT_BITS:
-            codecs = [ArithmeticCodec(self.network, rule) for rule in RULES]
-        else:
-            ways = product((False, True), RULES)
-            codecs = [WindowCodec(self.network, unit_bits, carry, rule) for carry, rule in ways]
-        for codec in codecs:
-            if codec.fingerprint.startswith(fingerprint):
-                return codec
-        raise mismatch(where, unit_bits, fingerprint, codecs[0].fingerprint)
+            return ArithmeticCodec(self.network, rule)
+        return WindowCodec(self.network, unit_bits, carry, rule)

@@ -49,7 +49,7 @@ class Sidecar:
         end_of_text: the id that ends a document.
         crc32: of the token file.
         unit_bits: of a live codec; 0 for codebooks.
-        frames: of a live codec: bytes of text, document ends and units of each frame.
+        frames: of a live codec: bytes of text, document ends, units and crc32 of the text of each frame.
     """
 
     vocab_size: int
@@ -66,7 +66,7 @@ class Sidecar:
     @property
     def frame_ids(self) -> list[int]:
         """How many ids each of `frames` has."""
-        return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units in self.frames]
+        return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units, _ in self.frames]
 
     def to_json(self) -> bytes:
         """The contents of the file."""
@@ -98,7 +98,7 @@ class Sidecar:
         if "unit_bits" not in fields:
             types = {name: kind for name, kind in types.items() if name not in LIVE_FIELDS}
         sound = {name: type(value) for name, value in fields.items()} == types and all(
-            type(frame) is list and [type(n) for n in frame] == [int] * 3 and min(frame) >= 0
+            type(frame) is list and [type(n) for n in frame] == [int] * 4 and min(frame) >= 0
             for frame in fields.get("frames", [])
         )
         if not sound:
@@ -146,7 +146,7 @@ def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -
         totals.compressed_bytes += len(data)
         totals.windows += units
         totals.documents += len(frame.document_ends)
-        listed.append([len(frame.text), len(frame.document_ends), units])
+        listed.append([len(frame.text), len(frame.document_ends), units, zlib.crc32(frame.text)])
     return totals, _sidecar(codec, totals, n_ids, crc, listed)
 
 
@@ -243,14 +243,14 @@ def _read_windows(source: BinaryIO, sidecar: Sidecar, codec: CodebookCodec, wher
 
 def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> Iterator[Frame]:
     """The text of payloads of a live codec, in the frames that the sidecar lists."""
-    for length, n_documents, units in sidecar.frames:
+    for length, n_documents, units, _ in sidecar.frames:
         if length > FRAME_BYTES or n_documents > MAX_DOCUMENTS or units > codec.most_units(length):
             raise damaged(where, f"found {units} units for {length} bytes")
     sizes = sidecar.frame_ids
     if sum(sizes) != sidecar.tokens:
         raise damaged(where, f"its frames are of {sum(sizes)} ids; found {sidecar.tokens}")
     totals, crc = Totals(), 0
-    for ids, (length, n_documents, _) in zip(
+    for ids, (length, n_documents, _, _) in zip(
         _chunks(source, sidecar, where, sizes), sidecar.frames, strict=True
     ):
         crc = zlib.crc32(ids.data, crc)
@@ -258,7 +258,7 @@ def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> 
         totals.documents += n_documents
     _check(_sidecar(codec, totals, sidecar.tokens, crc, sidecar.frames), sidecar, where)
     chunks = _chunks(source, sidecar, where, sizes)
-    for ids, (length, n_documents, units) in zip(chunks, sidecar.frames, strict=True):
+    for ids, (length, n_documents, units, text_crc) in zip(chunks, sidecar.frames, strict=True):
         payload, n_bytes = ids.astype(">u2").tobytes(), packed_bytes(units, codec.unit_bits)
         try:
             frame = codec.decode(units, payload[:n_bytes], length)
@@ -266,4 +266,6 @@ def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> 
             raise damaged(where, str(error)) from None
         if len(frame.document_ends) != n_documents or any(payload[n_bytes:]):
             raise damaged(where, f"found {len(frame.document_ends)} documents, want {n_documents}")
+        if zlib.crc32(frame.text) != text_crc:
+            raise damaged(where, "its text is not what its sidecar says")
         yield frame

@@ -179,17 +179,18 @@ class Trainer(Generic[Model]):
             for optimiser in self.optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
-            time_s = time.monotonic() - started
-            facts = torch.stack([loss, *torch.tensor([time_s, should_stop()], device=self.device)])
+            spent_s = time.monotonic() - started
+            told = torch.tensor([spent_s, float(should_stop())], device=self.device)
+            facts = torch.cat([loss.view(1), told])
             if self.world > 1:
                 dist.all_reduce(facts)  # the clock is the mean of all, so that all agree on progress
-            self.loss_nats, time_s, stop = facts.tolist()
+            self.loss_nats, summed_s, stop = facts.tolist()
             if not self.loss_nats < float("inf"):
                 raise InputError(
                     f"training: the loss is not finite at step {self.step}. Lower the learning rate."
                 )
             self.step += 1
-            self.time_s += time_s / self.world
+            self.time_s += summed_s / self.world
             on_step(self)
             if stop or self.time_s - saved_s > CHECKPOINT_EVERY_S:
                 self.save(checkpoint)

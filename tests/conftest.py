@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from networks import random_network
 
-from eqinfo import parse
+from eqinfo import network, parse
 from eqinfo.codebook import Codebook, Method
 
 settings.register_profile("eqinfo", deadline=None, derandomize=True)
@@ -85,6 +86,15 @@ def model(tmp_path_factory: pytest.TempPathFactory, codebook: Codebook) -> Path:
     """A model folder with nothing in it but the codebook."""
     folder = tmp_path_factory.mktemp("model")
     (folder / "codebook.eqcb").write_bytes(codebook.to_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def live_model(tmp_path_factory: pytest.TempPathFactory, codebook: Codebook) -> Path:
+    """A model folder with a codebook and the weights of a small M1."""
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "codebook.eqcb").write_bytes(codebook.to_bytes())
+    (folder / "m1.eqm1").write_bytes(network.to_bytes(random_network()))
     return folder
 
 

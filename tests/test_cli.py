@@ -209,6 +209,7 @@ def test_a_model_is_a_folder_or_a_codebook(eqi: Shell, model: Path) -> None:
 
 
 def test_a_missing_or_damaged_model_is_one_line(eqi: Shell, model: Path, tmp_path: Path) -> None:
+    data = eqi("compress", stdin=TEXT)
     eqi.model = tmp_path / "none"
     eqi("compress", stdin=TEXT, status=1)
     assert eqi.err.startswith(f"eqinfo: {tmp_path}/none: no such codebook")
@@ -216,7 +217,7 @@ def test_a_missing_or_damaged_model_is_one_line(eqi: Shell, model: Path, tmp_pat
     eqi("compress", stdin=TEXT, status=1)
     assert eqi.err.startswith(f"eqinfo: {tmp_path}/codebook.eqcb: no such codebook")
     (tmp_path / "codebook.eqcb").write_bytes((model / "codebook.eqcb").read_bytes()[:-1])
-    eqi("decompress", stdin=TEXT, status=1)
+    eqi("decompress", stdin=data, status=1)
     assert eqi.err == (
         f"eqinfo: {tmp_path}/codebook.eqcb: damaged (checksum does not match). Get a fresh copy.\n"
     )
@@ -359,6 +360,111 @@ def test_a_token_file_that_does_not_fit_its_sidecar_is_refused(eqi: Shell) -> No
     Path("a.bin.json").unlink()
     eqi("decompress", "-c", "a.bin", status=1)
     assert "not an .eqi stream" in eqi.err
+
+
+# ---- live windows and arithmetic codes
+
+
+LIVE = [
+    ["--window-bits", "24"],
+    ["--window-bits", "128", "--carry"],
+    ["--window-bits", "40", "--rule", "published"],
+    ["--window-bits", "ac"],
+]
+
+
+@pytest.fixture
+def live(eqi: Shell, live_model: Path) -> Shell:
+    eqi.model = live_model
+    return eqi
+
+
+@pytest.mark.parametrize("options", LIVE)
+@pytest.mark.parametrize("text", [b"", b"x", mixed(20)])
+def test_live_streams_need_no_options_to_restore(live: Shell, options: list[str], text: bytes) -> None:
+    data = live("compress", *options, stdin=text)
+    assert live("compress", "-T", 4, *options, stdin=text) == data
+    assert live("decompress", "-T", 4, stdin=data) == text
+    assert live("decompress", stdin=data + live("compress", stdin=TEXT) + data) == text + TEXT + text
+
+
+@pytest.mark.parametrize("options", LIVE)
+def test_live_streams_keep_documents_and_have_ranges(live: Shell, options: list[str]) -> None:
+    Path("a.eqi").write_bytes(live("compress", "--jsonl", *options, stdin=JSONL))
+    assert texts_of(live("decompress", "-c", "--jsonl", "a.eqi")) == RECORDS
+    whole = "".join(RECORDS).encode("utf-8", "surrogatepass")
+    assert live("decompress", "-c", "--range", "3:17", "a.eqi") == whole[3:17]
+
+
+@pytest.mark.parametrize("options", LIVE)
+def test_live_token_files_come_back(live: Shell, options: list[str]) -> None:
+    Path("a.jsonl").write_bytes(JSONL)
+    live("compress", "--tokens", *options, "a.jsonl", "-o", "a.bin")
+    sidecar = json.loads(Path("a.bin.json").read_bytes())
+    assert (sidecar["vocab_size"], sidecar["tokens"]) == (65536, Path("a.bin").stat().st_size // 2)
+    assert sidecar["documents"] == len(RECORDS)
+    assert texts_of(live("decompress", "--jsonl", "-c", "a.bin")) == RECORDS
+    live("decompress", "a.bin")
+    assert Path("a").read_bytes() == "".join(RECORDS).encode("utf-8", "surrogatepass")
+
+
+def test_verbose_counts_bits_where_there_are_no_windows(live: Shell) -> None:
+    data = live("compress", "-v", "--window-bits", "ac", stdin=TEXT)
+    assert live.err == (
+        f"-: {len(TEXT)} -> {len(data)} bytes, ratio {len(TEXT) / len(data):.2f}, "
+        f"{8 * len(data) / len(TEXT):.3f} bits/byte\n"
+    )
+
+
+def test_the_codebook_s_own_bits_are_the_codebook(live: Shell) -> None:
+    assert live("compress", "--window-bits", "12", stdin=TEXT) == live("compress", stdin=TEXT)
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (["--window-bits", "16"], "--window-bits: found 16, want 12 (the codebook's), 24, 32, "),
+        (["--window-bits", "21"], "--window-bits: found 21, want 12 (the codebook's), 24, 32, "),
+        (["--window-bits", "8"], "--window-bits: found 8, want "),
+        (["--window-bits", "x"], "--window-bits: found x, want "),
+        (["--carry"], "--carry, --rule: for live windows and ac only."),
+        (["--window-bits", "12", "--rule", "published"], "--carry, --rule: for live windows and ac only."),
+        (["--window-bits", "ac", "--carry"], "--carry: for live windows only; "),
+        (
+            ["--window-bits", "24", "--rule", "best"],
+            "--rule: unknown; found best, want one of live, published.",
+        ),
+        (
+            ["--window-bits", "24", "--method", "greedy"],
+            "--method, --unaligned-penalty: for codebooks only; ",
+        ),
+        (
+            ["--window-bits", "ac", "--unaligned-penalty", "1"],
+            "--method, --unaligned-penalty: for codebooks ",
+        ),
+    ],
+)
+def test_codings_that_there_are_not_are_refused_in_one_line(
+    live: Shell, options: list[str], start: str
+) -> None:
+    assert live("compress", *options, stdin=TEXT, status=1) == b""
+    assert live.err.startswith(f"eqinfo: {start}")
+    assert live.err.count("\n") == 1
+
+
+def test_live_codings_without_m1_name_it(eqi: Shell, live_model: Path, model: Path) -> None:
+    eqi("compress", "--window-bits", "24", stdin=TEXT, status=1)
+    assert eqi.err == (
+        f"eqinfo: {model}/m1.eqm1: no such M1, which live windows need. Give a folder made by train-m1.\n"
+    )
+    eqi.model = live_model
+    data = eqi("compress", "--window-bits", "24", stdin=TEXT)
+    for eqi.model in (model, live_model / "codebook.eqcb"):
+        assert eqi("decompress", stdin=data, status=1) == b""
+        assert eqi.err.startswith(
+            f"eqinfo: -: live windows of 24 bits, made with an M1 that is not here; "
+            f"found fingerprint {data[5:13].hex()}, and no "
+        )
 
 
 # ---- terminals, help

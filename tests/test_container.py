@@ -6,29 +6,34 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pytest
 from conftest import Trickle, golden_codebook, make_codebook, mixed, prose
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqinfo import container, frames
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.container import HEADER_BYTES, Totals, compress, frame_seed, read_frames, stream_header, trailer
 from eqinfo.errors import EqinfoError, FormatError, MismatchError
-from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
+from eqinfo.frames import FRAME_BYTES, Frame, frames_of_bytes, frames_of_pieces
 from eqinfo.packing import pack, varint
 
 
-def compressed(codebook: Codebook, text: bytes, threads: int = 1) -> bytes:
+def compressed(codebook: Codebook, text: bytes, threads: int = 1, size: int = FRAME_BYTES) -> bytes:
     sink = io.BytesIO()
-    totals = compress(frames_of_bytes(io.BytesIO(text)), sink, codebook, threads)
+    totals = compress(frames_of_bytes(io.BytesIO(text), size), sink, CodebookCodec(codebook), threads)
     assert (totals.original_bytes, totals.compressed_bytes) == (len(text), len(sink.getvalue()))
     return sink.getvalue()
 
 
+def frames_in(codebook: Codebook, source: BinaryIO, threads: int = 1) -> Iterator[Frame]:
+    return read_frames(source, CodebookCodec(codebook), "x", threads)
+
+
 def restored(codebook: Codebook, data: bytes, threads: int = 1) -> bytes:
-    return b"".join(frame.text for frame in read_frames(io.BytesIO(data), codebook, "x", threads))
+    return b"".join(frame.text for frame in frames_in(codebook, io.BytesIO(data), threads))
 
 
 def refusal(codebook: Codebook, data: bytes) -> str:
@@ -37,13 +42,6 @@ def refusal(codebook: Codebook, data: bytes) -> str:
         restored(codebook, data)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.fixture
-def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams of many frames from little text."""
-    monkeypatch.setattr(frames, "FRAME_BYTES", 64)
-    monkeypatch.setattr(container, "FRAME_BYTES", 64)
 
 
 @given(st.one_of(st.binary(max_size=400), st.text(max_size=200).map(str.encode)))
@@ -76,11 +74,9 @@ def test_texts_of_several_frames_come_back_whatever_the_threads(codebook: Codebo
 
 
 @pytest.mark.parametrize("n_bytes", [63, 64, 65, 128, 129])
-def test_texts_about_the_size_of_frames_come_back(
-    codebook: Codebook, small_frames: None, n_bytes: int
-) -> None:
+def test_texts_about_the_size_of_frames_come_back(codebook: Codebook, n_bytes: int) -> None:
     text = prose(100)[:n_bytes]
-    assert restored(codebook, compressed(codebook, text)) == text
+    assert restored(codebook, compressed(codebook, text, size=64)) == text
 
 
 def test_noise_grows_by_a_few_bytes_only(codebook: Codebook) -> None:
@@ -92,7 +88,7 @@ def test_noise_grows_by_a_few_bytes_only(codebook: Codebook) -> None:
 def test_a_short_record_costs_little_more_than_its_windows(codebook: Codebook) -> None:
     text = prose(100)[:200]
     sink = io.BytesIO()
-    totals = compress([Frame(text)], sink, codebook)
+    totals = compress([Frame(text)], sink, CodebookCodec(codebook))
     assert totals.compressed_bytes - totals.windows * 12 / 8 < 32
 
 
@@ -104,9 +100,9 @@ def test_streams_do_not_depend_on_read_sizes(codebook: Codebook, text: bytes, si
 
     data = compressed(codebook, text)
     sink = io.BytesIO()
-    compress(frames_of_bytes(trickle(text)), sink, codebook)
+    compress(frames_of_bytes(trickle(text)), sink, CodebookCodec(codebook))
     assert sink.getvalue() == data
-    assert b"".join(frame.text for frame in read_frames(trickle(data), codebook, "x")) == text
+    assert b"".join(frame.text for frame in frames_in(codebook, trickle(data))) == text
 
 
 def test_a_frame_is_written_before_the_next_is_read(codebook: Codebook) -> None:
@@ -118,7 +114,7 @@ def test_a_frame_is_written_before_the_next_is_read(codebook: Codebook) -> None:
             sizes.append(len(sink.getvalue()))
             yield Frame(prose(50, seed=i))
 
-    compress(source(), sink, codebook)
+    compress(source(), sink, CodebookCodec(codebook))
     assert 0 < sizes[0] < sizes[1] < sizes[2]
 
 
@@ -126,16 +122,16 @@ def test_a_frame_is_written_before_the_next_is_read(codebook: Codebook) -> None:
 def test_document_ends_come_back(codebook: Codebook, pieces: list[tuple[bytes, bool]]) -> None:
     want = list(frames_of_pieces(pieces))
     sink = io.BytesIO()
-    totals = compress(want, sink, codebook)
+    totals = compress(want, sink, CodebookCodec(codebook))
     assert totals.documents == sum(closed for _, closed in pieces)
-    found = list(read_frames(io.BytesIO(sink.getvalue()), codebook, "x"))
+    found = list(frames_in(codebook, io.BytesIO(sink.getvalue())))
     assert [(text, list(ends)) for text, ends in found] == [(text, list(ends)) for text, ends in want]
 
 
 def test_a_hundred_thousand_empty_documents_come_back(codebook: Codebook) -> None:
     sink = io.BytesIO()
-    compress(frames_of_pieces((b"", True) for _ in range(100_000)), sink, codebook)
-    found = list(read_frames(io.BytesIO(sink.getvalue()), codebook, "x"))
+    compress(frames_of_pieces((b"", True) for _ in range(100_000)), sink, CodebookCodec(codebook))
+    found = list(frames_in(codebook, io.BytesIO(sink.getvalue())))
     assert sum(len(ends) for _, ends in found) == 100_000
 
 
@@ -146,7 +142,7 @@ def test_streams_one_after_another_decode_to_the_concatenation(codebook: Codeboo
 
 def test_totals_say_what_was_written() -> None:
     sink = io.BytesIO()
-    totals = compress([Frame(b"to be or not to be", [18])], sink, golden_codebook())
+    totals = compress([Frame(b"to be or not to be", [18])], sink, CodebookCodec(golden_codebook()))
     assert totals == Totals(original_bytes=18, compressed_bytes=len(sink.getvalue()), windows=5, documents=1)
 
 
@@ -167,7 +163,7 @@ def test_totals_say_what_was_written() -> None:
 )
 def test_streams_stay_as_they_are(text: bytes, ends: list[int] | None, golden: str) -> None:
     sink = io.BytesIO()
-    compress([Frame(text, ends or [])] if text else [], sink, golden_codebook())
+    compress([Frame(text, ends or [])] if text else [], sink, CodebookCodec(golden_codebook()))
     assert sink.getvalue().hex() == golden
     assert restored(golden_codebook(), bytes.fromhex(golden)) == text
 
@@ -196,7 +192,9 @@ def streams() -> list[tuple[Codebook, bytes]]:
         for text in (b"", b"x", prose(8), random.Random(1).randbytes(20)):
             found.append((codebook, compressed(codebook, text)))
         sink = io.BytesIO()
-        compress([Frame(b"to be"), Frame(b"", [0, 0]), Frame(b"not to be", [3, 9])], sink, codebook)
+        compress(
+            [Frame(b"to be"), Frame(b"", [0, 0]), Frame(b"not to be", [3, 9])], sink, CodebookCodec(codebook)
+        )
         found.append((codebook, sink.getvalue()))
     return found
 
@@ -231,7 +229,7 @@ def test_every_byte_left_out_or_doubled_is_refused(streams: list[tuple[Codebook,
 
 def test_frames_in_another_order_are_refused(codebook: Codebook) -> None:
     sink = io.BytesIO()
-    compress([Frame(b"aaaa"), Frame(b"bbbb")], sink, codebook)
+    compress([Frame(b"aaaa"), Frame(b"bbbb")], sink, CodebookCodec(codebook))
     data = sink.getvalue()
     first, second = data[13:23], data[23:33]
     assert refusal(codebook, data[:13] + second + first + data[33:]).startswith(
@@ -252,7 +250,7 @@ def test_hostile_bytes_give_a_result_or_one_line(codebook: Codebook, noise: byte
 
 def sealed(codebook: Codebook, head: bytes, payload: bytes, text: bytes) -> bytes:
     """A frame whose checksum is right, and all that follows it, whatever it says."""
-    header = stream_header(codebook)
+    header = stream_header(CodebookCodec(codebook))
     crc = zlib.crc32(head + payload + text, frame_seed(header, 0))
     frame = head + crc.to_bytes(4, "little") + payload
     return header + frame + b"\0" + trailer(header, varint(len(text)) + varint(len(frame)))
@@ -275,7 +273,7 @@ def test_a_frame_that_is_sealed_but_senseless_is_refused(codebooks: list[Codeboo
     assert "found 14 bytes, want 13" in refusal(unused, frame([codeword], len(longest) - 1, longest[:-1]))
     assert "codewords that are none" in refusal(unused, frame([len(unused.windows)], 1, b"x"))
     assert "not a length" in refusal(unused, sealed(unused, b"\x81\x00\x01", b"x", b"x"))
-    assert "found 0 windows for 0 bytes" in refusal(unused, sealed(unused, b"\x01\x00", b"", b""))
+    assert "found 0 units for 0 bytes" in refusal(unused, sealed(unused, b"\x01\x00", b"", b""))
 
 
 @pytest.mark.parametrize(
@@ -290,8 +288,7 @@ def test_a_frame_that_is_sealed_but_senseless_is_refused(codebooks: list[Codeboo
     ],
 )
 def test_a_header_that_claims_much_is_refused_without_allocating(codebook: Codebook, head: bytes) -> None:
-    container.Decoder(codebook)
-    data = stream_header(codebook) + head + b"\0" * 100
+    data = stream_header(CodebookCodec(codebook)) + head + b"\0" * 100
     tracemalloc.start()
     try:
         assert "damaged" in refusal(codebook, data)
@@ -306,7 +303,7 @@ def test_windows_that_would_decode_to_much_are_refused_before_they_do(codebook: 
     import numpy as np
 
     payload = pack(np.full(n, longest, np.uint32), 12)
-    data = stream_header(codebook) + varint(n + 1) + varint(n) + b"\0" * 4 + payload
+    data = stream_header(CodebookCodec(codebook)) + varint(n + 1) + varint(n) + b"\0" * 4 + payload
     assert f"x, frame 0: damaged; found {14 * n} bytes, want {n}." in refusal(codebook, data)
 
 
@@ -334,23 +331,23 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> No
     )
 
 
-def test_frames_before_the_damage_are_given(codebook: Codebook, small_frames: None) -> None:
+def test_frames_before_the_damage_are_given(codebook: Codebook) -> None:
     text = prose(60)
-    data = bytearray(compressed(codebook, text))
+    data = bytearray(compressed(codebook, text, size=64))
     data[-60] ^= 1
     found = io.BytesIO()
     with pytest.raises(FormatError):
-        found.writelines(frame.text for frame in read_frames(io.BytesIO(data), codebook, "x"))
+        found.writelines(frame.text for frame in frames_in(codebook, io.BytesIO(data)))
     assert len(found.getvalue()) >= 64
     assert text.startswith(found.getvalue())
 
 
 def test_the_header_is_thirteen_bytes(codebook: Codebook) -> None:
-    assert len(stream_header(codebook)) == HEADER_BYTES == 13
+    assert len(stream_header(CodebookCodec(codebook))) == HEADER_BYTES == 13
 
 
-def test_damage_is_found_in_threads_too(codebook: Codebook, small_frames: None) -> None:
-    data = bytearray(compressed(codebook, prose(200)))
+def test_damage_is_found_in_threads_too(codebook: Codebook) -> None:
+    data = bytearray(compressed(codebook, prose(200), size=64))
     data[len(data) // 2] ^= 1
     with pytest.raises(FormatError):
         restored(codebook, bytes(data), threads=3)

@@ -15,17 +15,18 @@ from eqinfo import frames
 from eqinfo.errors import InputError
 from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces, jsonl_of_frames, ordered_map
 
+SIZE = 10  # of frames in bytes
+
 
 @pytest.fixture(autouse=True)
-def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "FRAME_BYTES", 10)
+def few_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "MAX_DOCUMENTS", 3)
 
 
 @given(st.binary(max_size=45), st.lists(st.integers(1, 12), min_size=1))
 def test_frames_do_not_depend_on_read_sizes(data: bytes, sizes: list[int]) -> None:
     turns = iter(sizes * 100)
-    found = list(frames_of_bytes(Trickle(data, lambda: next(turns))))
+    found = list(frames_of_bytes(Trickle(data, lambda: next(turns)), SIZE))
     assert found == [Frame(data[i : i + 10]) for i in range(0, len(data), 10)]
 
 
@@ -51,7 +52,7 @@ def documents_of(found: list[Frame]) -> tuple[list[bytes], bytes]:
 
 @given(st.lists(st.tuples(st.binary(max_size=25), st.booleans()), max_size=20))
 def test_pieces_keep_their_bytes_and_their_document_ends(pieces: list[tuple[bytes, bool]]) -> None:
-    found = list(frames_of_pieces(pieces))
+    found = list(frames_of_pieces(pieces, SIZE))
     want: list[bytes] = [b""]
     for piece, closed in pieces:
         want[-1] += piece
@@ -68,12 +69,12 @@ def test_frames_do_not_depend_on_how_documents_come_in_pieces(
     finer = []
     for piece, closed in pieces:
         finer += [(piece[i : i + size], False) for i in range(0, len(piece), size)] + [(b"", closed)]
-    assert list(frames_of_pieces(finer)) == list(frames_of_pieces(pieces))
+    assert list(frames_of_pieces(finer, SIZE)) == list(frames_of_pieces(pieces, SIZE))
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", categories=None), max_size=20), max_size=12))
 def test_jsonl_lines_hold_the_texts(texts: list[str]) -> None:
-    found = frames_of_pieces((text.encode(), True) for text in texts)
+    found = frames_of_pieces(((text.encode(), True) for text in texts), SIZE)
     lines = b"".join(jsonl_of_frames(found, "x")).decode().split("\n")
     assert lines.pop() == ""
     assert [json.loads(line) for line in lines] == [{"text": text} for text in texts]
@@ -81,7 +82,9 @@ def test_jsonl_lines_hold_the_texts(texts: list[str]) -> None:
 
 def test_lone_surrogates_are_escaped_in_jsonl() -> None:
     text = 'a\ud83d!\n"\\ \x7f é'
-    line = b"".join(jsonl_of_frames(frames_of_pieces([(text.encode("utf-8", "surrogatepass"), True)]), "x"))
+    line = b"".join(
+        jsonl_of_frames(frames_of_pieces([(text.encode("utf-8", "surrogatepass"), True)], SIZE), "x")
+    )
     assert line == b'{"text": "a\\ud83d!\\n\\"\\\\ \x7f \xc3\xa9"}\n'
     assert json.loads(line) == {"text": text}
 

@@ -21,14 +21,25 @@ ORDER = [
     "parse",
     "packing",
     "frames",
+    "network",
+    "inference",
+    "live_kernels",
+    "predictor",
+    "mixing",
+    "live",
+    "published",
+    "codec",
     "container",
     "random_access",
     "files",
+    "models",
     "tokens",
     "text",
     "corpus",
     "shards",
     "loss",
+    "byte_model",
+    "quantise",
     "model",
     "windows",
     "train",
@@ -48,7 +59,8 @@ ORDER = [
     "cli",
     "__main__",
 ]
-LIGHT = {*ORDER[: ORDER.index("text") + 1], "console", "jobs", "cli", "__main__"} - {"kernels"}
+COMPILED = {"kernels", "inference", "live_kernels", "predictor", "mixing"}
+LIGHT = {*ORDER[: ORDER.index("text") + 1], "console", "jobs", "cli", "__main__"} - COMPILED
 SLOW = {"torch", "numba", "rich"}
 
 

@@ -15,6 +15,7 @@ from eqinfo import m2
 from eqinfo.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import total_nats
+from eqinfo.files import find_codebook
 from eqinfo.shards import load
 from eqinfo.train import load_tensors, save_tensors
 
@@ -233,7 +234,7 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
             "--batch-tokens: 8 blocks cannot be shared equally by 1 processes with --accumulate 3.",
         ),
         (["train.bin", "--device", "cuda"], 1, "--device: no usable GPU in this machine. Use --device cpu."),
-        (["train.bin", "-m", "DEFAULT"], 1, "not the codebook of these tokens; found fingerprint"),
+        (["train.bin", "-m", "DEFAULT"], 1, "train.bin: made with another codebook; found fingerprint"),
         (["short.bin"], 1, "short.bin: shorter than its sidecar says; found"),
         (["train", "--steps", "3"], 1, "train.json: no such file. A token file needs its sidecar"),
         (["other.bin", "train.bin"], 1, "train.bin: of another vocabulary than other.bin"),
@@ -250,7 +251,7 @@ def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, argument
     (tmp_path / "short.bin.json").write_bytes((tmp_path / "train.bin.json").read_bytes())
     (tmp_path / "other.bin").write_bytes(b"\1\0" * 100)
     (tmp_path / "other.bin.json").write_text('{"vocab_size": 300, "original_bytes": 16000}')
-    default = os.path.relpath(m2.find_codebook(None), tmp_path)
+    default = os.path.relpath(find_codebook(None), tmp_path)
     arguments = [default if a == "DEFAULT" else a for a in arguments]
     given = ["-o", "run", *SMALL, *([] if "--steps" in arguments else ["--steps", "1"])]
     models = [] if "-m" in arguments else ["-m", str(model)]

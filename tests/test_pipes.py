@@ -87,6 +87,20 @@ def test_streams_can_be_joined_with_cat(folder: Path) -> None:
     assert shell(folder, script).stdout == TEXT * 2
 
 
+def test_live_streams_go_through_pipes_and_join(live_model: Path, folder: Path) -> None:
+    (folder / "m").unlink()
+    (folder / "m").symlink_to(live_model)
+    (folder / "short").write_bytes(TEXT[:2000])
+    script = (
+        "for bits in 12 24 64 ac; do eqinfo compress -m m --window-bits $bits < short; done | "
+        "tee all.eqi | eqinfo decompress -m m -T 2"
+    )
+    done = shell(folder, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, TEXT[:2000] * 4, b"")
+    done = shell(folder, "eqinfo decompress -m m -c --range 1990:6010 all.eqi")
+    assert done.stdout == (TEXT[:2000] * 4)[1990:6010]
+
+
 def test_slow_short_writes_change_nothing(folder: Path) -> None:
     whole = shell(folder, "eqinfo compress -m m", stdin=TEXT).stdout
     slow = "(head -c 1; sleep 0.1; head -c 777; sleep 0.1; cat) < book | eqinfo compress -m m"

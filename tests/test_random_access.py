@@ -7,8 +7,8 @@ from conftest import Trickle, make_codebook, prose
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqinfo import container, frames, random_access
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.container import compress, stream_header, trailer
 from eqinfo.errors import FormatError, MismatchError
 from eqinfo.frames import Frame, frames_of_bytes
@@ -24,12 +24,12 @@ def streams(codebook: Codebook) -> bytes:
     """Several streams one after another, each of several frames of 100 bytes."""
     sink = io.BytesIO()
     for text in TEXTS:
-        compress((Frame(text[i : i + 100]) for i in range(0, len(text), 100)), sink, codebook)
+        compress((Frame(text[i : i + 100]) for i in range(0, len(text), 100)), sink, CodebookCodec(codebook))
     return sink.getvalue()
 
 
 def in_range(codebook: Codebook, data: bytes, start: int, end: int | None) -> bytes:
-    return b"".join(read_range(io.BytesIO(data), codebook, "x", start, end))
+    return b"".join(read_range(io.BytesIO(data), CodebookCodec(codebook), "x", start, end))
 
 
 @given(st.integers(0, len(TEXT) + 50), st.integers(0, len(TEXT) + 50) | st.none())
@@ -45,25 +45,29 @@ def test_every_short_range_is_a_slice(codebook: Codebook, streams: bytes) -> Non
 
 def test_a_range_of_nothing_is_nothing(codebook: Codebook) -> None:
     sink = io.BytesIO()
-    compress([], sink, codebook)
+    compress([], sink, CodebookCodec(codebook))
     assert in_range(codebook, sink.getvalue(), 0, None) == b""
-    compress([Frame(b"", [0, 0])], sink, codebook)
+    compress([Frame(b"", [0, 0])], sink, CodebookCodec(codebook))
     assert in_range(codebook, sink.getvalue(), 0, None) == b""
 
 
 def test_only_the_frames_of_a_range_are_read(codebook: Codebook) -> None:
     text = prose(100_000)
     sink = io.BytesIO()
-    compress((Frame(text[i : i + 10_000]) for i in range(0, len(text), 10_000)), sink, codebook)
+    compress(
+        (Frame(text[i : i + 10_000]) for i in range(0, len(text), 10_000)), sink, CodebookCodec(codebook)
+    )
     source = Trickle(sink.getvalue(), lambda: 1 << 30)
-    assert b"".join(read_range(source, codebook, "x", 205_000, 205_010)) == text[205_000:205_010]
+    assert (
+        b"".join(read_range(source, CodebookCodec(codebook), "x", 205_000, 205_010)) == text[205_000:205_010]
+    )
     assert source.given < 6000  # one frame, index and header: not the 150 KB of the rest
 
 
 def test_damage_elsewhere_is_not_looked_at_and_damage_here_is_refused(codebook: Codebook) -> None:
     text = prose(200)
     sink = io.BytesIO()
-    compress((Frame(text[i : i + 500]) for i in range(0, len(text), 500)), sink, codebook)
+    compress((Frame(text[i : i + 500]) for i in range(0, len(text), 500)), sink, CodebookCodec(codebook))
     data = bytearray(sink.getvalue())
     data[40] ^= 1
     assert in_range(codebook, bytes(data), 500, 700) == text[500:700]
@@ -74,7 +78,7 @@ def test_damage_elsewhere_is_not_looked_at_and_damage_here_is_refused(codebook: 
 def test_every_flipped_bit_is_refused_or_harmless(codebook: Codebook) -> None:
     text = prose(12)
     sink = io.BytesIO()
-    compress([Frame(text[:20]), Frame(text[20:])], sink, codebook)
+    compress([Frame(text[:20]), Frame(text[20:])], sink, CodebookCodec(codebook))
     data = sink.getvalue()
     n_refused = 0
     for i in range(8 * len(data)):
@@ -100,7 +104,7 @@ def test_every_truncation_is_refused(codebook: Codebook, streams: bytes) -> None
 def test_a_stream_of_another_codebook_in_the_middle_is_named(codebook: Codebook, streams: bytes) -> None:
     sink = io.BytesIO()
     other = make_codebook(13)
-    compress([Frame(b"abc")], sink, other)
+    compress([Frame(b"abc")], sink, CodebookCodec(other))
     with pytest.raises(MismatchError, match=other.fingerprint.hex()[:16]):
         in_range(codebook, streams + sink.getvalue() + streams, 0, 1)
 
@@ -118,7 +122,7 @@ def test_a_stream_of_another_codebook_in_the_middle_is_named(codebook: Codebook,
     ],
 )
 def test_a_sealed_but_senseless_index_is_refused(codebook: Codebook, index: bytes) -> None:
-    header = stream_header(codebook)
+    header = stream_header(CodebookCodec(codebook))
     with pytest.raises(FormatError, match="x, index: damaged"):
         in_range(codebook, header + b"\0" + trailer(header, index), 0, None)
 
@@ -137,16 +141,14 @@ def test_hostile_bytes_give_a_result_or_one_line(
 
 def test_an_index_that_does_not_fit_its_frames_is_refused(codebook: Codebook) -> None:
     sink = io.BytesIO()
-    compress([Frame(b"abcd"), Frame(b"efgh")], sink, codebook)
+    compress([Frame(b"abcd"), Frame(b"efgh")], sink, CodebookCodec(codebook))
     header, found = sink.getvalue()[:13], sink.getvalue()[13:33]  # two stored frames of 10 bytes
     assert in_range(codebook, header + found + b"\0" + trailer(header, b"\x04\x0a\x04\x0a"), 5, 6) == b"f"
     with pytest.raises(FormatError, match="x, frame 0: damaged; it does not fit the index"):
         in_range(codebook, header + found + b"\0" + trailer(header, b"\x03\x0a\x05\x0a"), 0, 1)
 
 
-def test_ranges_are_found_in_real_frames(codebook: Codebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (container, frames, random_access):
-        monkeypatch.setattr(module, "FRAME_BYTES", 128)
+def test_ranges_are_found_in_real_frames(codebook: Codebook) -> None:
     sink = io.BytesIO()
-    compress(frames_of_bytes(io.BytesIO(TEXT)), sink, codebook)
+    compress(frames_of_bytes(io.BytesIO(TEXT), 128), sink, CodebookCodec(codebook))
     assert in_range(codebook, sink.getvalue(), 100, 600) == TEXT[100:600]

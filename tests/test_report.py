@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from eqinfo import container, evaluate, held_out, parse, report, shards, tables, tokens
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec, Codec, WindowCodec
 from eqinfo.corpus import Text
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.evaluate import WindowUse, bits_by_position, window_use
@@ -84,9 +85,9 @@ def test_what_is_no_text_is_refused(name: str, data: bytes, message: str) -> Non
     assert str(caught.value).startswith(message)
 
 
-def write_tokens(path: Path, frames: list[Frame], codebook: Codebook) -> None:
+def write_tokens(path: Path, frames: list[Frame], codec: Codec) -> None:
     with path.open("wb") as sink:
-        _, sidecar = tokens.write(frames, sink, codebook)
+        _, sidecar = tokens.write(frames, sink, codec)
     tokens.sidecar_path(path).write_bytes(sidecar.to_json())
 
 
@@ -95,28 +96,28 @@ def read_tokens(path: Path, *folders: Path) -> HeldOut:
         return read_held_out(source, path, "text", folders)
 
 
-def untrained(codebook: Codebook | None, vocab_size: int, **changes: object) -> M2:
+def untrained(codec: Codec | None, vocab_size: int, **changes: object) -> M2:
     """A model that knows nothing: uniform over its tokens."""
-    fingerprint = codebook.fingerprint.hex() if codebook else ""
+    fingerprint = codec.fingerprint.hex() if codec else ""
     config = {"settings": {"token_bits": None} | changes, "fingerprint": fingerprint}
-    return M2(GPT(GPTConfig(vocab_size, 16, 1, 1, 16)), codebook, config)
+    return M2(GPT(GPTConfig(vocab_size, 16, 1, 1, 16)), codec, config)
 
 
 def test_a_token_file_is_its_text_and_its_very_ids(model: Path, codebook: Codebook, tmp_path: Path) -> None:
     path, texts = tmp_path / "ids.bin", [prose(200), b"", mixed(50)]
     greedy = Codebook(codebook.windows, 12, "greedy")  # other cuts, the same fingerprint
-    write_tokens(path, documents_of(texts), greedy)
+    write_tokens(path, documents_of(texts), CodebookCodec(greedy))
     read = read_tokens(path, tmp_path, model)
     assert read.data == b"".join(texts)
     assert read.document_ends == np.cumsum([len(text) for text in texts]).tolist()
-    ids = tokens_for(untrained(codebook, 4096), Path("run"), read)
+    ids = tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
     assert ids.n_tokens == path.stat().st_size // 2
     assert np.array_equal(ids.parts[0], np.fromfile(path, "<u2"))
     other = make_codebook(10)
-    cut = tokens_for(untrained(other, 1024), Path("run"), read)
+    cut = tokens_for(untrained(CodebookCodec(other), 1024), Path("run"), read)
     assert np.array_equal(cut.parts[0], np.concatenate([parse.encode(other, *f) for f in read.frames]))
     assert (cut.vocab_size, cut.original_bytes) == (1024, read.original_bytes)
-    halves = tokens_for(untrained(other, 32, token_bits=5), Path("run"), read)
+    halves = tokens_for(untrained(CodebookCodec(other), 32, token_bits=5), Path("run"), read)
     assert (halves.n_tokens, halves.vocab_size) == (2 * cut.n_tokens, 32)
 
 
@@ -124,14 +125,14 @@ def test_of_a_long_token_file_the_beginning_is_kept(
     model: Path, codebook: Codebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, text = tmp_path / "ids.bin", prose(3000)
-    write_tokens(path, documents_of([text]), codebook)
+    write_tokens(path, documents_of([text]), CodebookCodec(codebook))
     monkeypatch.setattr(tokens, "READ_TOKENS", 100)
     monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text) // 2)
     read = read_tokens(path, model)
     assert not read.is_whole
     assert len(text) // 3 < read.original_bytes <= len(text) // 2
     assert text.startswith(read.data)
-    begun = tokens_for(untrained(codebook, 4096), Path("run"), read)
+    begun = tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
     assert parse.decode(codebook, begun.parts[0]) == read.data
     assert begun.original_bytes == read.original_bytes
     monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text))
@@ -140,11 +141,11 @@ def test_of_a_long_token_file_the_beginning_is_kept(
 
 
 def test_a_token_file_needs_its_codebook(model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "ids.bin"
-    write_tokens(path, documents_of([prose(9)]), make_codebook(10))
-    with pytest.raises(MismatchError, match="made with a codebook of none of the folders; found fingerprint"):
+    path, codec = tmp_path / "ids.bin", CodebookCodec(make_codebook(10))
+    write_tokens(path, documents_of([prose(9)]), codec)
+    with pytest.raises(MismatchError, match="made with a model that is none of the folders; found fingerp"):
         read_tokens(path, model, tmp_path)
-    write_tokens(path, documents_of([b""]), make_codebook(10))
+    write_tokens(path, documents_of([b""]), codec)
     with pytest.raises(InputError, match="no text in it"):
         read_tokens(path, model)
 
@@ -158,7 +159,7 @@ def test_ids_from_elsewhere_are_measured_without_their_text(tmp_path: Path, code
     ids = tokens_for(untrained(None, 300), Path("run"), read)
     assert (ids.n_tokens, ids.vocab_size) == (100, 300)
     with pytest.raises(InputError, match="not the vocabulary of run; found fingerprint"):
-        tokens_for(untrained(codebook, 4096), Path("run"), read)
+        tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
 
 
 # ---- what is measured
@@ -205,7 +206,7 @@ def test_bits_by_position_take_a_text_that_is_cut_off_or_shorter_than_a_block(
 def test_sizes_are_those_of_the_commands_and_modules(codebook: Codebook, tmp_path: Path) -> None:
     data = mixed(300)
     sink = io.BytesIO()
-    container.compress(frames_of_bytes(io.BytesIO(data)), sink, codebook)
+    container.compress(frames_of_bytes(io.BytesIO(data)), sink, CodebookCodec(codebook))
     plain = HeldOut("a.txt", documents_of([data]))
     assert report.stream_size(codebook, plain.stream_frames, "a") == len(sink.getvalue())
     assert report.compressed_size(data, "gzip -9", "a") == len(gzip.compress(data, 9, mtime=0))
@@ -225,7 +226,7 @@ def test_no_size_is_given_of_a_stream_that_does_not_come_back(
     codebook: Codebook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = documents_of([prose(50)])
-    monkeypatch.setattr(container, "compress", lambda _, sink, book: None)
+    monkeypatch.setattr(container, "compress", lambda _, sink, codec: None)
     with pytest.raises(EqinfoError):
         report.stream_size(codebook, frames, "a")
     monkeypatch.undo()
@@ -290,7 +291,7 @@ def test_the_figure_shows_every_run_with_a_loss_and_is_the_same_each_time() -> N
 
 def test_uniform_models_cost_the_bits_of_their_tokens(codebook: Codebook) -> None:
     read = HeldOut("a", documents_of([prose(100)]))
-    loaded = untrained(codebook, 4096)
+    loaded = untrained(CodebookCodec(codebook), 4096)
     with torch.inference_mode():
         nats = evaluate.total_nats(loaded.model, tokens_for(loaded, Path("run"), read))
     windows = parse.encode(codebook, *read.frames[0]).size

@@ -8,6 +8,7 @@ from conftest import mixed
 
 from eqinfo import shards, tokens
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.frames import Frame
 from eqinfo.shards import TokenBatches
@@ -20,7 +21,7 @@ def token_file(tmp_path, codebook):
     def make(name, text, codebook=codebook):
         path = tmp_path / name
         with path.open("wb") as sink:
-            _, sidecar = tokens.write([Frame(text, [len(text)])], sink, codebook)
+            _, sidecar = tokens.write([Frame(text, [len(text)])], sink, CodebookCodec(codebook))
         tokens.sidecar_path(path).write_bytes(sidecar.to_json())
         return path
 

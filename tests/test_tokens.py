@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eqinfo import parse, tokens
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.errors import EqinfoError, FormatError, MismatchError
 from eqinfo.frames import Frame, frames_of_pieces
 from eqinfo.tokens import Sidecar
@@ -20,13 +21,13 @@ from eqinfo.tokens import Sidecar
 
 def written(codebook: Codebook, frames: list[Frame], threads: int = 1) -> tuple[bytes, Sidecar]:
     sink = io.BytesIO()
-    totals, sidecar = tokens.write(frames, sink, codebook, threads)
+    totals, sidecar = tokens.write(frames, sink, CodebookCodec(codebook), threads)
     assert (totals.windows, totals.compressed_bytes) == (sidecar.tokens, len(sink.getvalue()))
     return sink.getvalue(), sidecar
 
 
 def read(codebook: Codebook, data: bytes, sidecar: Sidecar) -> list[Frame]:
-    return list(tokens.read(io.BytesIO(data), sidecar, codebook, "x.bin"))
+    return list(tokens.read(io.BytesIO(data), sidecar, CodebookCodec(codebook), "x.bin"))
 
 
 @given(st.lists(st.tuples(st.binary(max_size=60), st.booleans()), max_size=12))
@@ -113,7 +114,7 @@ def test_nothing_is_given_before_all_is_checked(codebook: Codebook, monkeypatch:
     data, sidecar = written(codebook, [Frame(prose(100))])
     altered = data[:-2] + bytes([data[-2] ^ 1]) + data[-1:]
     with pytest.raises(FormatError):
-        next(tokens.read(io.BytesIO(altered), sidecar, codebook, "x.bin"))
+        next(tokens.read(io.BytesIO(altered), sidecar, CodebookCodec(codebook), "x.bin"))
 
 
 @pytest.mark.parametrize(

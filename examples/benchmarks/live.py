@@ -1,0 +1,257 @@
+"""Live windows and arithmetic coding: how small, how fast, beside general compressors and the paper's rule.
+
+    python live.py alice29.txt asyoulik.txt lcet10.txt valid.jsonl.zst -o live.md
+
+Every size is of a stream that was decoded back and compared.
+"""
+
+import argparse
+import io
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import peers
+import pyppmd
+
+from eqinfo import container
+from eqinfo.codec import Codec
+from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
+from eqinfo.inference import new_state, run
+from eqinfo.models import Model
+from eqinfo.network import BOS, TOTAL_BITS
+from eqinfo.report import COMPRESSORS
+
+SAMPLE_BYTES = 1 << 17  # of a text, at its beginning, for windows
+WHOLE_BYTES = 1 << 19  # at most, for what is compared with compressors
+RECORD_BYTES, N_RECORDS = 1024, 64  # of a text, evenly spaced
+SPEED_BYTES, ROUNDS = 1 << 16, 3
+PPMD_MEMORY = 1 << 26
+PPMD_ORDERS = (6, 16)
+
+# Bytes per 8-bit token on C4, from the paper's tables; a token of 16 bits holds twice that.
+PAPER = {"16": 2.66, "24": 3.15, "32": 3.49, "64": 4.16, "128": 4.61, "ac": 5.49}
+
+
+def say(words: str) -> None:
+    """Tell of progress."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def ppmd(order: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
+    """PPMd as 7-Zip has it (variant H), both directions."""
+    arguments = {"max_order": order, "mem_size": PPMD_MEMORY, "variant": "H"}
+    return partial(pyppmd.compress, **arguments), partial(pyppmd.decompress, **arguments)
+
+
+OTHERS = COMPRESSORS | {f"PPMd, order {order}": ppmd(order) for order in PPMD_ORDERS}
+
+
+class Text:
+    """A text to measure on: its documents, or as much of their beginning as is wanted."""
+
+    def __init__(self, path: Path) -> None:
+        held_out = peers.read_held_out(path)
+        self.name = held_out.name.split(".")[0]
+        self.documents = held_out.documents
+
+    def frames(self, n_bytes: int, size: int) -> list[Frame]:
+        """The first bytes, in frames of a size; a file that is one document has no document ends."""
+        if len(self.documents) == 1:
+            return list(frames_of_bytes(io.BytesIO(self.data(n_bytes)), size))
+        return list(frames_of_pieces(self._pieces(n_bytes), size))
+
+    def data(self, n_bytes: int) -> bytes:
+        """The first bytes."""
+        return b"".join(self.documents)[:n_bytes]
+
+    def _pieces(self, n_bytes: int) -> Iterator[tuple[bytes, bool]]:
+        for document in self.documents:
+            if n_bytes > 0:
+                yield document[:n_bytes], n_bytes >= len(document)
+            n_bytes -= len(document)
+
+    def records(self) -> list[bytes]:
+        """Evenly spaced pieces."""
+        data = b"".join(self.documents)
+        starts = np.linspace(0, len(data) - RECORD_BYTES, N_RECORDS).astype(int).tolist()
+        return [data[start : start + RECORD_BYTES] for start in starts]
+
+
+def packed(codec: Codec, frames: list[Frame]) -> bytes:
+    """The stream of frames, after decoding it again."""
+    sink = io.BytesIO()
+    container.compress(frames, sink, codec)
+    sink.seek(0)
+    found = [(text, list(ends)) for text, ends in container.read_frames(sink, codec, codec.name)]
+    if found != [(text, list(ends)) for text, ends in frames]:
+        raise SystemExit(f"{codec.name}: did not come back")
+    return sink.getvalue()
+
+
+def stream_bits(codec: Codec, text: Text, n_bytes: int) -> float:
+    """Bits of the stream for each byte of a text's beginning."""
+    frames = text.frames(n_bytes, codec.frame_bytes)
+    return 8 * len(packed(codec, frames)) / sum(len(frame.text) for frame in frames)
+
+
+def payload_bytes_a_byte(codec: Codec, text: Text, n_bytes: int) -> float:
+    """Bytes of text for each byte of payload, which is a token of 8 bits."""
+    frames = text.frames(n_bytes, codec.frame_bytes)
+    packed(codec, frames)  # no figure of what does not come back
+    size = sum(len(codec.encode(frame)[1]) for frame in frames)
+    return sum(len(frame.text) for frame in frames) / size
+
+
+def windows(model: Model, published: Model, texts: list[Text]) -> Iterator[str]:
+    """The table of bytes per token."""
+    yield f"## Bytes of text for each token of 8 bits, first {SAMPLE_BYTES:,} bytes\n"
+    yield (
+        "A token of 16 bits holds twice as many. The paper's figures are for an M1 of 1.457 bits/byte, C4.\n"
+        "*published* is the paper's rule with our M1; with 16 bits, with that which the codebook was made\n"
+        "with. *carry* lets M1 read on from window to window.\n"
+    )
+    codecs = {"16, codebook": model.codec(None, carry=False, rule="live")}
+    codecs |= {bits: model.codec(bits, carry=False, rule="live") for bits in ("24", "32", "64", "128")}
+    codecs |= {f"{bits}, carry": model.codec(bits, carry=True, rule="live") for bits in ("24", "64")}
+    codecs |= {"ac": model.codec("ac", carry=False, rule="live")}
+    codecs |= {"16, published": published.codec(None, carry=False, rule="live")}
+    codecs |= {
+        f"{bits}, published": model.codec(bits, carry=False, rule="published")
+        for bits in ("24", "32", "64", "128", "ac")
+    }
+    rows = []
+    for name, codec in codecs.items():
+        say(name)
+        figures = [f"{payload_bytes_a_byte(codec, text, SAMPLE_BYTES):.2f}" for text in texts]
+        paper = PAPER.get(name.split(",")[0], math.nan)
+        rows.append([name, *figures, f"{paper:.2f}" if "published" in name else ""])
+    yield peers.table(["window bits", *(text.name for text in texts), "paper, C4"], rows)
+
+
+def whole(model: Model, texts: list[Text]) -> Iterator[str]:
+    """The table of bits/byte beside compressors."""
+    yield f"## Bits of the stream for each byte, first {WHOLE_BYTES:,} bytes\n"
+    codecs = {f"eqinfo, {bits}": model.codec(bits, carry=False, rule="live") for bits in ("ac", "16", "64")}
+    rows = []
+    for name, codec in codecs.items():
+        say(name)
+        rows.append([name, *(f"{stream_bits(codec, text, WHOLE_BYTES):.3f}" for text in texts)])
+    for name, (compress, decompress) in OTHERS.items():
+        row = []
+        for text in texts:
+            data = text.data(WHOLE_BYTES)
+            small = compress(data)
+            assert decompress(small) == data
+            row.append(f"{8 * len(small) / len(data):.3f}")
+        rows.append([name, *row])
+    yield peers.table(["", *(text.name for text in texts)], rows)
+
+
+def records(model: Model, texts: list[Text]) -> Iterator[str]:
+    """The table of short records."""
+    yield f"## Compression ratio of records of {RECORD_BYTES:,} bytes, {N_RECORDS} of a text\n"
+    yield (
+        "Each by itself. Ours are whole streams, with header, checksums and index: 13 bytes and some 18\n"
+        "for a frame.\n"
+    )
+    rows = []
+    for bits in ("ac", "16"):
+        say(f"records, {bits}")
+        codec, row = model.codec(bits, carry=False, rule="live"), []
+        for text in texts:
+            found = text.records()
+            row.append(sum(map(len, found)) / sum(len(packed(codec, [Frame(record)])) for record in found))
+        rows.append([f"eqinfo, {bits}", *(f"{ratio:.2f}" for ratio in row)])
+    for name, (compress, _) in OTHERS.items():
+        row = [
+            sum(map(len, found)) / sum(len(compress(record)) for record in found)
+            for found in (text.records() for text in texts)
+        ]
+        rows.append([name, *(f"{ratio:.2f}" for ratio in row)])
+    yield peers.table(["", *(text.name for text in texts)], rows)
+
+
+def entropy(model: Model, texts: list[Text]) -> Iterator[str]:
+    """The table of the coder's own cost."""
+    yield f"## Arithmetic coding by M1's cross-entropy, first {SAMPLE_BYTES:,} bytes\n"
+    yield (
+        "*Plain* is `--rule published`: M1's frequencies alone. What adapting to the text gains is in the\n"
+        "last column.\n"
+    )
+    plain, adaptive = (model.codec("ac", carry=False, rule=rule) for rule in ("published", "live"))
+    rows = []
+    for text in texts:
+        data = np.frombuffer(text.data(SAMPLE_BYTES), np.uint8)
+        symbols = np.append(np.uint16(BOS), data[:-1])
+        found = run(model.network, new_state(model.network), symbols)[np.arange(data.size), data]
+        bits = float((TOTAL_BITS - np.log2(found)).mean())
+        sizes = [8 * len(codec.encode(Frame(data.tobytes()))[1]) / data.size for codec in (plain, adaptive)]
+        rows.append(
+            [text.name, f"{bits:.4f}", f"{sizes[0]:.4f}", f"{sizes[0] / bits:.5f}", f"{sizes[1]:.4f}"]
+        )
+    yield peers.table(["", "M1, bits/byte", "plain, bits/byte", "plain / M1", "ac, bits/byte"], rows)
+
+
+def best_s(function: Callable[[], object]) -> float:
+    """The shortest of some runs."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def speed(model: Model, text: Text) -> Iterator[str]:
+    """The table of speeds."""
+    yield f"## Speed on the first {SPEED_BYTES:,} bytes of {text.name}, kB/s, one thread, best of {ROUNDS}\n"
+    data, rows = text.data(SPEED_BYTES), []
+    ways = {
+        f"eqinfo, {bits}{', published' * (rule == 'published')}": model.codec(bits, carry=False, rule=rule)
+        for rule, widths in (("live", ("ac", "24", "32", "64", "128", "16")), ("published", ("24", "ac")))
+        for bits in widths
+    }
+    for name, codec in ways.items():
+        say(f"speed, {name}")
+        frame = Frame(data)
+        units, payload = codec.encode(frame)
+        encode_s = best_s(partial(codec.encode, frame))
+        decode_s = best_s(partial(codec.decode, units, payload, len(data)))
+        rows.append([name, *(f"{len(data) / 1e3 / s:,.0f}" for s in (encode_s, decode_s))])
+    for name, (compress, decompress) in OTHERS.items():
+        small = compress(data)
+        times = best_s(partial(compress, data)), best_s(partial(decompress, small))
+        rows.append([name, *(f"{len(data) / 1e3 / s:,.0f}" for s in times)])
+    yield peers.table(["", "compress", "decompress"], rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("texts", type=Path, nargs="+", help="plain text or JSONL, also .zst")
+    parser.add_argument("-m", "--model", type=Path, help="default: the model in the package")
+    parser.add_argument("-o", "--output", type=Path, help="page to write")
+    args = parser.parse_args()
+    model, texts = Model(args.model), [Text(path) for path in args.texts]
+    published = Model((args.model or Path(container.__file__).parent / "default") / "published.eqcb")
+    parts = ["# Live windows and arithmetic coding, measured\n", peers.provenance(sys.argv, ("pyppmd",))]
+    for section in (
+        whole(model, texts),
+        records(model, texts),
+        windows(model, published, texts),
+        entropy(model, texts),
+        speed(model, texts[0]),
+    ):
+        parts += section
+    peers.publish(parts, args.output)
+
+
+if __name__ == "__main__":
+    main()
