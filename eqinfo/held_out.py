@@ -14,7 +14,7 @@ import numpy as np
 
 from eqinfo import container, m1, shards, tokens
 from eqinfo.codec import Codec
-from eqinfo.errors import EqinfoError, InputError, MismatchError
+from eqinfo.errors import InputError, MismatchError
 from eqinfo.frames import Frame, frames_of_pieces
 from eqinfo.m2 import M2
 from eqinfo.models import Model
@@ -140,7 +140,7 @@ def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
     """The codec that a token file was made with, from one of the folders."""
     fingerprint = bytes.fromhex(ids.fingerprint)
     for where in (folder / name for folder in folders for name in ("", m1.BASELINE)):
-        with suppress(EqinfoError):
+        with suppress(InputError, MismatchError):
             return Model(where).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(
         f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "

@@ -371,6 +371,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         Settings(**config["settings"])
         GPTConfig(**{field.name: int(config["model"][field.name]) for field in fields(GPTConfig)})
         [data["files"] for data in config["data"].values()]
+        bytes([config.get("unit_bits", 0)]) + bytes.fromhex(config["fingerprint"])  # what finds its codec
     except (TypeError, KeyError, ValueError, AttributeError, InputError) as error:
         raise FormatError(f"{folder / runs.CONFIG}: damaged ({error}).") from None
     return config

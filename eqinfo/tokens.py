@@ -9,6 +9,7 @@ frame, with zeros to a whole number, is cut into ids of LIVE_ID_BITS bits, high 
 
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ FORMAT = "eqinfo tokens"
 VERSION = 1
 END_OF_TEXT = 0  # the empty window
 READ_TOKENS = FRAME_BYTES // 16  # some 400 KB of text; 16 MB at worst, if every window has 255 bytes
-LIVE_ID_BITS = 16
+LIVE_ID_BITS, MAX_ID_BITS = 16, 32
 LIVE_FIELDS = ("unit_bits", "frames")
 MAX_SIDECAR_BYTES = 1 << 26  # some 300 GB of text in live frames
 
@@ -103,7 +104,12 @@ class Sidecar:
         )
         if not sound:
             raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
-        return cls(**fields)
+        found = cls(**fields)
+        if not re.fullmatch("[0-9a-f]{64}", found.fingerprint):
+            raise damaged(where, f"found fingerprint {found.fingerprint[:16]!r}")
+        if not 1 <= found.window_bits <= MAX_ID_BITS or found.vocab_size != 1 << found.window_bits:
+            raise damaged(where, f"found {found.vocab_size} ids of {found.window_bits} bits")
+        return found
 
     @classmethod
     def load(cls, path: Path) -> "Sidecar":
