@@ -13,7 +13,10 @@ which only such a base could match. A node without children has base 0, and the 
 match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cache.
 """
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -30,12 +33,39 @@ MAX_SLOTS = 1 << 23  # a base has 23 bits
 MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
 
 
+_numba: Any = numba.config
+
+
+def _cache_folder() -> str:
+    """Where machine code is kept: a folder for this very version of all that is compiled.
+
+    numba looks at the file of a function only, not at those of what it calls: after an upgrade it would go
+    on using the old code of these.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        source = path.read_bytes()
+        if b"@compiled" in source or path.stem == "network":  # whose constants are compiled in
+            digest.update(source)
+    base = _numba.CACHE_DIR or package / "__pycache__"
+    if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
+        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 (never fails, unlike Path.home)
+    return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
+
+
+CACHE_FOLDER = _cache_folder()
+
+
 def compiled(function: F) -> F:
     """The function in machine code, cached on disk where a folder can be written."""
+    theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
         return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no folder for the cache: compile in this process alone
+    except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
         return cast(F, numba.njit(nogil=True)(function))
+    finally:
+        _numba.CACHE_DIR = theirs
 
 
 @compiled

@@ -370,6 +370,7 @@ LIVE = [
     ["--window-bits", "128", "--carry"],
     ["--window-bits", "40", "--rule", "published"],
     ["--window-bits", "ac"],
+    ["--window-bits", "ac", "--rule", "published"],
 ]
 
 
@@ -425,8 +426,12 @@ def test_the_codebook_s_own_bits_are_the_codebook(live: Shell) -> None:
     [
         (["--window-bits", "16"], "--window-bits: found 16, want 12 (the codebook's), 24, 32, "),
         (["--window-bits", "21"], "--window-bits: found 21, want 12 (the codebook's), 24, 32, "),
+        (["--window-bits", "0"], "--window-bits: found 0, want "),
         (["--window-bits", "8"], "--window-bits: found 8, want "),
-        (["--window-bits", "x"], "--window-bits: found x, want "),
+        (["--window-bits", "17"], "--window-bits: found 17, want "),
+        (["--window-bits", "25"], "--window-bits: found 25, want "),
+        (["--window-bits", "136"], "--window-bits: found 136, want "),
+        (["--window-bits", "abc"], "--window-bits: found abc, want "),
         (["--carry"], "--carry, --rule: for live windows and ac only."),
         (["--window-bits", "12", "--rule", "published"], "--carry, --rule: for live windows and ac only."),
         (["--window-bits", "ac", "--carry"], "--carry: for live windows only; "),
@@ -447,9 +452,12 @@ def test_the_codebook_s_own_bits_are_the_codebook(live: Shell) -> None:
 def test_codings_that_there_are_not_are_refused_in_one_line(
     live: Shell, options: list[str], start: str
 ) -> None:
-    assert live("compress", *options, stdin=TEXT, status=1) == b""
-    assert live.err.startswith(f"eqinfo: {start}")
-    assert live.err.count("\n") == 1
+    Path("a").write_bytes(TEXT)
+    for arguments in (["-"], ["a"], ["--tokens", "a"]):
+        assert live("compress", *options, *arguments, stdin=TEXT, status=1) == b""
+        assert live.err.startswith(f"eqinfo: {start}")
+        assert live.err.count("\n") == 1
+    assert names() == ["a"]
 
 
 def test_live_codings_without_m1_name_it(eqi: Shell, live_model: Path, model: Path) -> None:

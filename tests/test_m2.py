@@ -10,8 +10,10 @@ import time
 import pytest
 import torch
 from conftest import mixed, prose
+from typer.testing import CliRunner
 
 from eqinfo import m2
+from eqinfo.cli import app
 from eqinfo.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.evaluate import total_nats
@@ -203,6 +205,33 @@ def test_other_readings_train_as_well(files, model, tmp_path):
         assert m2.load_m2(folder, CPU).model.config.vocab_size == vocab_size
 
 
+def test_live_streams_train_as_their_token_files_do(live_model, tmp_path):
+    text, settings = (
+        tmp_path / "text",
+        m2.Settings("nano", block_size=32, batch_tokens=64, steps=2, token_bits=8),
+    )
+    text.write_bytes(prose(200))
+    for bits in ("24", "ac"):
+        for name in (f"{bits}.bin", f"{bits}.eqi"):
+            arguments = ["--tokens"] if name.endswith(".bin") else []
+            given = ["-m", live_model, "--window-bits", bits, *arguments, text, "-o", tmp_path / name]
+            done = CliRunner().invoke(app, ["compress", *map(str, given)])
+            assert done.exit_code == 0, done.output
+            run = tmp_path / f"run-{name}"
+            m2.start([tmp_path / name], [], run, settings, live_model)
+            m2.run(run, CPU, lambda *_: None, lambda: False)
+            assert [line["tokens"] for line in metrics(run)] == [64, 128]
+        # a stream keeps a file as it is, a token file makes it a document: one window or some bits more
+        sizes = [training_tokens(tmp_path / f"run-{bits}.{kind}") for kind in ("bin", "eqi")]
+        assert 0 <= sizes[0] - sizes[1] <= 4
+        loaded = m2.load_m2(tmp_path / f"run-{bits}.bin", CPU)
+        assert (loaded.codebook, loaded.codec.name) == (None, "live ac" if bits == "ac" else "live 24")
+
+
+def training_tokens(run):
+    return m2.read_config(run)["data"]["train"]["tokens"]
+
+
 def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
     (tmp_path / "a.bin").write_bytes(torch.arange(4000).remainder(300).to(torch.uint16).numpy().tobytes())
     (tmp_path / "a.bin.json").write_text('{"vocab_size": 300, "original_bytes": 16000}')
@@ -309,6 +338,12 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"settings": []}, FormatError, "damaged"),
         ({"model": {}}, FormatError, "damaged"),
         ({"data": 3}, FormatError, "damaged"),
+        ({"unit_bits": "24"}, FormatError, "damaged"),
+        ({"unit_bits": 2**40}, FormatError, "damaged"),
+        ({"unit_bits": 7}, FormatError, "damaged; found units of 7 bits"),
+        ({"unit_bits": 24}, MismatchError, "made with an M1 that is not here"),
+        ({"fingerprint": "x"}, FormatError, "damaged"),
+        ({"fingerprint": None}, FormatError, "damaged"),
         ({"model": config["model"] | {"n_layer": 3}}, MismatchError, "not the weights of its config"),
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))

@@ -101,6 +101,40 @@ def test_live_streams_go_through_pipes_and_join(live_model: Path, folder: Path) 
     assert done.stdout == (TEXT[:2000] * 4)[1990:6010]
 
 
+def test_live_documents_go_through_pipes(live_model: Path, folder: Path) -> None:
+    lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in ("to be", "", "or\nnot", ""))
+    for bits in ("24", "ac"):
+        script = (
+            f"eqinfo compress -m {live_model} --jsonl --window-bits {bits} | "
+            f"eqinfo decompress -m {live_model} --jsonl"
+        )
+        done = shell(folder, script, stdin=lines)
+        assert (done.returncode, done.stdout, done.stderr) == (0, lines, b"")
+
+
+def test_a_run_on_live_tokens_carries_its_m1_and_is_measured(live_model: Path, folder: Path) -> None:
+    (folder / "m").unlink()
+    (folder / "m").symlink_to(live_model)
+    (folder / "held").write_bytes(prose(100, seed=7))
+    small = "--preset nano --block-size 32 --batch-tokens 256 --steps 4 --token-bits 8 -q"
+    script = (
+        "eqinfo compress --tokens --window-bits 32 -m m book -o ids.bin"
+        " && eqinfo compress --tokens --window-bits 32 -m m held -o held.bin"
+        " && eqinfo decompress -m m -c ids.bin | cmp - book"
+        f" && eqinfo train-m2 ids.bin -m m -o run {small}"
+        " && eqinfo eval run --text held --json > of_text && eqinfo eval run --text held.bin --json > of_ids"
+    )
+    done = shell(folder, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert files(folder / "run") == ["config.json", "m1.eqm1", "m2.pt", "metrics.jsonl"]
+    assert (folder / "run" / "m1.eqm1").read_bytes() == (live_model / "m1.eqm1").read_bytes()
+    rows = [json.loads((folder / name).read_bytes())["m2"][0] for name in ("of_text", "of_ids")]
+    assert 0 < rows[0]["bits_per_byte"] < 12
+    assert rows[0]["bits_per_byte"] == rows[1]["bits_per_byte"]
+    assert rows[0]["vocab_size"] == 256
+    assert rows[0]["generation_bytes_per_s"] is None  # the tokens are no byte strings
+
+
 def test_slow_short_writes_change_nothing(folder: Path) -> None:
     whole = shell(folder, "eqinfo compress -m m", stdin=TEXT).stdout
     slow = "(head -c 1; sleep 0.1; head -c 777; sleep 0.1; cat) < book | eqinfo compress -m m"

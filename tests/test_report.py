@@ -14,6 +14,7 @@ import torch
 from conftest import make_codebook, mixed, prose
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import random_network
 
 from eqinfo import container, evaluate, held_out, parse, report, shards, tables, tokens
 from eqinfo.codebook import Codebook
@@ -138,6 +139,39 @@ def test_of_a_long_token_file_the_beginning_is_kept(
     monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text))
     whole = read_tokens(path, model)
     assert (whole.is_whole, whole.data, whole.document_ends) == (True, text, [len(text)])
+
+
+def test_of_a_long_live_token_file_the_first_frames_are_kept(
+    live_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, codec = tmp_path / "ids.bin", WindowCodec(random_network(), 24)
+    texts = [prose(40, seed) for seed in range(4)]
+    write_tokens(path, [Frame(text, [7, len(text)]) for text in texts], codec)
+    whole = read_tokens(path, tmp_path, live_model)
+    assert (whole.is_whole, whole.data, len(whole.document_ends)) == (True, b"".join(texts), 8)
+    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(texts[0]) + len(texts[1]))
+    begun = read_tokens(path, tmp_path, live_model)
+    assert (begun.is_whole, begun.data, len(begun.document_ends)) == (False, b"".join(texts[:2]), 4)
+    ids = tokens_for(untrained(codec, 256, token_bits=8), Path("run"), begun)
+    payloads = [codec.encode(frame)[1] for frame in (Frame(text, [7, len(text)]) for text in texts[:2])]
+    assert ids.n_tokens == sum(len(payload) + len(payload) % 2 for payload in payloads)
+    assert (ids.vocab_size, ids.original_bytes) == (256, begun.original_bytes)
+    cut = tokens_for(untrained(WindowCodec(random_network(), 32), 65536), Path("run"), begun)
+    assert (cut.unit_bits, cut.window_bits, cut.vocab_size) == (32, 16, 65536)
+
+
+def test_damage_in_a_folder_is_not_taken_for_another_model(
+    live_model: Path, codebook: Codebook, tmp_path: Path
+) -> None:
+    path = tmp_path / "ids.bin"
+    for codec, name in (
+        (CodebookCodec(codebook), "codebook.eqcb"),
+        (WindowCodec(random_network(), 24), "m1.eqm1"),
+    ):
+        write_tokens(path, documents_of([prose(9)]), codec)
+        (tmp_path / name).write_bytes((live_model / name).read_bytes()[:-1])
+        with pytest.raises(FormatError, match=name):
+            read_tokens(path, tmp_path)
 
 
 def test_a_token_file_needs_its_codebook(model: Path, tmp_path: Path) -> None:

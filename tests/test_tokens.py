@@ -136,6 +136,21 @@ def test_hostile_values_in_a_sidecar_are_refused(codebook: Codebook, which: int,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"fingerprint": text} for text in ("", "00", "x" * 64, "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n")]
+    + [{"window_bits": bits} for bits in (-1, 0, 11, 33, 2**40)]
+    + [{"vocab_size": size} for size in (-1, 0, 300, 4095)],
+)
+def test_numbers_that_no_codec_has_are_refused_when_a_sidecar_is_read(
+    codebook: Codebook, fields: dict[str, object]
+) -> None:
+    _, sidecar = written(codebook, [Frame(b"to be")])
+    altered = json.dumps(json.loads(sidecar.to_json()) | fields).encode()
+    with pytest.raises(FormatError, match=r"^x\.bin\.json: damaged; found .* Get a fresh copy\.$"):
+        Sidecar.from_json(altered, "x.bin.json")
+
+
 def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook, tmp_path: Path) -> None:
     data, sidecar = written(codebook, [Frame(b"to be")])
     other = make_codebook(13)

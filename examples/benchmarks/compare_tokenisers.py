@@ -36,11 +36,11 @@ from typing import Literal, NamedTuple
 import matplotlib
 import numpy as np
 import peers
-import torch
 from matplotlib.figure import Figure
 
 from eqinfo import corpus, m1, text, tokens
 from eqinfo.codebook import Codebook, Method
+from eqinfo.codec import CodebookCodec
 from eqinfo.compile import expand, published
 from eqinfo.container import Totals
 from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, NamedSink, replacing
@@ -164,8 +164,7 @@ def say(words: str) -> None:
 @lru_cache(1)
 def candidates(window_bits: int) -> Candidates:
     """What M1 of the package proposes to a refit."""
-    model = m1.load_m1(DEFAULT_MODEL, torch.device("cpu"))
-    return expand(model, m1.Settings().candidates << window_bits, lambda _: None)
+    return expand(m1.load_m1(DEFAULT_MODEL), m1.Settings().candidates << window_bits, lambda _: None)
 
 
 def training_text(work: Path, train: Path) -> list[corpus.Text]:
@@ -194,7 +193,7 @@ def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
         case "packaged published":
             return Codebook.load(DEFAULT_MODEL / m1.BASELINE)
         case "published":
-            return published(m1.load_m1(DEFAULT_MODEL, torch.device("cpu")), bits, lambda _: None)
+            return published(m1.load_m1(DEFAULT_MODEL), bits, lambda _: None)
         case "refitted":
             return refit(candidates(bits), training_text(work, train), bits, penalty, lambda _: None)
         case "bpe":
@@ -259,11 +258,11 @@ def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | 
         return
     with replacing(target, force=True) as sink:
         if bpe is None:
-            _, sidecar = tokens.write(frames(path), sink, codebook)
+            _, sidecar = tokens.write(frames(path), sink, CodebookCodec(codebook))
         else:
             sidecar = write_bpe(path, sink, codebook, bpe)
     with target.open("rb") as source:
-        if digest(tokens.read(source, sidecar, codebook, str(target))) != digest_of_file(path):
+        if digest(tokens.read(source, sidecar, CodebookCodec(codebook), str(target))) != digest_of_file(path):
             sys.exit(f"{target}: did not decode back to {path.name}.")
     with replacing(sidecar_path) as sink:
         sink.write(sidecar.to_json())

@@ -24,6 +24,7 @@ import tiktoken
 
 from eqinfo import container, parse
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.files import find_codebook
 from eqinfo.frames import Frame, frames_of_pieces
 
@@ -119,11 +120,11 @@ def streams(documents: list[bytes], codebook: Codebook, runs: int) -> Iterator[s
 
     def compress(threads: int) -> bytes:
         sink = io.BytesIO()
-        container.compress(frames_of_pieces([(text, False)]), sink, codebook, threads)
+        container.compress(frames_of_pieces([(text, False)]), sink, CodebookCodec(codebook), threads)
         return sink.getvalue()
 
     def decompress(threads: int) -> bytes:
-        found = container.read_frames(io.BytesIO(stream), codebook, "stream", threads)
+        found = container.read_frames(io.BytesIO(stream), CodebookCodec(codebook), "stream", threads)
         return b"".join(frame.text for frame in found)
 
     stream = compress(1)

@@ -22,6 +22,7 @@ import zstandard
 
 from eqinfo import container, parse
 from eqinfo.codebook import Codebook
+from eqinfo.codec import CodebookCodec
 from eqinfo.files import find_codebook
 from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
 from eqinfo.report import COMPRESSORS
@@ -187,26 +188,27 @@ def zstd_with(dictionary: zstandard.ZstdCompressionDict) -> Compressor:
 
 def eqi(codebook: Codebook) -> Compressor:
     """Plain bytes as an .eqi stream of their own."""
+    codec = CodebookCodec(codebook)
 
     def compress(data: bytes) -> bytes:
         sink = io.BytesIO()
-        container.compress(frames_of_bytes(io.BytesIO(data)), sink, codebook)
+        container.compress(frames_of_bytes(io.BytesIO(data)), sink, codec)
         return sink.getvalue()
 
     def decompress(data: bytes) -> bytes:
-        return b"".join(frame.text for frame in container.read_frames(io.BytesIO(data), codebook, ".eqi"))
+        return b"".join(frame.text for frame in container.read_frames(io.BytesIO(data), codec, ".eqi"))
 
     return Compressor(compress, decompress)
 
 
 def eqi_size(codebook: Codebook, text: peers.HeldOut) -> int:
     """Size of a text as one .eqi stream, document ends included."""
-    sink = io.BytesIO()
-    container.compress(frames(text), sink, codebook)
+    sink, codec = io.BytesIO(), CodebookCodec(codebook)
+    container.compress(frames(text), sink, codec)
     size, at, ends = sink.tell(), 0, list[int]()
     sink.seek(0)
     found = bytearray()
-    for frame in container.read_frames(sink, codebook, text.name):
+    for frame in container.read_frames(sink, codec, text.name):
         found += frame.text
         ends += [at + end for end in frame.document_ends]
         at += len(frame.text)
