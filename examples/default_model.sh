@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The commands that made the model in the package: about 75 minutes on one CPU core.
+# The commands that made the M1 of the package, and a codebook with it: about 75 minutes on one CPU core.
 #
 # Usage: default_model.sh train.jsonl.zst [MODEL_DIR]
 #
@@ -11,7 +11,7 @@ model=${2:-default}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# one thread, and glibc keeping the memory of a step for the next one: a step is 20 % faster
+# one thread, and glibc keeping the memory of a step for the next one
 export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_MMAP_THRESHOLD_=20000000000
 python "$here/reweight.py" "$corpus" -o "$work/mix.jsonl"
-eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16 --preset 3m --steps 4000 --seed 0
+eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16 --preset 7m --minutes 65 --seed 0

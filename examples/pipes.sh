@@ -28,6 +28,13 @@ eqinfo decompress -c --range 0:57 text.eqi
 echo
 eqinfo decompress -c --range 59: text.eqi | cmp - <(tail -c +60 text)
 
+echo "== --window-bits: M1 runs; wide windows, or none (ac), which is smallest. Streams say what they are"
+for bits in 24 128 ac; do
+    eqinfo compress --window-bits "$bits" -c text > "$bits.eqi"
+    eqinfo decompress < "$bits.eqi" | cmp - text
+done
+wc -c text text.eqi 24.eqi 128.eqi ac.eqi
+
 echo "== --tokens: ids for a language model, uint16 as in nanoGPT's .bin"
 eqinfo compress --tokens text
 python -c "
