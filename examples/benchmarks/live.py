@@ -43,8 +43,8 @@ def say(words: str) -> None:
 
 
 def ppmd(order: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
-    """PPMd as 7-Zip has it (variant H), both directions."""
-    arguments = {"max_order": order, "mem_size": PPMD_MEMORY, "variant": "H"}
+    """PPMd, variant I (that of zip), both directions."""
+    arguments = {"max_order": order, "mem_size": PPMD_MEMORY, "variant": "I"}
     return partial(pyppmd.compress, **arguments), partial(pyppmd.decompress, **arguments)
 
 
