@@ -118,25 +118,13 @@ def normalise(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> Non
 
 
 @compiled
-def multiply_width(
-    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32]
+def multiply(
+    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
 ) -> None:
-    """Put matrix (n, WIDTH) times vector into sums (n,)."""
+    """Put matrix (n, length) times vector into sums (n,); length must be a constant where this is called."""
     for i in range(matrix.shape[0]):
         total = np.int32(0)
-        for j in range(WIDTH):
-            total = np.int32(total + np.int32(np.int32(matrix[i, j]) * np.int32(vector[j])))
-        sums[i] = total
-
-
-@compiled
-def multiply_inner(
-    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32]
-) -> None:
-    """Put matrix (n, INNER) times vector into sums (n,)."""
-    for i in range(matrix.shape[0]):
-        total = np.int32(0)
-        for j in range(INNER):
+        for j in range(length):
             total = np.int32(total + np.int32(np.int32(matrix[i, j]) * np.int32(vector[j])))
         sums[i] = total
 
@@ -158,7 +146,7 @@ def embed(network: Network, state: State, symbol: Any) -> None:
         row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
-    multiply_width(network.mix, mixed, sums)
+    multiply(network.mix, mixed, sums, MIXED)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.mix_scale[i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -170,7 +158,7 @@ def layer(network: Network, state: State, at: Any) -> None:
     stream, inner, sums, memory = state.stream, state.inner, state.sums, state.states[at]
     scale, bias = network.input_scale[at], network.input_bias[at]
     normalise(stream, state.unit)
-    multiply_width(network.inputs[at], state.unit, sums)
+    multiply(network.inputs[at], state.unit, sums, WIDTH)
     for i in range(INNER):
         keep = scaled(sums[i], scale[i]) + bias[i]
         share = np.int64(network.forget[clipped(keep, -KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE])
@@ -180,7 +168,7 @@ def layer(network: Network, state: State, at: Any) -> None:
         gate = scaled(sums[2 * INNER + i], scale[2 * INNER + i]) + bias[2 * INNER + i]
         product = (np.int64(memory[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
         inner[i] = clipped((product + (1 << PRODUCT_SHIFT - 1)) >> PRODUCT_SHIFT, -MAX_INPUT, MAX_INPUT)
-    multiply_inner(network.output[at], inner, sums)
+    multiply(network.output[at], inner, sums, INNER)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.output_scale[at, i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -199,7 +187,7 @@ def step(network: Network, state: State, symbol: Any) -> None:
         layer(network, state, at)
     normalise(state.stream, state.unit)
     logits, frequencies = state.sums, state.frequencies
-    multiply_width(network.head, state.unit, logits)
+    multiply(network.head, state.unit, logits, WIDTH)
     top: Any = -(1 << 40)
     best = 0
     for i in range(N_BYTES):

@@ -187,11 +187,11 @@ def encode_ac(network: Network, text: Bytes, document_ends: npt.ArrayLike) -> by
     Returns:
         All bytes that have left the coder, and then the fewest that, followed by zeros, are in its interval.
     """
-    from eqinfo import live_kernels
+    from eqinfo import range_coder
     from eqinfo.inference import new_state
 
     view, ends = _checked(text, document_ends)
-    return live_kernels.encode_ac(network, new_state(network), view, ends).tobytes()
+    return range_coder.encode_ac(network, new_state(network), view, ends).tobytes()
 
 
 def decode_ac(
@@ -208,14 +208,14 @@ def decode_ac(
     Raises:
         ValueError: the payload is not of a text of this length with so many document ends.
     """
-    from eqinfo import live_kernels
+    from eqinfo import range_coder
     from eqinfo.inference import new_state
 
     what = "not the code of so many bytes and documents"
     if n_documents * TOTAL_BITS > 8 * (len(payload) + 1):  # the bits that leave the coder
         raise ValueError(what)
     view = np.frombuffer(payload, np.uint8).copy()
-    text, ends, is_right = live_kernels.decode_ac(network, new_state(network), view, text_length, n_documents)
+    text, ends, is_right = range_coder.decode_ac(network, new_state(network), view, text_length, n_documents)
     if not is_right:
         raise ValueError(what)
     return text.tobytes(), ends.tolist()

@@ -12,18 +12,6 @@ import numpy.typing as npt
 
 from eqinfo.inference import State, new_state, step
 from eqinfo.kernels import compiled
-from eqinfo.live_kernels import (
-    BYTE_BITS,
-    CODER_BYTES,
-    CODER_TOTAL,
-    MAX_RANGE,
-    MIN_RANGE,
-    ZERO,
-    add_carry,
-    byte_or_zero,
-    last_bytes,
-    narrow,
-)
 from eqinfo.network import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
 from eqinfo.predictor import (
     MAX_TEXT,
@@ -35,15 +23,24 @@ from eqinfo.predictor import (
     predict,
     update,
 )
+from eqinfo.range_coder import (
+    CODER_BYTES,
+    CODER_TOTAL,
+    MAX_RANGE,
+    ZERO,
+    begin,
+    finish,
+    is_whole,
+    narrow,
+    take,
+)
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 BITS_TOTAL = TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
-BYTES_A_BYTE = (
-    19  # at most leave the coder: eight bits with at least 16 / BITS_TOTAL each are 129, and a little
-)
+BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BITS_TOTAL each, 129 in all
 
 
 @compiled
@@ -70,33 +67,7 @@ def encode_kernel(network: Network, state: State, mixer: Mixer, text: U8, ends: 
             end_byte(mixer, text, i)
         if segment < ends.size:
             n_out, low, width = narrow(out, n_out, low, width, 0, 1)
-    value, n_last = last_bytes(low, width)
-    if value < low:
-        add_carry(out, n_out)
-    for k in range(n_last):
-        out[n_out] = value >> np.uint64(8 * (CODER_BYTES - 1 - k))
-        n_out += 1
-    return out[:n_out]
-
-
-@compiled
-def take(payload: U8, interval: U64, n_read: Any, start: Any, frequency: Any) -> Any:
-    """The inverse of `narrow` on low, width and where the payload is in the interval; n_read after it.
-
-    A payload that is not in the interval, which none that is coded can be, counts as read beyond its end.
-    """
-    part = interval[1] // CODER_TOTAL
-    interval[0] += part * np.uint64(start)
-    interval[1] = part * np.uint64(frequency)
-    interval[2] -= part * np.uint64(start)
-    if interval[2] >= interval[1]:
-        n_read = payload.size + CODER_BYTES + 1
-    while interval[1] < MIN_RANGE:
-        interval[0] <<= BYTE_BITS
-        interval[1] <<= BYTE_BITS
-        interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, n_read)
-        n_read += 1
-    return n_read
+    return finish(out, n_out, low, width)
 
 
 @compiled
@@ -105,12 +76,8 @@ def decode_kernel(
 ) -> tuple[U8, I64, bool]:
     """Text, document ends, and whether the payload can be right."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
-    n_text = n_ends = n_read = np.int64(0)
-    interval = np.zeros(3, np.uint64)
-    interval[1] = MAX_RANGE
-    while n_read < CODER_BYTES:
-        interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, n_read)
-        n_read += 1
+    n_text = n_ends = np.int64(0)
+    interval, n_read = begin(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
         if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
@@ -140,9 +107,7 @@ def decode_kernel(
         text[n_text] = symbol
         n_text += 1
         end_byte(mixer, text, n_text)
-    value, n_last = last_bytes(interval[0], interval[1])
-    is_whole = n_read - CODER_BYTES + n_last == payload.size
-    return text, ends, is_whole and value - interval[0] == interval[2]
+    return text, ends, is_whole(payload, interval, n_read)
 
 
 def encode(network: Network, text: U8, document_ends: I64) -> bytes:

@@ -24,6 +24,7 @@ ORDER = [
     "network",
     "inference",
     "live_kernels",
+    "range_coder",
     "predictor",
     "mixing",
     "live",
@@ -59,7 +60,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-COMPILED = {"kernels", "inference", "live_kernels", "predictor", "mixing"}
+COMPILED = {"kernels", "inference", "live_kernels", "range_coder", "predictor", "mixing"}
 LIGHT = {*ORDER[: ORDER.index("text") + 1], "console", "jobs", "cli", "__main__"} - COMPILED
 SLOW = {"torch", "numba", "rich"}
 

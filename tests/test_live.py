@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_network
 
-from eqinfo import inference, live, live_kernels
+from eqinfo import inference, live, live_kernels, range_coder
 from eqinfo.network import BOS, EXP_STEPS, N_BYTES, TOTAL, Network
 
 BITS = [24, 32, 48, 64, 128]
@@ -263,7 +263,7 @@ def compiled_narrow(
     out: np.ndarray, n_out: int, low: int, width: int, start: int, frequency: int
 ) -> tuple[int, int, int]:
     limbs = np.uint64(low), np.uint64(width)  # a plain int would be an int64
-    return live_kernels.narrow(out, n_out, *limbs, start, frequency)
+    return range_coder.narrow(out, n_out, *limbs, start, frequency)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -284,7 +284,7 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
         assert n == n_out
         assert int.from_bytes(out[:n].tobytes(), "big") << 64 | low == exact_low
         assert width == exact_width
-    value, n_last = live_kernels.last_bytes(np.uint64(low), np.uint64(width))
+    value, n_last = range_coder.last_bytes(np.uint64(low), np.uint64(width))
     found = exact_low - low + value + ((value < low) << 64)
     assert exact_low <= found < exact_low + exact_width
     assert found % (1 << 8 * (8 - n_last)) == 0
