@@ -37,7 +37,7 @@ from eqinfo.network import Network
 from eqinfo.quantise import quantise, static
 from eqinfo.refit import Candidates, refit
 from eqinfo.train import Budget, Trainer
-from eqinfo.windows import WindowBatches
+from eqinfo.windows import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE, WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
@@ -100,13 +100,24 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
     report("reading text", 0.0, "")
     try:
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
-        runs.write_config(folder, "m1", {"settings": asdict(settings), "corpus": asdict(facts)})
+        config = {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
+        runs.write_config(folder, "m1", config)
     except BaseException:
         shutil.rmtree(folder / CORPUS, ignore_errors=True)
         if is_new and folder.exists():
             folder.rmdir()
         raise
     report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
+
+
+def _mixture(settings: Settings) -> dict[str, float]:
+    """What batches are made of, for config.json: long runs, and windows; see `windows`."""
+    return {
+        "run_bytes": M1_PRESETS[settings.preset].block_size,
+        "window_bytes": WINDOW_BYTES,
+        "window_share": WINDOW_SHARE,
+        "random_share_of_window_starts": RANDOM_SHARE,
+    }
 
 
 def run(

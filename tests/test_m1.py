@@ -57,6 +57,7 @@ def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
     assert config["fingerprint"] == codebook.fingerprint.hex()
     assert config["corpus"]["documents"] == 400
     assert config["settings"]["steps"] == 40
+    assert config["batches"]["window_share"] == 0.25
     assert len(codebook.windows) == 1024
     assert codebook.unaligned_penalty == config["settings"]["unaligned_penalty"]
 
