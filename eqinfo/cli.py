@@ -205,7 +205,7 @@ def train_m1(
     window_bits: Annotated[int, typer.Option(help="Bits of a window, 9 to 20.")] = 16,
     preset: Annotated[str, typer.Option(help="Size of M1: unigram, tiny, 500k, 3m or 7m.")] = "3m",
     rounds: Annotated[int, typer.Option(help="Start-aware rounds after the first.")] = 1,
-    steps: Annotated[int | None, typer.Option(help="Budget: steps of 16 KiB of text.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget: steps of 16 KiB of text; tiny: 2 KiB.")] = None,
     n_bytes: Annotated[int | None, typer.Option("--bytes", help="Budget: bytes of text read.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Budget: minutes of training; 10 if no budget is given.")
