@@ -22,7 +22,8 @@ import peers
 HEADING = "## Learnability of windows by their width\n"
 TOKENS_BYTES = 5  # of text for each token, at least: enough for one epoch of the best code
 VALID_BYTES = 1 << 18
-TRAINING = ("--preset", "nano", "--block-size", "256", "--batch-tokens", "8192")
+# blocks of whole windows, whatever their width: else M2 must find out where in one a block begins
+TRAINING = ("--preset", "nano", "--block-size", "240", "--batch-tokens", "7680")
 
 
 class Coding(NamedTuple):
