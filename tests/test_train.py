@@ -50,7 +50,7 @@ def test_training_lowers_the_loss(batches, train):
 def test_one_batch_can_be_learnt_by_heart(batches, train):
     losses = []
     train(
-        trainer(300, config=GPTConfig(257, 32, 2, 4, 144)),
+        trainer(200, config=GPTConfig(257, 32, 2, 4, 96)),
         lambda _: batches(0),
         1.0,
         lambda t: losses.append(t.loss_nats),
