@@ -13,11 +13,13 @@ Design choices:
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqinfo.model import normalise
 from eqinfo.network import BOS, INNER, MIXED, N_BYTES, ORDERS, ROW, WIDTH
 
 MAX_MEMORY = 512  # bytes; at the start, the slowest unit of a state forgets so slowly
@@ -111,7 +113,7 @@ class ByteModel(nn.Module):
         if n_rows:
             nn.init.normal_(self.tables.weight, std=0.5)
             self.mix = nn.Linear(MIXED, WIDTH, bias=False)
-            nn.init.normal_(self.mix.weight, std=0.5 * (MIXED) ** -0.5)
+            nn.init.normal_(self.mix.weight, std=0.5 * MIXED**-0.5)
         self.blocks = nn.ModuleList(Layer() for _ in range(config.n_layer))
         self.head = nn.Linear(WIDTH, N_BYTES)
         nn.init.zeros_(self.head.weight)
@@ -146,11 +148,6 @@ class ByteModel(nn.Module):
         return F.cross_entropy(
             logits.view(-1, N_BYTES), targets.t().reshape(-1), ignore_index=-1, reduction="sum"
         )
-
-
-def normalise(x: Tensor) -> Tensor:
-    """X scaled to root mean square 1 over its last dimension."""
-    return F.rms_norm(x, (x.shape[-1],))
 
 
 def rows(idx: Tensor, table_bits: int) -> Tensor:
@@ -201,14 +198,12 @@ def _(first: Tensor, second: Tensor) -> Tensor:
     return torch.empty_like(first)
 
 
-def _keep_for_backward(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, ...], output: Tensor
-) -> None:
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[0], output)
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    keep, states = ctx.saved_tensors  # type: ignore[attr-defined]
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    keep, states = ctx.saved_tensors
     total = scan_backward(gradient.contiguous(), keep)
     before = torch.cat((torch.zeros_like(states[:1]), states[:-1]))
     return total * before, total

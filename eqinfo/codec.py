@@ -120,19 +120,18 @@ class WindowCodec(Codec):
 
     def __init__(self, m1: Network, window_bits: int, carry: bool = False, rule: str = "live") -> None:
         self.network, self.unit_bits, self.carry = m1, window_bits, carry
-        if rule == "live":
-            self._encode, self._decode = live.encode_windows, live.decode_windows
-        else:
-            self._encode, self._decode = published.published_encode, published.published_decode
+        self._coder = live if rule == "live" else published
         self.name = f"{rule} {window_bits}{' carry' if carry else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        payload = self._encode(self.network, *frame, self.unit_bits, self.carry)
+        payload = self._coder.encode_windows(self.network, *frame, self.unit_bits, self.carry)
         return len(payload) * 8 // self.unit_bits, payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
-        return Frame(*self._decode(self.network, payload, self.unit_bits, text_length, self.carry))
+        return Frame(
+            *self._coder.decode_windows(self.network, payload, self.unit_bits, text_length, self.carry)
+        )
 
 
 class ArithmeticCodec(Codec):

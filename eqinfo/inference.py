@@ -206,7 +206,7 @@ def step(network: Network, state: State, symbol: Any) -> None:
         left -= frequencies[i]
         if logits[i] == top:
             best = i
-    frequencies[best] += left  # less than 256, from rounding down
+    frequencies[best] += left  # at most 256, from rounding down
 
 
 @compiled

@@ -113,9 +113,9 @@ def start(
             shards.check(paths)
         tokens_of = _load(sides, settings)
         codec = _codec(tokens_of["train"], model)
-        codebook = codec.codebook if isinstance(codec, CodebookCodec) else None
-        if isinstance(codec, CodebookCodec):
-            runs.write_file(folder / CODEBOOK_NAME, codec.codebook.to_bytes())
+        codebook = _codebook(codec)
+        if codebook is not None:
+            runs.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
         elif codec is not None:  # made of an M1, which cuts texts to measure on
             shutil.copyfile((model or DEFAULT_MODEL) / NETWORK_NAME, folder / NETWORK_NAME)
         config = {
@@ -224,7 +224,7 @@ class _Run:
             if (found, data.fingerprint) != (want, config["fingerprint"]):
                 raise FormatError(f"{data.name}: not the data this run began with. Start a new run.")
         codec = _load_codec(folder, config)
-        codebook = codec.codebook if isinstance(codec, CodebookCodec) else None
+        codebook = _codebook(codec)
         self.shape = _shape(self.settings, self.data["train"], codebook)
         torch.manual_seed(self.settings.seed)
         spelling = None
@@ -336,7 +336,7 @@ class M2:
     @property
     def codebook(self) -> Codebook | None:
         """What its tokens mean, if they are windows of a codebook."""
-        return self.codec.codebook if isinstance(self.codec, CodebookCodec) else None
+        return _codebook(self.codec)
 
 
 def load_m2(folder: Path, device: torch.device) -> M2:
@@ -419,6 +419,11 @@ def _codec(data: Tokens, model: Path | None) -> Codec | None:
     if not data.fingerprint:
         return None
     return Model(model).find(data.unit_bits or data.window_bits, bytes.fromhex(data.fingerprint), data.name)
+
+
+def _codebook(codec: Codec | None) -> Codebook | None:
+    """The codebook of a codec, if it has one."""
+    return codec.codebook if isinstance(codec, CodebookCodec) else None
 
 
 def _load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:

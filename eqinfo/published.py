@@ -26,7 +26,7 @@ SPARE_BITS = 28  # 14 by which one symbol may narrow the shortest interval with 
 END = 0  # the symbol that ends a document; that of a byte is one more than the byte
 
 
-def published_encode(
+def encode_windows(
     network: Network, text: Bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
 ) -> bytes:
     """The windows of a text; arguments and result are those of `live.encode_windows`."""
@@ -42,7 +42,7 @@ def published_encode(
     return b"".join(codeword.to_bytes(window_bits // 8, "big") for codeword in codewords)
 
 
-def published_decode(
+def decode_windows(
     network: Network, payload: bytes, window_bits: int, text_length: int, carry: bool = False
 ) -> tuple[bytes, list[int]]:
     """Text and document ends of windows; arguments are those of `live.decode_windows`.

@@ -24,8 +24,8 @@ NETWORK = random_network()
 )
 def test_any_bytes_come_back(text: bytes, rng: random.Random, bits: int, carry: bool) -> None:
     ends = sorted(rng.choices(range(len(text) + 1), k=rng.randrange(4)))
-    payload = published.published_encode(NETWORK, text, ends, bits, carry)
-    assert published.published_decode(NETWORK, payload, bits, len(text), carry) == (text, ends)
+    payload = published.encode_windows(NETWORK, text, ends, bits, carry)
+    assert published.decode_windows(NETWORK, payload, bits, len(text), carry) == (text, ends)
 
 
 def cells(low: int, width: int) -> range:
@@ -60,11 +60,11 @@ def longest_window(text: bytes, bits: int) -> tuple[bytes, int]:
 @pytest.mark.parametrize("bits", [24, 32])
 def test_windows_are_the_longest_and_codewords_the_first(bits: int) -> None:
     text = prose(40)
-    payload, at = published.published_encode(NETWORK, text, [], bits), 0
+    payload, at = published.encode_windows(NETWORK, text, [], bits), 0
     for i in range(0, 20 * bits // 8, bits // 8):
         window, codeword = longest_window(text[at:], bits)
         assert int.from_bytes(payload[i : i + bits // 8], "big") == codeword
-        assert published.published_decode(NETWORK, payload[i : i + bits // 8], bits, len(window))[0] == window
+        assert published.decode_windows(NETWORK, payload[i : i + bits // 8], bits, len(window))[0] == window
         at += len(window)
 
 
@@ -72,20 +72,20 @@ def test_our_rule_needs_fewer_windows() -> None:
     text = prose(80)
     for bits in (24, 64):
         ours = live.encode_windows(NETWORK, text, [], bits)
-        assert len(ours) < len(published.published_encode(NETWORK, text, [], bits))
+        assert len(ours) < len(published.encode_windows(NETWORK, text, [], bits))
 
 
 @pytest.mark.parametrize("bits", [24, 128])
 def test_hostile_windows_give_a_result_or_a_value_error(bits: int) -> None:
     rng, text = random.Random(bits), prose(20)
-    good = published.published_encode(NETWORK, text, [9, 9], bits)
+    good = published.encode_windows(NETWORK, text, [9, 9], bits)
     payloads = [rng.randbytes(48) for _ in range(5)] + [good[:n] for n in range(0, len(good), 16)]
     for _ in range(5):
         at = rng.randrange(len(good))
         payloads.append(good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1 :])
     for payload in payloads:
         try:
-            found, ends = published.published_decode(NETWORK, payload, bits, len(text))
+            found, ends = published.decode_windows(NETWORK, payload, bits, len(text))
         except ValueError:
             continue
         assert len(found) == len(text)
