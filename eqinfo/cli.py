@@ -5,6 +5,7 @@ and rich are imported only when there is enough to do.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from eqinfo import __version__, console, jobs
 from eqinfo.errors import InputError
@@ -26,9 +28,30 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # torch's threads spin at barriers unless told not to: beside another busy process that halves their speed
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# what zstd, gzip and xz call it, in place of a command or after `compress`: tar -I 'eqinfo compress' adds -d
+LETTERS = {"d": ["decompress"], "t": ["decompress", "-t"], "l": ["list"]}
+FLAGS = re.compile("-([cfkqv]*)([dtl])([cfkqv]*)")  # as in -dc: no other letter's value is taken for one
+
+
+class Commands(TyperGroup):
+    """The commands, by their names or by LETTERS."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse what follows `eqinfo`."""
+        start = int(args[:1] == ["compress"])
+        for k, arg in enumerate(args[start:] if start else args[:1], start):
+            if arg == "--":
+                break
+            if found := FLAGS.fullmatch("-l" if arg == "--list" else arg):
+                flags = found[1] + found[3]
+                args = [*LETTERS[found[2]], *args[start:k], *([f"-{flags}"] if flags else []), *args[k + 1 :]]
+                break
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain help starts fast and reads the same in a pipe
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,6 +68,7 @@ Model = Annotated[
 ]
 Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing outputs.")]
+Keep = Annotated[bool, typer.Option("-k", "--keep", help="Keep inputs; always so.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was done, one line a file.")]
 Threads = Annotated[int, typer.Option("-T", "--threads", min=0, help="Threads; 0 is one a core.")]
@@ -62,6 +86,11 @@ def eqinfo(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    listing: Annotated[
+        bool, typer.Option("-l", "--list", help="What streams and token files are; see eqinfo -l --help.")
+    ] = False,
+    decompressing: Annotated[bool, typer.Option("-d", help="The same as decompress.")] = False,
+    testing: Annotated[bool, typer.Option("-t", help="The same as decompress -t.")] = False,
 ) -> None:
     """Equal-info windows: text as windows of exactly b bits, and language models trained on them."""
 
@@ -73,6 +102,7 @@ def compress(
     model: Model = None,
     stdout: Stdout = False,
     force: Force = False,
+    keep: Keep = True,
     quiet: Quiet = False,
     verbose: Verbose = False,
     threads: Threads = 1,
@@ -142,6 +172,7 @@ def decompress(
     model: Model = None,
     stdout: Stdout = False,
     force: Force = False,
+    keep: Keep = True,
     test: Annotated[bool, typer.Option("-t", "--test", help="Check the inputs and write nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -190,6 +221,37 @@ def decompress(
     console.for_each(files, output, work)
 
 
+@app.command("list", hidden=True, epilog="Example: eqinfo compress README.md && eqinfo -l README.md.eqi")
+def list_files(
+    files: Annotated[list[Path], typer.Argument(help=".eqi streams and token files.", show_default=False)],
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line, not a table.")] = False,
+) -> None:
+    """Say what FILES are, from their headers and indexes; nothing is decoded.
+
+    A file has a row for each coding in it. Model is whether the one at hand (-m) decodes it.
+    """
+    from eqinfo import listing
+    from eqinfo.models import Model
+
+    finder = Model(model)
+    rows = list[listing.Listing]()
+
+    def work(name: Path) -> None:
+        if name == console.STANDARD:
+            raise InputError("stdin: --list reads files, from their ends. Name one.")
+        with console.open_input(name) as source:
+            rows.extend(listing.of_file(source, finder, name))
+
+    try:
+        console.for_each(files, None, work)
+    finally:
+        if as_json:
+            console.show("".join(row.to_json() + "\n" for row in rows))
+        elif rows:
+            console.show_rows(listing.HEAD, [row.cells() for row in rows])
+
+
 @app.command(
     "train-m1",
     epilog="Example: eqinfo train-m1 README.md -o my-model --preset tiny --window-bits 10 --steps 50",
@@ -227,7 +289,7 @@ def train_m1(
     if bool(texts) == resume:
         raise typer.BadParameter("give TEXT to start a run, or --resume to continue one", param_hint="TEXT")
     with console.reporting(output):
-        from eqinfo import m1
+        from eqinfo import m1, runs
         from eqinfo.train import pick_device
 
         where = pick_device(device)
@@ -244,7 +306,7 @@ def train_m1(
             seed,
             text_field,
         )
-        with console.phases(quiet) as report:
+        with runs.alone_in(output, not resume), console.phases(quiet) as report:
             if texts:
                 m1.start(console.open_texts(texts), output, settings, report)
             with console.stop_requests() as should_stop:
@@ -256,7 +318,7 @@ def train_m1(
 @app.command(
     "train-m2",
     epilog="Example: eqinfo compress --tokens README.md -o ids.bin && "
-    "eqinfo train-m2 ids.bin -o my-run --preset nano --block-size 64 --batch-tokens 512 --steps 20",
+    "eqinfo train-m2 ids.bin -o my-run --preset nano --block-size 64 --batch-tokens 512 --steps 5",
 )
 def train_m2(
     tokens: Annotated[
@@ -318,11 +380,13 @@ def train_m2(
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    with console.reporting(output):
-        from eqinfo import m2
+    with console.reporting(output), ExitStack() as stack:
+        from eqinfo import m2, runs
         from eqinfo.train import pick_device, processes
 
         with processes(pick_device(device)) as (where, is_first):
+            if is_first:
+                stack.enter_context(runs.alone_in(output, not resume))
             if is_first and resume:
                 m2.check_same(output, given)
             elif is_first:

@@ -33,7 +33,12 @@ UNLIMITED_WIDTH = 1 << 16  # characters of a line
 
 def say(message: str) -> None:
     """One line to stderr."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
+
+
+def printable(words: str) -> str:
+    """Words whose control characters, which names of files may have, are written as escapes."""
+    return "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in words)
 
 
 @contextmanager
@@ -280,6 +285,17 @@ def _grid(
     for i, row in enumerate(rows):
         grid.add_row(*(Text(cell, "bold" if (i, k) in best else "") for k, cell in enumerate(row)))
     return grid
+
+
+def show_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, a row a line whatever its width; names left, figures right."""
+    columns = list(zip(head, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    cells = [
+        [cell.rjust(width) if k else cell.ljust(width) for cell in column]
+        for k, (column, width) in enumerate(zip(columns, widths, strict=True))
+    ]
+    show("".join("  ".join(row) + "\n" for row in zip(*cells, strict=True)))
 
 
 def show(words: str) -> None:

@@ -157,12 +157,11 @@ def exactly(source: BinaryIO, size: int, place: str) -> bytes:
     return data
 
 
-def find_codec(header: bytes, finder: Finder, where: str) -> Codec:
-    """The codec of the stream that begins with a header.
+def check_header(header: bytes, where: str) -> None:
+    """Whether a stream begins so.
 
     Raises:
         FormatError: no stream, a truncated one, or one of another version.
-        EqinfoError: the finder does not know the codec.
     """
     if not header or header[: len(MAGIC)] != MAGIC[: len(header)]:
         raise FormatError(f"{where}: not an .eqi stream; found {header[:3]!r}, want {MAGIC!r}.")
@@ -170,18 +169,33 @@ def find_codec(header: bytes, finder: Finder, where: str) -> Codec:
         raise FormatError(f"{where}: truncated; found {len(header)} bytes, want {HEADER_BYTES} or more.")
     if header[3] != VERSION:
         raise FormatError(f"{where}: another version of the format; found {header[3]}, want {VERSION}.")
+
+
+def find_codec(header: bytes, finder: Finder, where: str) -> Codec:
+    """The codec of the stream that begins with a header.
+
+    Raises:
+        FormatError: as `check_header`.
+        EqinfoError: the finder does not know the codec.
+    """
+    check_header(header, where)
     return finder.find(header[4], header[5:], where)
+
+
+def read_head(source: BinaryIO, place: str) -> tuple[int, int] | None:
+    """The tag and the text length of the next frame, not yet to be believed; None at the end mark."""
+    try:
+        tag = read_varint(lambda: exactly(source, 1, place)[0])
+        return None if tag == END[0] else (tag, read_varint(lambda: exactly(source, 1, place)[0]))
+    except ValueError as error:
+        raise damaged(place, str(error)) from None
 
 
 def read_block(source: BinaryIO, codec: Codec, place: str, seed: int) -> Block | None:
     """The next frame, or None at the end mark. Reads no more than a sound frame can hold."""
-    try:
-        tag = read_varint(lambda: exactly(source, 1, place)[0])
-        if tag == END[0]:
-            return None
-        length = read_varint(lambda: exactly(source, 1, place)[0])
-    except ValueError as error:
-        raise damaged(place, str(error)) from None
+    if (head := read_head(source, place)) is None:
+        return None
+    tag, length = head
     if length > FRAME_BYTES or tag - 1 > codec.most_units(length) or (tag == STORED and not length):
         raise damaged(place, f"found {tag - 1} units for {length} bytes")
     crc = int.from_bytes(exactly(source, CRC_BYTES, place), "little")

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from eqinfo.errors import InputError
 
+TEMPORARY_PREFIX = ".eqinfo-"
 CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
 DEFAULT_MODEL = Path(__file__).parent / "default"
 
@@ -92,7 +93,7 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
             yield NamedSink(file, str(path))
         return
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".eqinfo-{os.urandom(6).hex()}")
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
     try:
         descriptor = os.open(

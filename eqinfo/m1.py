@@ -96,7 +96,6 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
         InputError: the folder exists and is not empty, or the text cannot be used.
     """
     runs.refuse_used(folder)
-    is_new = not folder.exists()
     report("reading text", 0.0, "")
     try:
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
@@ -104,8 +103,6 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
         runs.write_config(folder, "m1", config)
     except BaseException:
         shutil.rmtree(folder / CORPUS, ignore_errors=True)
-        if is_new and folder.exists():
-            folder.rmdir()
         raise
     report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
 

@@ -102,7 +102,6 @@ def start(
         EqinfoError: the folder is in use, or the data cannot be used.
     """
     runs.refuse_used(folder)
-    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sides = {
@@ -137,8 +136,6 @@ def start(
         shutil.rmtree(folder / STAGED, ignore_errors=True)
         for name in (CODEBOOK_NAME, NETWORK_NAME, runs.CONFIG):
             (folder / name).unlink(missing_ok=True)
-        if is_new and folder.exists():
-            folder.rmdir()
         raise
 
 

@@ -11,13 +11,13 @@ from io import SEEK_END
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
-from eqinfo.codec import Codec
 from eqinfo.container import (
     CRC_BYTES,
     END,
     HEADER_BYTES,
     MIN_FRAME_BYTES,
     Finder,
+    check_header,
     damaged,
     decode_block,
     exactly,
@@ -30,13 +30,19 @@ from eqinfo.frames import FRAME_BYTES, read_fully
 from eqinfo.packing import MAX_VARINT_BYTES, read_varint, varint
 
 
-class _Stream(NamedTuple):
-    """Where a stream starts in its file, its codec, its header, and its index as stored."""
+class Stream(NamedTuple):
+    """Where a stream starts in its file, its header, and the entries of its index as stored."""
 
     start: int
-    codec: Codec
     header: bytes
     entries: bytes
+
+    def frames(self) -> Iterator[tuple[int, int, int]]:
+        """Offset in the file, text length and size of each frame."""
+        offset = self.start + HEADER_BYTES
+        for length, size in _index_entries(self.entries):
+            yield offset, length, size
+            offset += size
 
 
 def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
@@ -54,7 +60,7 @@ def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
         yield length, size
 
 
-def _stream_before(source: BinaryIO, end: int, finder: Finder, where: str) -> _Stream:
+def _stream_before(source: BinaryIO, end: int, where: str) -> Stream:
     """The stream that ends at an offset of a seekable source, from its trailer alone."""
 
     def read_at(start: int, size: int) -> bytes:
@@ -78,10 +84,30 @@ def _stream_before(source: BinaryIO, end: int, finder: Finder, where: str) -> _S
     except ValueError:
         raise damaged(f"{where}, index", "it does not fit the file") from None
     header = read_at(start, HEADER_BYTES)
-    codec = find_codec(header, finder, where)
+    check_header(header, where)
     if found != trailer(header, index):
         raise damaged(f"{where}, index", "checksum does not match")
-    return _Stream(start, codec, header, index)
+    return Stream(start, header, index)
+
+
+def read_streams(source: BinaryIO, where: str) -> list[Stream]:
+    """The streams of a source in order, from their trailers alone.
+
+    Args:
+        source: seekable.
+        where: name of the source, for messages.
+
+    Raises:
+        FormatError: it holds something else.
+    """
+    position = source.seek(0, SEEK_END)
+    source.seek(0)
+    check_header(read_fully(source, HEADER_BYTES), where)
+    streams: list[Stream] = []
+    while position:
+        streams.append(_stream_before(source, position, where))
+        position = streams[-1].start
+    return streams[::-1]
 
 
 def read_range(
@@ -101,25 +127,16 @@ def read_range(
     Raises:
         EqinfoError: as `read_frames`.
     """
-    position = source.seek(0, SEEK_END)
-    source.seek(0)
-    find_codec(read_fully(source, HEADER_BYTES), finder, where)
-    streams: list[_Stream] = []
-    while position:
-        streams.append(_stream_before(source, position, finder, where))
-        position = streams[-1].start
     at = 0
-    for stream in reversed(streams):
-        offset = stream.start + HEADER_BYTES
-        for number, (length, size) in enumerate(_index_entries(stream.entries)):
+    for stream in read_streams(source, where):
+        codec = find_codec(stream.header, finder, where)
+        for number, (offset, length, size) in enumerate(stream.frames()):
             if start < at + length and (end is None or at < end):
                 source.seek(offset)
                 place = f"{where}, frame {number}"
-                seed = frame_seed(stream.header, number)
-                block = read_block(source, stream.codec, place, seed)
+                block = read_block(source, codec, place, frame_seed(stream.header, number))
                 if block is None or (block.text_length, block.size_bytes) != (length, size):
                     raise damaged(place, "it does not fit the index")
-                text = decode_block((stream.codec, block)).text
+                text = decode_block((codec, block)).text
                 yield text[max(0, start - at) : None if end is None else end - at]
             at += length
-            offset += size

@@ -1,10 +1,12 @@
 """Runs of train-m1 and train-m2: what they have in common, settings in their ranges and a `config.json`."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ import torch
 
 from eqinfo import __version__
 from eqinfo.errors import FormatError, InputError
-from eqinfo.files import replacing
+from eqinfo.files import TEMPORARY_PREFIX, replacing
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
@@ -50,7 +57,61 @@ def check_known(settings: object, choices: Mapping[str, Collection[str]]) -> Non
 def refuse_used(folder: Path) -> None:
     """Raises InputError if a folder is there and not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
+        if (folder / CONFIG).exists():
+            raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
+        raise InputError(f"{folder}: exists, and holds no run to continue. Choose another -o, or empty it.")
+
+
+@contextmanager
+def alone_in(folder: Path, is_new: bool) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs; the lock ends with the process in any case.
+
+    Temporary files that a killed run left are removed; so is a new folder, if an error leaves it empty.
+
+    Args:
+        folder: of the run.
+        is_new: whether to make the folder; else nothing happens if there is none.
+
+    Raises:
+        InputError: the folder is to be made and is in use, or another run is working in it.
+        OSError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        if is_new:
+            refuse_used(folder)
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                stack.callback(_remove_if_empty, folder)
+        if folder.is_dir():
+            stack.callback(os.close, _lock(folder))
+            for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                path.unlink()
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """An open descriptor of a folder, locked where the system can.
+
+    Raises:
+        InputError: another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InputError(
+                f"{folder}: another run is working in it. Wait for its end, or stop it."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+    return descriptor
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -505,7 +505,57 @@ def test_a_terminal_is_told_what_was_done_unless_quiet(eqi: Shell, monkeypatch: 
 def test_every_help_ends_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
-    assert f"eqinfo {command}" in result.stdout.partition("Example: ")[2]
+    assert f"eqinfo {'-l' if command == 'list' else command}" in result.stdout.partition("Example: ")[2]
+
+
+def with_model(words: list[str], model: Path) -> list[str]:
+    at = words.index("--") if "--" in words else len(words)
+    return [*words[:at], "-m", str(model), *words[at:]]
+
+
+@pytest.mark.parametrize(
+    ("spelt", "letters"),
+    [
+        (["decompress", "-c", "a.eqi"], ["-d", "-c", "a.eqi"]),
+        (["decompress", "-c", "a.eqi"], ["-dc", "a.eqi"]),
+        (["decompress", "-c", "a.eqi"], ["compress", "-cdq", "a.eqi"]),
+        (["decompress", "-c", "a.eqi"], ["compress", "-T", "2", "-c", "a.eqi", "-d"]),
+        (["decompress", "-t", "-v", "a.eqi"], ["-tv", "a.eqi"]),
+        (["list", "a.eqi"], ["-l", "a.eqi"]),
+        (["list", "--json", "a.eqi"], ["--list", "--json", "a.eqi"]),
+        (["list", "a.eqi"], ["compress", "-l", "a.eqi"]),
+        (["compress", "-c", "-o", "-", "--", "-d"], ["compress", "-c", "-o", "-", "--", "-d"]),
+    ],
+)
+def test_letters_stand_for_commands(eqi: Shell, spelt: list[str], letters: list[str]) -> None:
+    Path("a").write_bytes(TEXT)
+    Path("-d").write_bytes(TEXT)
+    eqi("compress", "a")
+    found, want = (CliRunner().invoke(app, with_model(words, eqi.model)) for words in (letters, spelt))
+    assert (found.exit_code, found.stdout_bytes, found.stderr) == (
+        want.exit_code,
+        want.stdout_bytes,
+        want.stderr,
+    )
+    assert want.exit_code == 0
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(eqi: Shell) -> None:
+    eqi("compress", "a\n\x1b[31m", status=1)
+    assert eqi.err == "eqinfo: a\\n\\x1b[31m: No such file or directory\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    for words, want in (("eqinfo comp", "compress"), ("eqinfo train-m1 --pre", "--preset")):
+        completing = {
+            "_EQINFO_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": words,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        assert want in CliRunner().invoke(app, [], env=completing, prog_name="eqinfo").stdout
 
 
 def test_the_version_is_that_of_the_package() -> None:

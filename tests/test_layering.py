@@ -35,6 +35,7 @@ ORDER = [
     "files",
     "models",
     "tokens",
+    "listing",
     "text",
     "corpus",
     "shards",
