@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from eqinfo.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame, ordered_map
 from eqinfo.packing import packed_bytes
 
 FORMAT = "eqinfo tokens"
-VERSION = 1
+VERSION = 2
 END_OF_TEXT = 0  # the empty window
 READ_TOKENS = FRAME_BYTES // 16  # some 400 KB of text; 16 MB at worst, if every window has 255 bytes
 LIVE_ID_BITS, MAX_ID_BITS = 16, 32
@@ -38,7 +38,7 @@ MAX_SIDECAR_BYTES = 1 << 26  # some 300 GB of text in live frames
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What `<token file>.json` holds, besides the format's name and version.
+    """What `<token file>.json` holds, besides the format's name and version and a checksum of all this.
 
     Attributes:
         vocab_size: 2**window_bits, one more than the largest id there can be.
@@ -74,6 +74,7 @@ class Sidecar:
         facts = {
             name: value for name, value in asdict(self).items() if self.unit_bits or name not in LIVE_FIELDS
         }
+        facts["sidecar_crc32"] = _crc_of_facts(facts)
         frames = facts.pop("frames", None)
         text = json.dumps({"format": FORMAT, "version": VERSION, **facts}, indent=2)
         if frames is not None:  # a line
@@ -95,6 +96,7 @@ class Sidecar:
             raise FormatError(f"{where}: not the sidecar of a token file.")
         if (version := fields.pop("version", None)) != VERSION:
             raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+        crc = fields.pop("sidecar_crc32", None)
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
         if "unit_bits" not in fields:
             types = {name: kind for name, kind in types.items() if name not in LIVE_FIELDS}
@@ -104,6 +106,8 @@ class Sidecar:
         )
         if not sound:
             raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
+        if crc != _crc_of_facts(fields):
+            raise damaged(where, "its checksum does not match")
         found = cls(**fields)
         if not re.fullmatch("[0-9a-f]{64}", found.fingerprint):
             raise damaged(where, f"found fingerprint {found.fingerprint[:16]!r}")
@@ -121,6 +125,11 @@ class Sidecar:
         """
         with path.open("rb") as file:
             return cls.from_json(file.read(MAX_SIDECAR_BYTES), str(path))
+
+
+def _crc_of_facts(facts: dict[str, Any]) -> int:
+    """The checksum of a sidecar's fields, whatever their order and layout."""
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 
 
 def sidecar_path(path: Path) -> Path:

@@ -5,6 +5,7 @@ exactly: weights, optimiser states, step and time spent are all there is. The le
 function of progress, the share of the budget that is spent.
 """
 
+import hashlib
 import io
 import os
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,7 @@ WARM_UP = 0.01  # of the budget
 DECAY = 0.5  # of the budget, at its end, linearly to zero
 CHECKPOINT_EVERY_S = 120.0
 DEFAULT_MINUTES = 10.0
+_DIGEST_BYTES = 32
 WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -249,30 +251,49 @@ class Trainer(Generic[Model]):
 
 
 def save_tensors(state: dict[str, Any], path: Path) -> None:
-    """`torch.save`, complete or not at all."""
+    """`torch.save`, complete or not at all; its zip ends in a comment, the SHA-256 of all before.
+
+    `torch.load` reads the file as any other, but checks no checksum; `load_tensors` checks this one.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    archive = buffer.getvalue()[:-2] + _DIGEST_BYTES.to_bytes(
+        2, "little"
+    )  # a zip ends in its comment's length
     with replacing(path, force=True) as sink:
-        sink.write(buffer.getvalue())
+        sink.write(archive)
+        sink.write(hashlib.sha256(archive).digest())
 
 
 def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """The tensors in a file; nothing in it is executed.
+    """The tensors in a file of `save_tensors`; nothing in it is executed.
 
     Raises:
         MismatchError: the file is damaged or holds something else.
         OSError: it cannot be opened.
     """
-    try:
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        if not _is_whole(file):
+            raise MismatchError(f"{path}: damaged, or not a file of tensors (checksum does not match).")
+        file.seek(0)
+        try:
             state = torch.load(file, map_location=device, weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch.load raises many kinds for damaged files
-        raise MismatchError(f"{path}: damaged, or not a file of tensors ({first_line(error)}).") from None
+        except Exception as error:  # torch.load raises many kinds
+            raise MismatchError(f"{path}: not a file of tensors ({first_line(error)}).") from None
     if not isinstance(state, dict):
         raise MismatchError(f"{path}: not a file of tensors.")
     return state
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    """Whether a file ends in the SHA-256 of all before."""
+    rest = file.seek(0, io.SEEK_END) - _DIGEST_BYTES
+    file.seek(0)
+    digest = hashlib.sha256()
+    while rest > 0 and (chunk := file.read(min(rest, 1 << 20))):
+        digest.update(chunk)
+        rest -= len(chunk)
+    return file.read() == digest.digest()
 
 
 def first_line(error: Exception) -> str:

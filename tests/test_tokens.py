@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_the_sidecar_says_what_the_file_is() -> None:
     data, sidecar = written(golden_codebook(), [Frame(b"to be or not to be", [18, 18])])
     assert json.loads(sidecar.to_json()) == {
         "format": "eqinfo tokens",
-        "version": 1,
+        "version": 2,
         "vocab_size": 512,
         "window_bits": 9,
         "fingerprint": "3a6bcecc8668f65ab16af06df7cb51e2d30093bafffc91c08c468644d586604d",
@@ -74,6 +75,7 @@ def test_the_sidecar_says_what_the_file_is() -> None:
         "documents": 2,
         "end_of_text": 0,
         "crc32": sidecar.crc32,
+        "sidecar_crc32": 1303650380,
     }
     assert np.frombuffer(data, "<u2").tolist()[-2:] == [0, 0]
     assert Sidecar.from_json(sidecar.to_json(), "x") == sidecar
@@ -126,13 +128,21 @@ def test_hostile_sidecars_are_refused(text: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def sealed(fields: dict[str, object]) -> bytes:
+    """A sidecar of any fields, with their checksum."""
+    others = ("format", "version", "sidecar_crc32")
+    facts = {name: value for name, value in fields.items() if name not in others}
+    crc = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+    return json.dumps(fields | {"sidecar_crc32": crc}).encode()
+
+
 @given(st.integers(0, 7), st.sampled_from([True, -1, 2**70, 1.0, "1", None, [], {}]))
 def test_hostile_values_in_a_sidecar_are_refused(codebook: Codebook, which: int, value: object) -> None:
     data, sidecar = written(codebook, [Frame(b"to be")])
     fields = json.loads(sidecar.to_json())
     fields[list(fields)[2 + which]] = value
     with pytest.raises(EqinfoError) as caught:
-        read(codebook, data, Sidecar.from_json(json.dumps(fields).encode(), "x.bin.json"))
+        read(codebook, data, Sidecar.from_json(sealed(fields), "x.bin.json"))
     assert "\n" not in str(caught.value)
 
 
@@ -146,7 +156,7 @@ def test_numbers_that_no_codec_has_are_refused_when_a_sidecar_is_read(
     codebook: Codebook, fields: dict[str, object]
 ) -> None:
     _, sidecar = written(codebook, [Frame(b"to be")])
-    altered = json.dumps(json.loads(sidecar.to_json()) | fields).encode()
+    altered = sealed(json.loads(sidecar.to_json()) | fields)
     with pytest.raises(FormatError, match=r"^x\.bin\.json: damaged; found .* Get a fresh copy\.$"):
         Sidecar.from_json(altered, "x.bin.json")
 
@@ -166,7 +176,7 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook, tmp_p
         "x.bin: damaged; original_bytes differs from its sidecar; found 5, want 6. Get a fresh copy."
     )
     path = tmp_path / "x.bin.json"
-    path.write_bytes(sidecar.to_json().replace(b'"version": 1', b'"version": 2'))
+    path.write_bytes(sidecar.to_json().replace(b'"version": 2', b'"version": 3'))
     with pytest.raises(FormatError) as version:
         Sidecar.load(path)
-    assert str(version.value) == f"{path}: another version of the format; found 2, want 1."
+    assert str(version.value) == f"{path}: another version of the format; found 3, want 2."

@@ -124,13 +124,26 @@ def test_a_damaged_file_of_tensors_is_refused(tmp_path):
             load_tensors(path, CPU)
 
 
+def test_every_flipped_bit_of_a_file_of_tensors_is_refused_which_torch_does_not(tmp_path):
+    path = tmp_path / "a.pt"
+    save_tensors({"a": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+    for bit in range(8 * len(whole)):
+        altered = bytearray(whole)
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        with pytest.raises(MismatchError, match="checksum"):
+            load_tensors(path, CPU)
+
+
 def test_a_pickle_is_not_executed(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (exec, ("raise SystemExit(3)",))
 
-    torch.save({"a": Bomb()}, tmp_path / "a.pt")
-    with pytest.raises(MismatchError):
+    save_tensors({"a": Bomb()}, tmp_path / "a.pt")
+    with pytest.raises(MismatchError, match="not a file of tensors"):
         load_tensors(tmp_path / "a.pt", CPU)
 
 
