@@ -22,7 +22,7 @@ Codewords = npt.NDArray[np.uint32]
 MAX_SEGMENT_BYTES = 1 << 26
 WINDOW_COST = MAX_SEGMENT_BYTES
 
-COMPILED_FROM = 1 << 21  # bytes x longest window: below this plain Python is done before numba is imported
+COMPILED_FROM = 1 << 21  # bytes x longest window: up to here plain Python is done before numba is imported
 
 
 def _word_bytes() -> npt.NDArray[np.bool_]:
@@ -74,6 +74,12 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
     return windows
 
 
+def _pays(codebook: Codebook, size: int) -> bool:
+    """Whether compiled code is worth its start: for this text, or for all so far with this codebook."""
+    codebook.work[0] += size * codebook.max_window_bytes
+    return codebook.work[0] >= COMPILED_FROM
+
+
 def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -> Codewords:
     """The codewords of a text, each document cut by itself and closed by codeword 0.
 
@@ -88,7 +94,7 @@ def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -
     """
     view = np.frombuffer(text, np.uint8)
     ends = np.asarray(document_ends, np.int64)
-    if view.size * codebook.max_window_bytes >= COMPILED_FROM:
+    if _pays(codebook, view.size):
         return encode_compiled(codebook, view, ends)
     codewords: list[int] = []
     for start, end in zip([0, *ends.tolist()], [*ends.tolist(), view.size], strict=True):
@@ -118,7 +124,7 @@ def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> by
     Raises:
         IndexError: a codeword is not in the codebook.
     """
-    if codewords.size * codebook.max_window_bytes < COMPILED_FROM:
+    if not codewords.size or not _pays(codebook, codewords.size):
         return b"".join(map(codebook.windows.__getitem__, codewords.tolist()))
     from eqinfo import kernels
 

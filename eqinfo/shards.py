@@ -230,8 +230,8 @@ def _sidecar(path: Path) -> Sidecar:
         fields = json.loads(data)
     except (ValueError, RecursionError):
         fields = None
-    needed = {"vocab_size", "original_bytes"}
-    if not isinstance(fields, dict) or "format" in fields or not needed <= fields.keys():
+    needed, ours = {"vocab_size", "original_bytes"}, {"format", "fingerprint", "crc32", "sidecar_crc32"}
+    if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
         return Sidecar.from_json(data, str(where))
     numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
     if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:

@@ -1,5 +1,6 @@
 """Both parses against their definitions, and the compiled loops against the plain ones."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -167,3 +168,12 @@ def test_runs_of_a_byte_the_size_of_a_frame_are_cut_at_once(codebooks: list[Code
     text = b"\0" * (1 << 20)
     for codebook in codebooks[:4]:
         assert parse.decode(codebook, parse.encode(codebook, text)) == text
+
+
+def test_what_was_cut_before_decides_how_not_what(codebook: Codebook) -> None:
+    fresh = replace(codebook)
+    texts = [b"", b"x", prose(200), b""]
+    want = [parse.encode(fresh, text).tolist() for text in texts]
+    fresh.work[0] = parse.COMPILED_FROM
+    assert [parse.encode(fresh, text).tolist() for text in texts] == want
+    assert [parse.decode(fresh, np.array(ids, np.uint32)) for ids in want] == texts

@@ -124,12 +124,12 @@ def test_a_damaged_file_of_tensors_is_refused(tmp_path):
             load_tensors(path, CPU)
 
 
-def test_every_flipped_bit_of_a_file_of_tensors_is_refused_which_torch_does_not(tmp_path):
+def test_flipped_bits_of_a_file_of_tensors_are_refused_which_torch_does_not(tmp_path):
     path = tmp_path / "a.pt"
     save_tensors({"a": torch.ones(3)}, path)
     whole = path.read_bytes()
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
-    for bit in range(8 * len(whole)):
+    for bit in range(0, 8 * len(whole), 13):  # all of them in examples/benchmarks/faults.py
         altered = bytearray(whole)
         altered[bit // 8] ^= 1 << bit % 8
         path.write_bytes(altered)

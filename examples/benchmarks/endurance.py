@@ -3,7 +3,8 @@
     python endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
     python endurance.py many --work endurance/ --text train.jsonl.zst
     python endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
-    python endurance.py resources --work endurance/ --text train.jsonl.zst
+    python endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
+    python endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
     python endurance.py report --work endurance/ -o endurance.md
 
 Each part keeps what it measured as JSON in the work folder, and `report` writes the page from that.
@@ -24,7 +25,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -44,7 +45,13 @@ M1_OPTIONS = shlex.split("--preset tiny --window-bits 10 --rounds 2 --steps 120 
 M2_OPTIONS = shlex.split(
     "--preset nano --block-size 64 --batch-tokens 512 --steps 60 --validations 4 --device cpu"
 )
-TIMES = {"training_s", "time_s", "tokens_per_s", "bytes_per_s"}  # all that differs between equal runs
+TIMES = {
+    "training_s",
+    "time_s",
+    "tokens_per_s",
+    "bytes_per_s",
+    "git_commit",
+}  # all that differs between equal runs
 
 
 def keep(work: Path, name: str, result: Any) -> None:
@@ -73,14 +80,12 @@ class Ended(NamedTuple):
     words: str
 
 
-def run_child(arguments: list[str], log: Path, fresh: bool) -> None:
-    """The whole life of a child: eqinfo, as a new program or in this copy of ours, which has torch loaded."""
+def run_child(arguments: list[str], log: Path) -> None:
+    """The whole life of a forked child: eqinfo in this copy of ours, which has torch loaded."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if fresh:
-        os.execv(COMMAND[0], [*COMMAND, *arguments])
     from eqinfo import cli, train
 
     train.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
@@ -100,7 +105,9 @@ def run_until(
         delay_s: when to kill; never, if None.
         soft_s: if given, SIGTERM is sent after the delay, and SIGKILL this much later.
     """
-    process = multiprocessing.get_context("fork").Process(target=run_child, args=(arguments, log, fresh))
+    if fresh:
+        return run_new(arguments, log, delay_s, soft_s)
+    process = multiprocessing.get_context("fork").Process(target=run_child, args=(arguments, log))
     process.start()
     process.join(delay_s)
     if process.exitcode is None:
@@ -111,6 +118,27 @@ def run_until(
         process.join()
     assert process.exitcode is not None
     return Ended(process.exitcode, log.read_text(errors="replace") if log.exists() else "")
+
+
+def run_new(arguments: list[str], log: Path, delay_s: float | None, soft_s: float | None) -> Ended:
+    """The same with a new program."""
+    with (
+        log.open("wb") as words,
+        subprocess.Popen([*COMMAND, *arguments], stdout=words, stderr=words) as process,
+    ):
+        for stop, wait_s in (
+            (process.terminate, delay_s),
+            (process.kill, soft_s if soft_s is not None else 0),
+        ):
+            try:
+                process.wait(wait_s)
+                break
+            except subprocess.TimeoutExpired:
+                if stop == process.terminate and soft_s is None:
+                    process.kill()
+                    break
+                stop()
+    return Ended(process.returncode, log.read_text(errors="replace"))
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -459,14 +487,116 @@ def small_texts(texts: Path, n: int) -> list[bytes]:
     return [data[k << 10 : (k + 1) << 10] for k in range(n)]
 
 
+# ---- the page
+
+
+def kept(work: Path, name: str) -> Any:
+    """What a part measured, or nothing."""
+    path = work / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def report(work: Path, output: Path | None) -> None:
+    """Write the page of all parts that were measured."""
+    import peers
+
+    parts = [
+        "# Endurance\n",
+        "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
+        peers.provenance(sys.argv, ("torch", "numpy")),
+        *kill_tables(work),
+        *soak_tables(work),
+    ]
+    peers.publish(parts, output)
+
+
+def kill_tables(work: Path) -> Iterator[str]:
+    """What kills left."""
+    import peers
+
+    yield "## SIGKILL at random moments\n"
+    yield (
+        "Spread evenly over the time that the command takes. Files: the output is complete and right or not\n"
+        "there at all. Hidden temporary files (`.eqinfo-*`) stay after a kill, nothing else does.\n"
+    )
+    head = [
+        "command on 24 MB",
+        "kills",
+        "of them after the output was complete",
+        "left a temporary",
+        "**wrong**",
+    ]
+    rows = [
+        [row["what"], *(str(row[name]) for name in ("kills", "completed", "left", "wrong"))]
+        for row in kept(work, "kills-files")
+    ]
+    yield peers.table(head, rows)
+    yield (
+        "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
+        "continued as the message says, until they are complete. Then every file of the run folder is\n"
+        "compared with a run never killed, times left out. Most are forks of a process that has PyTorch\n"
+        "loaded; those write a checkpoint every 0.1 s. Temporary files are gone when a run is continued.\n"
+    )
+    head = ["command", "kills", "stopped", "continued", "begun again", "completed, equal", "**wrong**"]
+    rows = [
+        [
+            row["what"],
+            *(str(row[name]) for name in ("kills", "stopped", "continued", "emptied")),
+            str(row["complete"] - len(row["wrong"])),
+            str(len(row["wrong"])),
+        ]
+        for name in ("train-m1", "train-m2")
+        for row in kept(work, f"kills-{name}")
+    ]
+    yield peers.table(head, rows)
+
+
+def soak_tables(work: Path) -> Iterator[str]:
+    """Long and many runs."""
+    import peers
+
+    found = kept(work, "soak")
+    if found:
+        samples = [sample for sample in found["samples"] if sample[2] and sample[3]]
+        yield "## `eqinfo compress -T 2 | eqinfo decompress -T 2`\n"
+        rows = [
+            ["bytes in", f"{found['bytes_in']:,}"],
+            ["bytes out", f"{found['bytes_out']:,}"],
+            ["SHA-256 of both", "equal" if len(set(found["digests"])) == 1 else "**differ**"],
+            ["exit statuses", ", ".join(map(str, found["status"]))],
+            ["MB/s by the clock", f"{found['bytes_in'] / 1e6 / found['time_s']:.1f}"],
+        ]
+        for k, name in ((2, "compress"), (3, "decompress")):
+            sizes = [sample[k] for sample in samples]
+            cells = [sizes[len(sizes) // 10], sizes[len(sizes) // 2], sizes[-1], max(sizes)]
+            rows.append(
+                [
+                    f"memory of {name} in MB after a tenth, half, all; most",
+                    ", ".join(f"{mb:.0f}" for mb in cells),
+                ]
+            )
+        yield peers.table(["", ""], rows)
+    rows = [
+        [
+            f"{row['processes']:,}",
+            str(row["at_once"]),
+            f"{row['right']:,}",
+            f"{row['time_s']:.0f}",
+            f"{row['peak_pss_mb']:,.0f}",
+        ]
+        for row in kept(work, "many")
+    ]
+    if rows:
+        yield "## Many at once: `compress | decompress` of 1 KB, each process counted\n"
+        yield peers.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
+
+
 def main() -> None:
     """Do a part."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "part", choices=["soak", "many", "kills", "kills-m1", "kills-m2", "resources", "report"]
-    )
+    parser.add_argument("part", choices=["soak", "many", "kills", "kills-m1", "kills-m2", "report"])
     parser.add_argument("--work", type=Path, required=True, help="folder for what is measured")
     parser.add_argument("--text", type=Path, help="real text, .zst")
     parser.add_argument("--bytes", type=float, default=20e9, help="of text for soak")
@@ -486,6 +616,8 @@ def main() -> None:
     elif options.part == "kills":
         prepare(work, options.text)
         kill_file_jobs(work, options.kills)
+    elif options.part == "report":
+        report(work, options.output)
     elif options.part in ("kills-m1", "kills-m2"):
         import eqinfo.m1
         import eqinfo.m2  # noqa: F401 - forks have it

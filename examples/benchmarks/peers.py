@@ -1,16 +1,17 @@
-"""What the benchmarks share: held-out texts, the BPE tokenisers to compare with, and words for a page.
+"""What the benchmarks share: texts, tokenisers to compare with, how long things take, and words for a page.
 
-What this module does not do: measure anything.
+What this module does not do: decide what is measured.
 """
 
 import json
 import os
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +20,17 @@ from typing import NamedTuple
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every peer runs in one thread, as ours does
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
+import tiktoken
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from eqinfo import __version__, text
 
 # A sentence ends after its full stop and what closes it, or with the line: no merge crosses that.
 SENTENCE_END = r"""[.!?]+["')\]]*(?:(?:\r?\n)+|(?=\s))|(?:\r?\n)+"""
+
+
+# GPT-2's pattern as tiktoken writes it, without backtracking
+WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 
 class HeldOut(NamedTuple):
@@ -145,6 +151,31 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     letters = {chr(byte): byte for byte in printable} | {chr(256 + k): byte for k, byte in enumerate(others)}
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     return [bytes(letters[letter] for letter in token) for token, _ in by_id]
+
+
+class Timing(NamedTuple):
+    """Medians over the runs, in seconds."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def timings(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str, Timing]:
+    """How long each takes; they take turns, after one turn that is not counted."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    for turn in range(runs + 1):
+        for name, work in contestants.items():
+            started = time.perf_counter(), time.process_time()
+            work()
+            if turn:
+                found[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    return {name: Timing(*map(statistics.median, zip(*times, strict=True))) for name, times in found.items()}
+
+
+def tiktoken_of(bpe: Bpe) -> tiktoken.Encoding:
+    """The same vocabulary for tiktoken; its ranks are the ids, which follow the order of the merges."""
+    ranks = {token: rank for rank, token in enumerate(token_bytes(bpe.tokenizer))}
+    return tiktoken.Encoding("bpe", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
 
 
 def provenance(argv: list[str], packages: tuple[str, ...]) -> str:

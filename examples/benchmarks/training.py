@@ -27,7 +27,7 @@ from typing import NamedTuple, TypeVar
 import peers
 import torch
 import torch.nn.functional as F
-from speed import timings
+from peers import timings
 from torch import Tensor
 
 from eqinfo import loss, shards, train
