@@ -176,6 +176,8 @@ def set_signals() -> None:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:

@@ -138,6 +138,7 @@ def run(
     """
     config = read_config(folder)
     if "measured" in config:
+        _clean(folder)  # if it was killed before it did
         report("training", 1.0, "The run is complete already.")
         return config
     this = _Run(folder, Settings(**config["settings"]), device, report, should_stop)
@@ -151,10 +152,15 @@ def run(
     codebook, measured = this.finish(drafts)
     config = config | {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
     runs.write_config(folder, "m1", config)
+    _clean(folder)
+    return config
+
+
+def _clean(folder: Path) -> None:
+    """Remove what only an incomplete run needs."""
     for path in (folder / runs.CHECKPOINT, *folder.glob("round-*.eqcb")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder / CORPUS, ignore_errors=True)
-    return config
 
 
 class _Run:

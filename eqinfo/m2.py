@@ -180,18 +180,26 @@ def run(
     if dist.is_initialized():
         dist.barrier()  # the first process makes the folder
     config = read_config(folder)
+    is_first = not dist.is_initialized() or dist.get_rank() == 0
     if "measured" in config:
+        if is_first:
+            _clean(folder)  # if it was killed before it did
         report("training", 1.0, "The run is complete already.")
         return config
     this = _Run(folder, config, device, report)
     measured = this.train(should_stop)
     config = config | {"measured": measured}
-    if this.trainer.rank == 0:
+    if is_first:
         this.save_plain()
         runs.write_config(folder, "m2", config)
-        (folder / runs.CHECKPOINT).unlink(missing_ok=True)
-        shutil.rmtree(folder / STAGED, ignore_errors=True)
+        _clean(folder)
     return config
+
+
+def _clean(folder: Path) -> None:
+    """Remove what only an incomplete run needs."""
+    (folder / runs.CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(folder / STAGED, ignore_errors=True)
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -123,6 +123,9 @@ def test_an_interrupted_run_resumes_to_the_same_files(trained, corpus_file, tmp_
 def test_a_finished_run_resumed_changes_nothing_and_shows_its_figures(trained):
     folder, _ = trained
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    (folder / "corpus").mkdir()  # as if it had been killed before the last step
+    for name in ("corpus/train.bin", "checkpoint.pt", "round-0.eqcb"):
+        (folder / name).write_bytes(b"left")
     done = eqinfo("train-m1", "-o", folder, "--resume")
     assert done.returncode == 0
     assert b"complete already" in done.stderr

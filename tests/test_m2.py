@@ -178,6 +178,7 @@ def test_two_processes_learn_what_one_learns_in_two_parts(command, tmp_path):
 def test_a_finished_run_resumed_changes_nothing_and_says_so(trained):
     folder, _ = trained
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    (folder / "checkpoint.pt").write_bytes(b"left")  # as if it had been killed before the last step
     done = eqinfo("train-m2", "-o", folder, "--resume")
     assert done.returncode == 0
     assert b"complete already" in done.stderr

@@ -177,8 +177,8 @@ def test_noise_goes_through(folder: Path) -> None:
     assert done.stdout == noise
 
 
-def test_ctrl_c_leaves_no_output_and_status_130(folder: Path, start: Start) -> None:
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         process = start("compress", "-m", "m", "-o", "out.eqi")
         to_it, _, _ = pipes(process)
         to_it.write(b"\0" * (2 << 20))

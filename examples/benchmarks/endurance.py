@@ -504,6 +504,8 @@ def report(work: Path, output: Path | None) -> None:
         "# Endurance\n",
         "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
         peers.provenance(sys.argv, ("torch", "numpy")),
+        "The parts were measured one by one, perhaps at earlier commits than that of this page. What is\n"
+        "in no table was not measured.\n",
         *kill_tables(work),
         *soak_tables(work),
     ]
@@ -534,8 +536,8 @@ def kill_tables(work: Path) -> Iterator[str]:
     yield (
         "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
         "continued as the message says, until they are complete. Then every file of the run folder is\n"
-        "compared with a run never killed, times left out. Most are forks of a process that has PyTorch\n"
-        "loaded; those write a checkpoint every 0.1 s. Temporary files are gone when a run is continued.\n"
+        "compared with a run never killed, times left out. Rows of forks, if any, are of copies of a\n"
+        "process that has PyTorch loaded, with a checkpoint every 0.1 s.\n"
     )
     head = ["command", "kills", "stopped", "continued", "begun again", "completed, equal", "**wrong**"]
     rows = [
