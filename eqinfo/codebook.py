@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -142,12 +142,13 @@ class Codebook:
         return table, codewords, root
 
     @cached_property
-    def rows(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """What the compiled decoder copies from: the first bytes of each window, all windows, offsets."""
+    def rows(self) -> tuple[npt.NDArray[Any], ...]:
+        """What the compiled decoder copies from: words, lengths, blob and offsets, as `kernels.decode` says."""
         from eqinfo import kernels
 
         blob, offsets = flat(self.windows)
-        return kernels.first_bytes(blob, offsets), blob, offsets
+        words = kernels.first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
+        return words, self.lengths.astype(np.uint8), blob, offsets
 
     def to_bytes(self) -> bytes:
         """The contents of an `.eqcb` file."""

@@ -26,6 +26,7 @@ import numpy.typing as npt
 F = TypeVar("F", bound=Callable[..., Any])
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 ROW_BYTES = 16  # a decoded window is copied as one row of this size; the few longer ones go byte by byte
@@ -267,24 +268,37 @@ def encode_optimal(
 
 
 @compiled
-def decode(codewords: npt.NDArray[np.unsignedinteger], rows: U8, blob: U8, offsets: I64) -> U8:
-    """The bytes of codewords, each below `offsets.size - 1`.
+def decode(
+    codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, blob: U8, offsets: I64
+) -> U8:
+    """The bytes of codewords.
 
     Args:
         codewords: (n,), any unsigned type.
-        rows: the first ROW_BYTES bytes of each window, zero-padded, (n_windows, ROW_BYTES).
+        words: the first 16 bytes of each window as two numbers, lowest byte first, (n_windows, 2).
+        lengths: of each window, (n_windows,); by itself it stays in the nearest cache.
         blob: all windows one after another.
         offsets: where each starts and the last one ends, (n_windows + 1,).
+
+    Raises:
+        IndexError: a codeword is not in the codebook.
     """
     total = 0
     for codeword in codewords:
-        total += offsets[codeword + 1] - offsets[codeword]
+        if codeword >= lengths.size:
+            raise IndexError("codeword out of range")
+        total += lengths[codeword]
     out = np.empty(total + ROW_BYTES, np.uint8)  # a row may be written beyond the end
     at = 0
     for codeword in codewords:
-        length = offsets[codeword + 1] - offsets[codeword]
-        for k in range(ROW_BYTES):  # constant length: one vector load and store
-            out[at + k] = rows[codeword, k]
+        # numbers, for bytes that are read after others were written are not merged into one load and store
+        low = words[codeword, 0]
+        high = words[codeword, 1]
+        for k in range(8):
+            out[at + k] = np.uint8(low >> np.uint64(8 * k))
+        for k in range(8):
+            out[at + 8 + k] = np.uint8(high >> np.uint64(8 * k))
+        length = np.int64(lengths[codeword])
         for k in range(ROW_BYTES, length):
             out[at + k] = blob[offsets[codeword] + k]
         at += length

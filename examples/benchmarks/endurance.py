@@ -41,9 +41,9 @@ TRAIN_BYTES = 200_000
 CHECKPOINT_EVERY_S = 0.1  # in forked training runs, so that kills meet checkpoints being written
 SOFT_SHARE = 0.3  # of the kills of training runs come just after a SIGTERM, which asks for a checkpoint
 SOFT_S = 0.1  # how long after, at most
-M1_OPTIONS = shlex.split("--preset tiny --window-bits 10 --rounds 2 --steps 120 --device cpu")
+M1_OPTIONS = shlex.split("--preset tiny --window-bits 10 --rounds 2 --steps 24 --device cpu")
 M2_OPTIONS = shlex.split(
-    "--preset nano --block-size 64 --batch-tokens 512 --steps 60 --validations 4 --device cpu"
+    "--preset nano --block-size 64 --batch-tokens 512 --steps 30 --validations 4 --device cpu"
 )
 TIMES = {
     "training_s",
