@@ -143,7 +143,7 @@ class Codebook:
 
     @cached_property
     def rows(self) -> tuple[npt.NDArray[Any], ...]:
-        """What the compiled decoder copies from: words, lengths, blob and offsets, as `kernels.decode` says."""
+        """What the compiled decoder copies from, as `kernels.decode` says: words, lengths, blob, offsets."""
         from eqinfo import kernels
 
         blob, offsets = flat(self.windows)

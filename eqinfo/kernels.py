@@ -268,9 +268,7 @@ def encode_optimal(
 
 
 @compiled
-def decode(
-    codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, blob: U8, offsets: I64
-) -> U8:
+def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, blob: U8, offsets: I64) -> U8:
     """The bytes of codewords.
 
     Args:
@@ -289,7 +287,7 @@ def decode(
             raise IndexError("codeword out of range")
         total += lengths[codeword]
     out = np.empty(total + ROW_BYTES, np.uint8)  # a row may be written beyond the end
-    at = 0
+    at: Any = 0
     for codeword in codewords:
         # numbers, for bytes that are read after others were written are not merged into one load and store
         low = words[codeword, 0]
