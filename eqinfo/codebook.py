@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,9 @@ class Codebook:
         return table, codewords, root
 
     @cached_property
-    def rows(self) -> tuple[npt.NDArray[Any], ...]:
+    def rows(
+        self,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """What the compiled decoder copies from, as `kernels.decode` says: words, lengths, blob, offsets."""
         from eqinfo import kernels
 

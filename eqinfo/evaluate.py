@@ -17,7 +17,7 @@ from eqinfo.model import GPT
 from eqinfo.network import TOTAL_BITS, Network
 from eqinfo.parse import WORD_BYTES, encode, encode_compiled
 from eqinfo.shards import Tokens
-from eqinfo.train import bfloat16
+from eqinfo.train import bfloat16, rank_and_world
 from eqinfo.windows import WINDOW_BYTES, window_tensors
 
 MEASURE_BYTES = 1 << 22  # of a text, evenly spaced
@@ -146,7 +146,7 @@ def n_unused(codebook: Codebook, text: Text) -> int:
 def total_nats(model: GPT, tokens: Tokens) -> float:
     """M2's loss summed over all tokens, each block read by itself; processes of torchrun share the work."""
     block_size, device = model.config.block_size, next(model.parameters()).device
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, world = rank_and_world()
     mine = range(rank, tokens.n_blocks(block_size), world)
     n_rows = max(1, TOKENS_AT_ONCE // block_size)
     total = torch.zeros((), dtype=torch.float64, device=device)

@@ -29,7 +29,7 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-ROW_BYTES = 16  # a decoded window is copied as one row of this size; the few longer ones go byte by byte
+ROW_BYTES = 16  # a decoded window is copied as two numbers of 8 bytes; the few longer ones go on byte by byte
 MAX_SLOTS = 1 << 23  # a base has 23 bits
 MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
 

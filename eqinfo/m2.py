@@ -31,7 +31,7 @@ from eqinfo.metrics import Metrics, peak_flops
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
 from eqinfo.models import Model
 from eqinfo.shards import TokenBatches, Tokens
-from eqinfo.train import Budget, Trainer, first_line, load_tensors, save_tensors
+from eqinfo.train import Budget, Trainer, first_line, load_tensors, rank_and_world, save_tensors
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
@@ -180,7 +180,7 @@ def run(
     if dist.is_initialized():
         dist.barrier()  # the first process makes the folder
     config = read_config(folder)
-    is_first = not dist.is_initialized() or dist.get_rank() == 0
+    is_first = rank_and_world()[0] == 0
     if "measured" in config:
         if is_first:
             _clean(folder)  # if it was killed before it did

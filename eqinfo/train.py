@@ -78,6 +78,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Which of the processes of torchrun this is, and how many they are; without torchrun the only one."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     """The device of this process, and whether it is the first; under torchrun it joins the others."""
@@ -124,7 +129,7 @@ class Trainer(Generic[Model]):
         self.budget = budget
         self.device = device
         self.accumulate = accumulate
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.rank, self.world = rank_and_world()
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
         hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
         rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
