@@ -553,7 +553,8 @@ def main() -> None:
         (cache / f"{name}.md").write_text("\n".join(makers[name]()))
     parts = [
         "# Benchmarks\n",
-        f"Medians of {RUNS} runs that took turns, after one that is not counted. Commit and command are those\n"
+        f"Medians of {RUNS} runs that took turns, after one that is not counted. Commit and command are "
+        "those\n"
         "of the sections named after `--only`, if it is there; the others are kept from earlier runs.\n",
         peers.provenance(
             sys.argv,
