@@ -225,7 +225,8 @@ def _sidecar(path: Path) -> Sidecar:
             f"{missing}: no such file. A token file needs its sidecar: eqinfo compress --tokens writes both; "
             'for one from elsewhere write {"vocab_size": N, "original_bytes": N}.'
         )
-    data = where.read_bytes()[:MAX_SIDECAR_BYTES]
+    with where.open("rb") as file:
+        data = file.read(MAX_SIDECAR_BYTES)
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
