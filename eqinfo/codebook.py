@@ -41,7 +41,7 @@ VERSION = 1
 MAX_WINDOW_BITS = 20  # a codebook is listed in full: 2**20 windows at most
 MIN_WINDOW_BITS = 9  # 256 single bytes and the empty window need more than 8 bits
 MAX_WINDOW_BYTES = 255  # lengths are stored in one byte
-MAX_BYTES = 1 << 26  # of all windows: no file of some kilobytes takes much memory
+MAX_BYTES = 1 << 25  # of all windows: no file of some kilobytes takes much memory
 MAX_SUFFIX_BYTES = 1 << 23  # each is a node of the trie, and `kernels` has no more
 PENALTY_UNIT = 1024  # an unaligned cut costs a whole number of 1/1024 windows: no float decides a cut
 MAX_PENALTY = 1000.0
@@ -95,7 +95,7 @@ class Codebook:
             raise InputError(f"codebook: windows too long; want at most {MAX_BYTES} bytes in all of them.")
         if max(map(len, self.windows)) > MAX_WINDOW_BYTES:
             raise InputError(f"codebook: a window is longer than {MAX_WINDOW_BYTES} bytes.")
-        if not {bytes([b]) for b in range(256)} <= set(self.windows):
+        if sum(len(window) == 1 for window in self.windows) < 256:  # they are distinct
             raise InputError("codebook: not every single byte is a window.")
 
     @property

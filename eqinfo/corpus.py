@@ -22,6 +22,7 @@ from eqinfo.text import read_pieces
 
 UNIT_BYTES = 1 << 16
 HOLD_OUT_EVERY = 100
+SIDES = "train", "valid"
 MAX_VALID_BYTES = 1 << 23  # enough to measure on, however large the corpus
 
 
@@ -145,12 +146,12 @@ def load(folder: Path) -> tuple[Text, Text, Facts]:
     where = folder / "facts.json"
     try:
         facts = Facts(**json.loads(where.read_bytes()))
+        sizes = facts.train_bytes, facts.valid_bytes
+        if not all(type(size) is int for size in sizes):
+            raise ValueError("no sizes")
     except (ValueError, TypeError, RecursionError):
         raise FormatError(f"{where}: damaged. Start a new run.") from None
-    train, valid = (
-        _load_side(folder / name, size)
-        for name, size in (("train", facts.train_bytes), ("valid", facts.valid_bytes))
-    )
+    train, valid = (_load_side(folder / name, size) for name, size in zip(SIDES, sizes, strict=True))
     return train, valid, facts
 
 

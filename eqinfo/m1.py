@@ -321,7 +321,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config = runs.read_config(folder, "m1")
     with runs.refusing(folder):
-        Settings(**config["settings"])
+        config["settings"] = asdict(Settings(**config["settings"]))
         if "measured" in config:
             tables(config)
     return config

@@ -379,6 +379,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     config = runs.read_config(folder, "m2")
     with runs.refusing(folder):
+        config["settings"] = asdict(Settings(**config["settings"]))
         _shape_of(config)
         sides = config["data"]
         for name in [name for data in (sides["train"], *sides.values()) for name in data["files"]]:
@@ -399,8 +400,10 @@ def _shape_of(config: dict[str, Any]) -> GPTConfig:
     """
     settings = Settings(**config["settings"])
     found = {field.name: config["model"][field.name] for field in fields(GPTConfig)}
+    if not all(type(size) is int for size in found.values()):
+        raise ValueError("model: sizes must be whole numbers")
     want = GPTConfig(found["vocab_size"], settings.block_size, *M2_PRESETS[settings.preset])
-    if found != asdict(want) or type(want.vocab_size) is not int or want.vocab_size < 2:
+    if found != asdict(want) or want.vocab_size < 2:
         raise ValueError("model: not the shape that its settings give")
     return want
 

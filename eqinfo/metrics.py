@@ -4,12 +4,13 @@ What this module does not do: decide what to write (`m2`), or show it (`console`
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
 
 from eqinfo.errors import FormatError
-from eqinfo.runs import parse_json, write_file
+from eqinfo.runs import write_file
 
 # Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
 PEAK_FLOPS = {
@@ -52,10 +53,10 @@ class Metrics:
     def _parsed(self, number: int, line: bytes) -> dict[str, float]:
         """A line; its number is for messages."""
         try:
-            figures: dict[str, float] = parse_json(line)
-            if all(type(figure) in (int, float) for figure in figures.values()) and "step" in figures:
+            figures: dict[str, float] = json.loads(line)
+            if "step" in figures and all(type(n) is int or math.isfinite(n) for n in figures.values()):
                 return figures
-        except (ValueError, AttributeError):
+        except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError):
             pass
         raise FormatError(f"{self.path}:{number}: damaged; not the figures of a step. Start a new run.")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -24,7 +25,8 @@ except ImportError:  # Windows has no such locks
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
-MAX_CONFIG_BYTES = 1 << 24
+DISBELIEVED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MAX_CONFIG_BYTES, MAX_DEPTH = 1 << 24, 20
 MAX_SHOWN = 100  # characters of what is wrong in a file
 
 
@@ -176,7 +178,11 @@ def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
     except OSError:
         raise FormatError(f"{folder}: not a model folder; {CONFIG} is missing.") from None
     with refusing(folder):
-        config = parse_json(data)
+        config = json.loads(data)
+        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
+        written.encode()  # nothing in it that we could not write
+        if re.search(f"^ {{{MAX_DEPTH}}}", written, re.MULTILINE):
+            raise ValueError("too deep")
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
     if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
@@ -192,22 +198,8 @@ def refusing(folder: Path) -> Iterator[None]:
     """Turn what reading a config.json raises that says something else into a FormatError."""
     try:
         yield
-    except (InputError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (InputError, *DISBELIEVED) as error:
         raise FormatError(f"{folder / CONFIG}: damaged ({shortened(error)}).") from None
-
-
-def parse_json(data: bytes) -> Any:
-    """What JSON says, if it could be written again: no infinite number, no character that UTF-8 has not.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    try:
-        found = json.loads(data)
-        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
-    except RecursionError:
-        raise ValueError("too deep") from None
-    return found
 
 
 def _git_commit() -> str | None:
