@@ -209,6 +209,17 @@ def test_hostile_bytes_are_no_codebook(data: bytes) -> None:
             Codebook.from_bytes(start + data)
 
 
+def test_all_windows_together_have_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = Codebook(sorted(BYTES | {b"", b"a" * 100}), 9)
+    monkeypatch.setattr("eqinfo.codebook.MAX_BYTES", 356)
+    assert Codebook.from_bytes(codebook.to_bytes()) == codebook
+    monkeypatch.setattr("eqinfo.codebook.MAX_BYTES", 355)
+    with pytest.raises(InputError, match="codebook: windows too long; want at most 355 bytes in all of them"):
+        Codebook(codebook.windows, 9)
+    with pytest.raises(FormatError, match="sizes do not match"):
+        Codebook.from_bytes(codebook.to_bytes())
+
+
 def listed(shared: int, length: int, rest: bytes) -> bytes:
     """The file of a list of 2**20 windows, each of so many bytes of the one before and a rest."""
     n = 1 << MAX_WINDOW_BITS

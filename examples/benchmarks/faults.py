@@ -347,7 +347,8 @@ def main() -> None:
         "defect is anything else: another exception, a wrong result, more than a line, over "
         f"{SLOW_S:.0f} s, over\n{MEMORY_BYTES >> 20} MiB, or a file that appears. "
         f"**{n_cases:,} cases, {n_defects} defects.**\n",
-        provenance + "- flips: every bit; truncations: every length; claims: huge numbers in every place, and\n"
+        provenance
+        + "- flips: every bit; truncations: every length; claims: huge numbers in every place, and\n"
         "  strange values (of other types, NaN, paths, deep nesting) for every value of JSON, also resealed\n"
         f"- of files of over {args.flips // 8:,} bytes an even share of flips and truncations\n"
         f"- mutations by atheris, guided by coverage of eqinfo's Python code, {args.runs:,} of each kind\n"
