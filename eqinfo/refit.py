@@ -140,11 +140,11 @@ def count_windows(
     """
     trie = kernels.build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
-    unaligned = unaligned_cost(unaligned_penalty)
+    longest, unaligned = max(map(len, strings)), unaligned_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return kernels.encode_optimal(text.data, NO_ENDS, *trie, WORD_BYTES, WINDOW_COST, unaligned)
+        return kernels.encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))
