@@ -1,7 +1,6 @@
 """The compiled loops: a trie as one flat table, the two parses, and decoding.
 
-Imported only when there is enough to do, for numba costs 0.4 s to import. Nothing here decides what a
-result *is*: `parse` defines it in plain Python and the tests compare.
+Nothing here decides what a result *is*: `parse` defines it in plain Python and the tests compare.
 
 The trie is a double array addressed by XOR, one uint32 a node:
 
@@ -13,17 +12,13 @@ which only such a base could match. A node without children has base 0, and the 
 match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cache.
 """
 
-import hashlib
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-F = TypeVar("F", bound=Callable[..., Any])
+from eqinfo.jit import compiled
+
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -42,74 +37,6 @@ BLOCK: Any = np.uint64(512)  # bytes of text: what is known of them stays in the
 ROW_BYTES: Any = np.uint64(16)  # a decoded window is copied as two halves, and what is longer byte by byte
 HALF_ROW, BYTE_BITS = np.uint64(8), np.uint64(3)
 USUAL: Any = np.uint64(4)  # windows from a place: most places of real text have up to so many
-
-
-_numba: Any = numba.config
-
-
-def _cache_folder() -> str:
-    """Where machine code is kept: a folder for this very version of all that is compiled.
-
-    numba looks at the file of a function only, not at those of what it calls: after an upgrade it would go
-    on using the old code of these.
-    """
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
-        source = path.read_bytes()
-        if b"@compiled" in source or path.stem == "network":  # whose constants are compiled in
-            digest.update(source)
-    base = _numba.CACHE_DIR or package / "__pycache__"
-    if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
-        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 (never fails, unlike Path.home)
-    return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
-
-
-CACHE_FOLDER = _cache_folder()
-
-
-def compiled(function: F) -> F:
-    """The function in machine code, cached on disk where a folder can be written."""
-    theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
-    try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
-        return cast(F, numba.njit(nogil=True)(function))
-    finally:
-        _numba.CACHE_DIR = theirs
-
-
-@compiled
-def slot_of(key: Any, keys: I64) -> Any:
-    """Where a key is in a hash table with linear probing, or where it would go; -1 marks empty slots.
-
-    The size is a power of two, and not all slots are in use.
-    """
-    mask = keys.size - 1
-    slot = (key * np.int64(-7046029254386353131)) >> 20 & mask  # 2**64 / golden ratio
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@compiled
-def count_pairs(codewords: U32, keys: I64, counts: U32) -> int:
-    """Count the neighbours in codewords (n,), keyed first << 32 | second, and say how many slots are used."""
-    for i in range(codewords.size - 1):
-        key = np.int64(codewords[i]) << 32 | np.int64(codewords[i + 1])
-        slot = slot_of(key, keys)
-        keys[slot] = key
-        counts[slot] += 1
-    return int((keys >= 0).sum())
-
-
-@compiled
-def insert_pairs(new_keys: I64, new_counts: U32, keys: I64, counts: U32) -> None:
-    """Put pairs with their counts into an empty table."""
-    for i in range(new_keys.size):
-        slot = slot_of(new_keys[i], keys)
-        keys[slot] = new_keys[i]
-        counts[slot] = new_counts[i]
 
 
 @compiled
