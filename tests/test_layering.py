@@ -56,6 +56,7 @@ ORDER = [
     "metrics",
     "m2",
     "held_out",
+    "document",
     "report",
     "tables",
     "console",
