@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.kernels import compiled
+from eqinfo.jit import compiled
 from eqinfo.network import (
     BOS,
     EXP_STEPS,

@@ -1,7 +1,6 @@
 """The compiled loops: a trie as one flat table, the two parses, and decoding.
 
-Imported only when there is enough to do, for numba costs 0.4 s to import. Nothing here decides what a
-result *is*: `parse` defines it in plain Python and the tests compare.
+Nothing here decides what a result *is*: `parse` defines it in plain Python and the tests compare.
 
 The trie is a double array addressed by XOR, one uint32 a node:
 
@@ -13,93 +12,31 @@ which only such a base could match. A node without children has base 0, and the 
 match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cache.
 """
 
-import hashlib
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-F = TypeVar("F", bound=Callable[..., Any])
+from eqinfo.jit import compiled
+
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-ROW_BYTES = 16  # a decoded window is copied as two numbers of 8 bytes; the few longer ones go on byte by byte
 MAX_SLOTS = 1 << 23  # a base has 23 bits
 MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
 
-
-_numba: Any = numba.config
-
-
-def _cache_folder() -> str:
-    """Where machine code is kept: a folder for this very version of all that is compiled.
-
-    numba looks at the file of a function only, not at those of what it calls: after an upgrade it would go
-    on using the old code of these.
-    """
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
-        source = path.read_bytes()
-        if b"@compiled" in source or path.stem == "network":  # whose constants are compiled in
-            digest.update(source)
-    base = _numba.CACHE_DIR or package / "__pycache__"
-    if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
-        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 (never fails, unlike Path.home)
-    return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
-
-
-CACHE_FOLDER = _cache_folder()
-
-
-def compiled(function: F) -> F:
-    """The function in machine code, cached on disk where a folder can be written."""
-    theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
-    try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
-    except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
-        return cast(F, numba.njit(nogil=True)(function))
-    finally:
-        _numba.CACHE_DIR = theirs
-
-
-@compiled
-def slot_of(key: Any, keys: I64) -> Any:
-    """Where a key is in a hash table with linear probing, or where it would go; -1 marks empty slots.
-
-    The size is a power of two, and not all slots are in use.
-    """
-    mask = keys.size - 1
-    slot = (key * np.int64(-7046029254386353131)) >> 20 & mask  # 2**64 / golden ratio
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + 1) & mask
-    return slot
-
-
-@compiled
-def count_pairs(codewords: U32, keys: I64, counts: U32) -> int:
-    """Count the neighbours in codewords (n,), keyed first << 32 | second, and say how many slots are used."""
-    for i in range(codewords.size - 1):
-        key = np.int64(codewords[i]) << 32 | np.int64(codewords[i + 1])
-        slot = slot_of(key, keys)
-        keys[slot] = key
-        counts[slot] += 1
-    return int((keys >= 0).sum())
-
-
-@compiled
-def insert_pairs(new_keys: I64, new_counts: U32, keys: I64, counts: U32) -> None:
-    """Put pairs with their counts into an empty table."""
-    for i in range(new_keys.size):
-        slot = slot_of(new_keys[i], keys)
-        keys[slot] = new_keys[i]
-        counts[slot] = new_counts[i]
+# Indices are unsigned: signed ones may be negative, and numba then compares each with 0. All numbers that
+# meet them must be unsigned as well, for numba makes floats of a signed and an unsigned one.
+ZERO: Any = np.uint64(0)
+ONE: Any = np.uint64(1)
+NODE_LABEL, NODE_STOP, NODE_BASE = np.uint64(255), np.uint64(8), np.uint64(9)  # mask and shifts
+PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # mask and shift
+BLOCK: Any = np.uint64(512)  # bytes of text: what is known of them stays in the nearest cache
+ROW_BYTES: Any = np.uint64(16)  # a decoded window is copied as two halves, and what is longer byte by byte
+HALF_ROW, BYTE_BITS = np.uint64(8), np.uint64(3)
+USUAL: Any = np.uint64(4)  # windows from a place: most places of real text have up to so many
 
 
 @compiled
@@ -191,29 +128,80 @@ def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root
     n = text.size
     out = np.empty(n + document_ends.size, np.uint32)
     n_out = 0
-    i: Any = 0
+    start = ZERO
     for segment in range(document_ends.size + 1):
-        end: Any = document_ends[segment] if segment < document_ends.size else n
-        while i < end:
-            base: Any = root
-            best: Any = 0
-            length: Any = 0
-            for j in range(i, end):
-                slot = base ^ text[j]
-                entry = np.int64(table[slot])
-                if entry & 255 != text[j]:
+        end = np.uint64(document_ends[segment] if segment < document_ends.size else n)
+        while start < end:
+            base, best, best_end = np.uint64(root), ZERO, start
+            for at in range(start, end):
+                slot = base ^ text[at]
+                node = np.uint64(table[slot])
+                if node & NODE_LABEL != text[at]:
                     break
-                if entry & 256:
-                    best = slot
-                    length = j + 1 - i
-                base = entry >> 9
+                if node >> NODE_STOP & ONE:
+                    best, best_end = slot, at + ONE
+                base = node >> NODE_BASE
             out[n_out] = codewords[best]
             n_out += 1
-            i += length
+            start = best_end  # beyond start, for all single bytes are windows
         if segment < document_ends.size:
             out[n_out] = 0
             n_out += 1
     return out[:n_out].copy()
+
+
+@compiled
+def _find_windows(
+    text: U8,
+    places: tuple[Any, Any, Any],
+    table: U32,
+    root: Any,
+    row_bits: Any,
+    counts: U8,
+    rows: U8,
+    walks: U64,
+) -> None:
+    """Find all windows that start in text[low:high] and end in text[:end].
+
+    All starts take their first step in the trie, then those that found a child take their second: no step
+    waits for the one before, and no branch depends on the text. One start after another takes twice the time.
+
+    Args:
+        text: (n,).
+        places: low, high and end; high - low <= BLOCK.
+        table: of the trie.
+        root: its base.
+        row_bits: windows are shorter than 1 << row_bits.
+        counts: gets how many windows start at each place, (BLOCK,).
+        rows: gets their lengths, ascending, from place << row_bits on, (BLOCK << row_bits,).
+        walks: to work in, (BLOCK,): base << 32 | place of each start that goes on.
+    """
+    low, high, end = places
+    n_walks = high - low
+    for place in range(n_walks):
+        node = np.uint64(table[root ^ text[low + place]])
+        counts[place] = 1  # all single bytes are windows
+        rows[place << row_bits] = 1
+        walks[place] = node >> NODE_BASE << WALK_BASE | place
+    length = ONE
+    while n_walks > 0:
+        while n_walks > 0 and low + (walks[n_walks - ONE] & PLACE_MASK) + length >= end:
+            n_walks -= ONE  # the last ones reach the end first
+        n_kept = ZERO
+        at = low + length
+        length += ONE
+        for k in range(n_walks):
+            walk = walks[k]
+            place = walk & PLACE_MASK
+            byte = np.uint64(text[at + place])
+            node = np.uint64(table[walk >> WALK_BASE ^ byte])
+            is_child = np.uint64(node & NODE_LABEL == byte)
+            count = np.uint64(counts[place])
+            rows[(place << row_bits) + count] = length  # stays if it is counted
+            counts[place] = count + (is_child & node >> NODE_STOP)
+            walks[n_kept] = node >> NODE_BASE << WALK_BASE | place
+            n_kept += is_child
+        n_walks = n_kept
 
 
 @compiled
@@ -223,47 +211,65 @@ def encode_optimal(
     table: U32,
     codewords: U32,
     root: int,
+    longest: int,
     word_bytes: npt.NDArray[np.bool_],
     window_cost: int,
     unaligned_cost: int,
 ) -> U32:
-    """Codewords of the cut of least cost; see `parse.encode` and `parse.cut`."""
+    """Codewords of the cut of least cost; see `parse.encode` and `parse.cut`.
+
+    From the end of each segment to its start, BLOCK bytes at a time; no window is longer than `longest`.
+    """
     n = text.size
+    row_bits = ZERO
+    while 1 << row_bits <= longest:
+        row_bits += ONE
+    counts = np.empty(BLOCK, np.uint8)
+    rows = np.empty(BLOCK << row_bits, np.uint8)
+    walks = np.empty(BLOCK, np.uint64)
+    cost = np.zeros(BLOCK + longest + 1, np.int64)  # of the rest of the segment, with the cut before it
+    length = np.empty(n, np.uint8)  # of the best window from here
     out = np.empty(n + document_ends.size, np.uint32)
-    cost = np.empty(n + 1, np.int64)  # of the segment from here, with the cut before it
-    chosen = np.empty(n, np.uint32)  # slot in which the best window from here ends
-    length = np.empty(n, np.uint8)
     n_out = 0
-    start: Any = 0
+    start = ZERO
     for segment in range(document_ends.size + 1):
-        end: Any = document_ends[segment] if segment < document_ends.size else n
-        cost[end] = 0
-        for i in range(end - 1, start - 1, -1):
-            base: Any = root
-            best: Any = np.int64(0x7FFF_FFFF_FFFF_FFFF)
-            for j in range(i, end):
-                slot = base ^ text[j]
-                entry = np.int64(table[slot])
-                if entry & 255 != text[j]:
-                    break
-                if entry & 256 and cost[j + 1] <= best:
-                    best = cost[j + 1]
-                    chosen[i] = slot
-                    length[i] = j + 1 - i
-                base = entry >> 9
-            best += window_cost
-            if i > start and word_bytes[text[i - 1]] and word_bytes[text[i]]:
-                best += unaligned_cost
-            cost[i] = best
-        i = start
-        while i < end:
-            out[n_out] = codewords[chosen[i]]
+        end = np.uint64(document_ends[segment] if segment < document_ends.size else n)
+        high = end
+        cost[0] = 0
+        while high > start:
+            low = high - min(high - start, BLOCK)
+            _find_windows(text, (low, high, end), table, np.uint64(root), row_bits, counts, rows, walks)
+            size = high - low
+            n_after = min(end - high, np.uint64(longest))
+            for k in range(n_after + ONE):  # the costs that windows of this block lead to
+                cost[size + n_after - k] = cost[n_after - k]
+            for k in range(size):
+                place = size - ONE - k
+                row, last = place << row_bits, np.uint64(counts[place]) - ONE
+                best, best_length = cost[place + ONE], ONE
+                # to repeat the last one costs less than a branch that is as often taken as not
+                for which in range(ONE, max(USUAL, last + ONE)):
+                    longer = np.uint64(rows[row + min(which, last)])
+                    is_best = cost[place + longer] <= best
+                    best = cost[place + longer] if is_best else best
+                    best_length = longer if is_best else best_length
+                at = low + place
+                length[at] = best_length
+                if at > start:
+                    best += unaligned_cost if word_bytes[text[at - ONE]] & word_bytes[text[at]] else 0
+                cost[place] = best + window_cost
+            high = low
+        while start < end:
+            base, slot = np.uint64(root), ZERO
+            for at in range(start, start + length[start]):
+                slot = base ^ text[at]
+                base = np.uint64(table[slot]) >> NODE_BASE
+            out[n_out] = codewords[slot]
             n_out += 1
-            i += length[i]
+            start += np.uint64(length[start])
         if segment < document_ends.size:
             out[n_out] = 0
             n_out += 1
-        start = end
     return out[:n_out].copy()
 
 
@@ -281,24 +287,24 @@ def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, 
     Raises:
         IndexError: a codeword is not in the codebook.
     """
-    total = 0
+    total = ZERO
     for codeword in codewords:
         if codeword >= lengths.size:
             raise IndexError("codeword out of range")
-        total += lengths[codeword]
+        total += np.uint64(lengths[codeword])
     out = np.empty(total + ROW_BYTES, np.uint8)  # a row may be written beyond the end
-    at: Any = 0
+    at = ZERO
     for codeword in codewords:
         # numbers, for bytes that are read after others were written are not merged into one load and store
         low = words[codeword, 0]
         high = words[codeword, 1]
-        for k in range(8):
-            out[at + k] = np.uint8(low >> np.uint64(8 * k))
-        for k in range(8):
-            out[at + 8 + k] = np.uint8(high >> np.uint64(8 * k))
-        length = np.int64(lengths[codeword])
+        for k in range(HALF_ROW):
+            out[at + k] = np.uint8(low >> (k << BYTE_BITS))
+        for k in range(HALF_ROW):
+            out[at + HALF_ROW + k] = np.uint8(high >> (k << BYTE_BITS))
+        length = np.uint64(lengths[codeword])
         for k in range(ROW_BYTES, length):
-            out[at + k] = blob[offsets[codeword] + k]
+            out[at + k] = blob[np.uint64(offsets[codeword]) + k]
         at += length
     return out[:total]
 
@@ -306,8 +312,8 @@ def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, 
 @compiled
 def first_bytes(blob: U8, offsets: I64) -> U8:
     """The first ROW_BYTES bytes of each window, zero-padded, (n_windows, ROW_BYTES)."""
-    rows = np.zeros((offsets.size - 1, ROW_BYTES), np.uint8)
+    rows = np.zeros((offsets.size - 1, np.int64(ROW_BYTES)), np.uint8)
     for i in range(offsets.size - 1):
-        for k in range(min(ROW_BYTES, offsets[i + 1] - offsets[i])):
+        for k in range(min(np.int64(ROW_BYTES), offsets[i + 1] - offsets[i])):
             rows[i, k] = blob[offsets[i] + k]
     return rows

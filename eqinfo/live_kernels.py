@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.inference import State, new_state, step
-from eqinfo.kernels import compiled
+from eqinfo.jit import compiled
 from eqinfo.network import BOS, INNER, N_BYTES, TOTAL, TOTAL_BITS, Network
 
 U8 = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.inference import State, new_state, step
-from eqinfo.kernels import compiled
+from eqinfo.jit import compiled
 from eqinfo.network import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
 from eqinfo.predictor import (
     MAX_TEXT,

@@ -115,7 +115,8 @@ def encode_compiled(
     if codebook.method == "greedy":
         return kernels.encode_greedy(text, ends, *codebook.trie)
     unaligned = unaligned_cost(codebook.unaligned_penalty)
-    return kernels.encode_optimal(text, ends, *codebook.trie, WORD_BYTES, WINDOW_COST, unaligned)
+    longest = codebook.max_window_bytes
+    return kernels.encode_optimal(text, ends, *codebook.trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
 
 
 def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.kernels import compiled
+from eqinfo.jit import compiled
 from eqinfo.network import N_BYTES, TOTAL, TOTAL_BITS
 
 U8 = npt.NDArray[np.uint8]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.inference import State, step
-from eqinfo.kernels import compiled
+from eqinfo.jit import compiled
 from eqinfo.network import BOS, TOTAL, Network
 
 U8 = npt.NDArray[np.uint8]

@@ -15,6 +15,7 @@ from eqinfo import kernels
 from eqinfo.codebook import Codebook, flat
 from eqinfo.corpus import Text
 from eqinfo.frames import ordered_map
+from eqinfo.pairs import Pairs
 from eqinfo.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
 
 OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
@@ -81,7 +82,7 @@ def refit(
     return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
 
 
-def _joined(candidates: Candidates, pairs: "Pairs", n: int) -> Candidates:
+def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
     """The candidates and the strings of up to n pairs of neighbours, the most frequent ones."""
     first, second = pairs.most_frequent(n)
     known = dict(zip(candidates.strings, candidates.log_p.tolist(), strict=True))
@@ -92,34 +93,6 @@ def _joined(candidates: Candidates, pairs: "Pairs", n: int) -> Candidates:
             known.setdefault(string, p)
     strings = sorted(known)
     return Candidates(strings, np.array([known[string] for string in strings]))
-
-
-class Pairs:
-    """Counts of pairs of neighbours in bounded memory: when the table fills, the rarest make room."""
-
-    def __init__(self, slot_bits: int = 25) -> None:
-        self._keys = np.full(1 << slot_bits, -1, np.int64)
-        self._counts = np.zeros(1 << slot_bits, np.uint32)
-        self._floor = 1  # pairs up to this count were dropped last
-
-    def add(self, codewords: npt.NDArray[np.uint32]) -> None:
-        """Count the pairs in a parse of at most an eighth as many windows as there are slots."""
-        assert codewords.size <= self._keys.size >> 3
-        n_used = kernels.count_pairs(codewords, self._keys, self._counts)
-        while n_used > self._keys.size >> 1:
-            kept = np.flatnonzero(self._counts > self._floor)
-            keys, counts = self._keys[kept], self._counts[kept]
-            self._keys.fill(-1)
-            self._counts.fill(0)
-            kernels.insert_pairs(keys, counts, self._keys, self._counts)
-            n_used = keys.size
-            self._floor += n_used > self._keys.size >> 2
-
-    def most_frequent(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Firsts and seconds of up to n pairs that were met more than once, the most frequent ones."""
-        slots = np.flatnonzero(self._counts > 1)
-        slots = slots[np.lexsort((self._keys[slots], -self._counts[slots].astype(np.int64)))[:n]]
-        return self._keys[slots] >> 32, self._keys[slots] & 0xFFFF_FFFF
 
 
 def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:
@@ -140,11 +113,11 @@ def count_windows(
     """
     trie = kernels.build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
-    unaligned = unaligned_cost(unaligned_penalty)
+    longest, unaligned = max(map(len, strings)), unaligned_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return kernels.encode_optimal(text.data, NO_ENDS, *trie, WORD_BYTES, WINDOW_COST, unaligned)
+        return kernels.encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from eqinfo import m1, m2, runs
+from eqinfo.document import Document, M1Row
 from eqinfo.errors import InputError
-from eqinfo.report import Document, M1Row
 
 
 class Table(NamedTuple):

@@ -22,11 +22,11 @@ from typer.testing import CliRunner
 from eqinfo import generate, held_out, m2, parse, report
 from eqinfo.cli import app
 from eqinfo.codebook import Codebook
+from eqinfo.document import M1Row, M2Row, TextFacts
 from eqinfo.evaluate import total_nats
 from eqinfo.files import find_codebook
 from eqinfo.frames import Frame
 from eqinfo.held_out import HeldOut, tokens_for
-from eqinfo.report import M1Row, M2Row, TextFacts
 from eqinfo.windows import WINDOW_BYTES
 
 EQINFO = f"OMP_NUM_THREADS=1 {sys.executable} -m eqinfo"

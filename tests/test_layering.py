@@ -15,6 +15,7 @@ PACKAGE = Path(eqinfo.__file__).parent
 # from the bottom up; a module imports only modules before it
 ORDER = [
     "errors",
+    "jit",
     "kernels",
     "codebook",
     "coder",
@@ -47,6 +48,7 @@ ORDER = [
     "train",
     "generate",
     "evaluate",
+    "pairs",
     "refit",
     "compile",
     "runs",
@@ -54,6 +56,7 @@ ORDER = [
     "metrics",
     "m2",
     "held_out",
+    "document",
     "report",
     "tables",
     "console",
@@ -61,7 +64,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-COMPILED = {"kernels", "inference", "live_kernels", "range_coder", "predictor", "mixing"}
+COMPILED = {"jit", "kernels", "inference", "live_kernels", "range_coder", "predictor", "mixing"}
 LIGHT = {*ORDER[: ORDER.index("text") + 1], "console", "jobs", "cli", "__main__"} - COMPILED
 SLOW = {"torch", "numba", "rich"}
 

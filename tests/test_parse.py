@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo import parse
-from eqinfo.codebook import PENALTY_UNIT, Codebook, Method
+from eqinfo.codebook import MAX_WINDOW_BYTES, PENALTY_UNIT, Codebook, Method
 
 ALPHABET = b"ab ."
 small_texts = st.lists(st.sampled_from(ALPHABET), max_size=9).map(bytes)
@@ -108,6 +108,22 @@ def test_compiled_code_gives_what_the_definition_gives_for_every_kind_of_codeboo
     for codebook, codewords in zip(codebooks, plain, strict=True):
         assert np.array_equal(parse.encode(codebook, text, ends), codewords)
         assert parse.decode(codebook, codewords) == text
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 1000.0])
+def test_compiled_code_cuts_at_the_edges_of_its_blocks_as_anywhere(
+    penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eqinfo.kernels import BLOCK
+
+    runs = {b"a" * n for n in range(2, MAX_WINDOW_BYTES + 1)}  # as many windows from a place as there can be
+    codebook = Codebook(sorted({b""} | {bytes([b]) for b in range(256)} | runs), 9, "optimal", penalty)
+    text = (b"a" * (int(BLOCK) + 7) + b" b") * 4
+    for size in (1, 255, 256, 511, 512, 513, 767, 1024, len(text)):
+        plain = parse.encode(codebook, text[:size], [size // 3])
+        with monkeypatch.context() as patch:
+            patch.setattr(parse, "COMPILED_FROM", 1)
+            assert np.array_equal(parse.encode(codebook, text[:size], [size // 3]), plain)
 
 
 @given(ends_and_texts)

@@ -20,6 +20,7 @@ from eqinfo import container, evaluate, held_out, parse, report, shards, tables,
 from eqinfo.codebook import Codebook
 from eqinfo.codec import CodebookCodec, Codec, WindowCodec
 from eqinfo.corpus import Text
+from eqinfo.document import Compressed, Document, M1Row, M2Row, TextFacts
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.evaluate import WindowUse, bits_by_position, window_use
 from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
@@ -27,7 +28,6 @@ from eqinfo.held_out import HeldOut, read_held_out, tokens_for
 from eqinfo.m2 import M2
 from eqinfo.model import GPT, GPTConfig
 from eqinfo.quantise import static
-from eqinfo.report import Compressed, Document, M1Row, M2Row, TextFacts
 from eqinfo.windows import WINDOW_BYTES
 
 

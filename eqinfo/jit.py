@@ -1,0 +1,49 @@
+"""Loops as machine code: the decorator that compiles them, and where the code is kept.
+
+What this module does not do: hold loops. Those are in the modules that import it, which are imported only
+when there is enough to do, for numba costs 0.4 s to import.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_numba: Any = numba.config
+
+
+def _cache_folder() -> str:
+    """Where machine code is kept: a folder for this very version of all that is compiled.
+
+    numba looks at the file of a function only, not at those of what it calls: after an upgrade it would go
+    on using the old code of these.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.glob("*.py")):
+        source = path.read_bytes()
+        if b"@compiled" in source or path.stem == "network":  # whose constants are compiled in
+            digest.update(source)
+    base = _numba.CACHE_DIR or package / "__pycache__"
+    if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
+        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 (never fails, unlike Path.home)
+    return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
+
+
+CACHE_FOLDER = _cache_folder()
+
+
+def compiled(function: F) -> F:
+    """The function in machine code, cached on disk where a folder can be written."""
+    theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
+    try:
+        return cast(F, numba.njit(cache=True, nogil=True)(function))
+    except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
+        return cast(F, numba.njit(nogil=True)(function))
+    finally:
+        _numba.CACHE_DIR = theirs
