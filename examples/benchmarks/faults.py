@@ -34,7 +34,8 @@ try:
 except ImportError:
     atheris = None
 
-COMPILED = ["kernels", "inference", "live_kernels", "range_coder", "predictor", "mixing"]  # numba reads these
+# numba reads the code of these
+COMPILED = ["jit", "kernels", "pairs", "inference", "live_kernels", "range_coder", "predictor", "mixing"]
 watched: Any = nullcontext()
 if atheris is not None and __name__ == "__main__":
     watched = atheris.instrument_imports(["eqinfo"], [f"eqinfo.{name}" for name in COMPILED])
