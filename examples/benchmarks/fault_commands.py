@@ -19,13 +19,14 @@ from eqinfo import network
 from eqinfo.codec import ArithmeticCodec, CodebookCodec
 from eqinfo.frames import Frame
 
-HEAD = ["command", "damaged", "cases", "exit status 1", "right, 0", "**defects**"]
+HEAD = ["command", "damaged", "cases", "exit status 1", "exit status 0", "**defects**"]
 WORDS = """\
 Each case is a process: random bytes, a truncation, a flipped bit or bytes overwritten. It must end with
 exit status 1, a line on stderr, nothing on stdout, and the folder as it was; or with status 0 and what it
-would have said and written without the damage.
+would have said and written without the damage. Text, which nothing vouches for, may be other text.
 """
 LIMIT_S = 60
+TIMED = "folder/run/config.json", "folder/run/metrics.jsonl"  # say how long it took
 Outcome = tuple[bytes, dict[str, bytes]]  # stdout, and the files in the folder
 
 
@@ -33,14 +34,19 @@ Outcome = tuple[bytes, dict[str, bytes]]  # stdout, and the files in the folder
 class Command:
     """A command, its files, which of them is damaged, and what came of that."""
 
-    name: str
     files: dict[str, bytes]
     damaged: str
     words: list[str]
+    is_checked: bool = True  # every change must be noticed
     cases: int = 0
     refused: int = 0
     right: int = 0
     defects: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The command as a user gives it."""
+        return " ".join(self.words)
 
     def run(self, contents: bytes) -> tuple[int, bytes, Outcome]:
         """Exit status, stderr, and what came of a file of such contents."""
@@ -70,7 +76,7 @@ class Command:
         is_line = words.startswith(b"eqinfo: ") and words.endswith(b"\n") and words.count(b"\n") == 1
         if status == 1 and is_line and found == (b"", before):
             self.refused += 1
-        elif status == 0 and found == want:
+        elif status == 0 and (untimed(found) == untimed(want) or not self.is_checked):
             self.right += 1
         else:
             files = {path for path, data in found[1].items() if before.get(path) != data}
@@ -80,6 +86,11 @@ class Command:
         """What came of it, for the table."""
         numbers = [self.cases, self.refused, self.right, len(self.defects)]
         return [f"`{self.name}`", self.damaged, *map(str, numbers)]
+
+
+def untimed(outcome: Outcome) -> Outcome:
+    """An outcome without what differs from run to run."""
+    return outcome[0], {path: data for path, data in outcome[1].items() if path not in TIMED}
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -113,29 +124,26 @@ def commands() -> list[Command]:
     def run(files: dict[str, bytes]) -> dict[str, bytes]:
         return {f"run/{path}": data for path, data in files.items()}
 
-    def of(words: list[str], files: dict[str, bytes], damaged: str) -> Command:
-        return Command(" ".join(words), files, damaged, words)
-
     a = {"a.eqi": packed} | model
     return [
-        of(["compress", "-d", *m, "a.eqi"], a, "a.eqi"),
-        of(["-d", *m, "a.eqi"], {"a.eqi": live} | model, "a.eqi"),
-        of(["-t", *m, "a.eqi"], a, "a.eqi"),
-        of(["-l", *m, "a.eqi"], a, "a.eqi"),
-        of(["decompress", "--range", "3:120", *m, "a.eqi"], a, "a.eqi"),
-        of(["decompress", "--jsonl", *m, "a.eqi"], a, "a.eqi"),
-        of(["decompress", *m, "a.bin", "-o", "b"], ids, "a.bin"),
-        of(["decompress", *m, "a.bin", "-o", "b"], ids, "a.bin.json"),
-        of(["-l", *m, "a.bin"], ids, "a.bin.json"),
-        of(["decompress", *m, "a.eqi"], a, "model/codebook.eqcb"),
-        of(["compress", *m, "text"], {"text": TEXT} | model, "model/codebook.eqcb"),
-        of(["compress", *m, "--window-bits", "ac", "text"], {"text": TEXT} | model, "model/m1.eqm1"),
-        of(["compress", "--jsonl", *m, "a.jsonl"], {"a.jsonl": lines} | model, "a.jsonl"),
-        of(train, ids, "a.bin"),
-        of(train, ids, "a.bin.json"),
-        of(["train-m2", "--resume", "-q", "-o", "run"], run(begun_2), "run/checkpoint.pt"),
-        of(["train-m1", "--resume", "-q", "-o", "run"], run(begun_1), "run/corpus/facts.json"),
-        of(["eval", "run"], run(complete_1), "run/published.eqcb"),
+        Command(a, "a.eqi", ["compress", "-d", *m, "a.eqi"]),
+        Command({"a.eqi": live} | model, "a.eqi", ["-d", *m, "a.eqi"]),
+        Command(a, "a.eqi", ["-t", *m, "a.eqi"]),
+        Command(a, "a.eqi", ["-l", *m, "a.eqi"]),
+        Command(a, "a.eqi", ["decompress", "--range", "3:120", *m, "a.eqi"]),
+        Command(a, "a.eqi", ["decompress", "--jsonl", *m, "a.eqi"]),
+        Command(ids, "a.bin", ["decompress", *m, "a.bin", "-o", "b"]),
+        Command(ids, "a.bin.json", ["decompress", *m, "a.bin", "-o", "b"]),
+        Command(ids, "a.bin.json", ["-l", *m, "a.bin"]),
+        Command(a, "model/codebook.eqcb", ["decompress", *m, "a.eqi"]),
+        Command({"text": TEXT} | model, "model/codebook.eqcb", ["compress", *m, "text"]),
+        Command({"text": TEXT} | model, "model/m1.eqm1", ["compress", *m, "--window-bits", "ac", "text"]),
+        Command({"a.jsonl": lines} | model, "a.jsonl", ["compress", "--jsonl", *m, "a.jsonl"], False),
+        Command(ids, "a.bin", train),
+        Command(ids, "a.bin.json", train),
+        Command(run(begun_2), "run/checkpoint.pt", ["train-m2", "--resume", "-q", "-o", "run"]),
+        Command(run(begun_1), "run/corpus/facts.json", ["train-m1", "--resume", "-q", "-o", "run"]),
+        Command(run(complete_1), "run/published.eqcb", ["eval", "run"]),
     ]
 
 

@@ -444,9 +444,14 @@ def small_m2() -> AbstractContextManager[object]:
     return mock.patch.dict(M2_PRESETS, nano=(1, 1, 8))
 
 
+def interrupt(*arguments: object) -> None:
+    """What stands for a trainer; a mock of one would keep the model until garbage is collected."""
+    raise KeyboardInterrupt
+
+
 def resumed(module: ModuleType, folder: Path) -> object:
     """What --resume makes of a folder up to where it loads its checkpoint, which is a subject by itself."""
-    with mock.patch.object(module, "Trainer", side_effect=KeyboardInterrupt), small_m2():
+    with mock.patch.object(module, "Trainer", interrupt), small_m2():
         try:
             return json.dumps(module.run(folder, CPU, silent, stop))
         except KeyboardInterrupt:
