@@ -9,7 +9,6 @@ What this script does not do: measure GPUs, or how good a model becomes.
 
 import argparse
 import math
-import multiprocessing
 import os
 import resource
 import statistics
@@ -18,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +26,7 @@ import peers
 import torch
 import torch.nn.functional as F
 from peers import timings
+from processes import fresh
 from torch import Tensor
 
 from eqinfo import loss, shards, train
@@ -69,19 +68,6 @@ class Scale(NamedTuple):
 
 FULL = Scale(batch_tokens=8192, runs=3, steps=49, timed_steps=8, rounds=3)
 QUICK = Scale(batch_tokens=512, runs=1, steps=12, timed_steps=2, rounds=1)
-
-
-def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
-    """What `work` returns in a new process, which has one thread unless its environment says more."""
-    print(work.__name__, *args, *environment.values(), file=sys.stderr)
-    before = dict(os.environ)
-    os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(work, *args).result()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 # ---- the loss
