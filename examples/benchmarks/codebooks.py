@@ -15,7 +15,7 @@ from eqinfo.compile import expand
 from eqinfo.corpus import Text, sample
 from eqinfo.files import find_codebook
 from eqinfo.models import Model
-from eqinfo.refit import Candidates
+from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (12, 16)
 CANDIDATES = 4  # times 2**window_bits, and
@@ -44,7 +44,7 @@ def expanded(n_candidates: int) -> tuple[Candidates, Phase]:
 
 
 def refitted(
-    candidates: Candidates, path: Path, n_bytes: int, window_bits: int, longest: int | None = None
+    candidates: Candidates, path: Path, n_bytes: int, window_bits: int, longest: int = MAX_JOINED_BYTES
 ) -> tuple[Codebook, Phase]:
     """The codebook of candidates by their use in an even sample of a text, in a new process.
 
@@ -53,13 +53,9 @@ def refitted(
         path: of a plain text.
         n_bytes: of it, about.
         window_bits: of the codebook.
-        longest: window that it may have, in bytes; otherwise as in train-m1.
+        longest: string that neighbours may join to, in bytes.
     """
-    if longest is not None:
-        refit.MAX_JOINED_BYTES = longest
-        short = np.fromiter((len(string) <= longest for string in candidates.strings), np.bool_)
-        strings = [string for string in candidates.strings if len(string) <= longest]
-        candidates = Candidates(strings, candidates.log_p[short])
+    refit.MAX_JOINED_BYTES = longest
     texts = sample(Text(np.memmap(path, np.uint8, "r"), np.empty(0, np.int64)), n_bytes)
     singles = [bytes([byte]) for byte in range(256)]
     refit.count_windows(singles, [texts[0].slice(0, 4096)], PENALTY, silent, refit.Pairs(16))  # as above

@@ -15,7 +15,7 @@ from processes import children_cpu_s, fresh, peak_mb
 
 from eqinfo import parse
 from eqinfo.codebook import Codebook
-from eqinfo.refit import MAX_JOINED_BYTES
+from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
 LONGEST = (4, 8, 16, 64, 128, 255)  # beside MAX_JOINED_BYTES, with BASE bits
@@ -65,13 +65,15 @@ def text_table(path: Path, most: int) -> Iterator[str]:
 
 def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
     """Codebooks of several shapes, as train-m1 makes them."""
-    candidates, _ = fresh({}, expanded, MOST_CANDIDATES)
+    listed, _ = fresh({}, expanded, MOST_CANDIDATES)
     found = {}
     for window_bits, longest in [
         *((b, MAX_JOINED_BYTES) for b in WINDOW_BITS),
         *((BASE, n) for n in LONGEST),
     ]:
-        best = candidates.best(CANDIDATES << window_bits)
+        kept = [i for i, string in enumerate(listed.strings) if len(string) <= longest]
+        short = Candidates([listed.strings[i] for i in kept], listed.log_p[kept])
+        best = short.best(CANDIDATES << window_bits)
         codebook, _ = fresh({}, refitted, best, path, n_bytes, window_bits, longest)
         found[f"b = {window_bits}, windows of up to {codebook.max_window_bytes}"] = codebook
     return found

@@ -238,7 +238,8 @@ def paragraph(words: str, indent: str = "") -> str:
 
 def digits(value: float) -> str:
     """A number above 0 with three significant digits, or all before the point."""
-    return f"{value:,.{max(0, 2 - floor(log10(value)))}f}"
+    rounded = float(f"{value:.2e}")
+    return f"{value:,.{max(0, 2 - floor(log10(rounded)))}f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
