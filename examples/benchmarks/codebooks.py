@@ -20,6 +20,7 @@ from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 WINDOW_BITS = (12, 16)
 CANDIDATES = 4  # times 2**window_bits, and
 PENALTY = 1.0  # of a cut inside a word, as train-m1 has them unless told otherwise
+REFIT_SHARE = 0.64  # of the text
 RUNS = 9
 PACKAGES = ("numba", "numpy", "zstandard")
 
@@ -75,13 +76,9 @@ def loading() -> dict[str, Spent]:
     return peers.timings(work, RUNS)
 
 
-def tables(path: Path, n_bytes: int) -> Iterator[str]:
-    """The section.
-
-    Args:
-        path: of the text to refit on, plain.
-        n_bytes: of it.
-    """
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
+    n_bytes = int(inputs.n_bytes * REFIT_SHARE)
     yield "## Compiling a codebook, and loading it\n"
     yield peers.paragraph(
         "From the M1 in the package, as `train-m1` does after training: M1 lists 4 times as many "
@@ -91,7 +88,7 @@ def tables(path: Path, n_bytes: int) -> Iterator[str]:
     rows = []
     for window_bits in WINDOW_BITS:
         candidates, expanding = fresh({}, expanded, CANDIDATES << window_bits)
-        _, refitting = fresh({}, refitted, candidates, path, n_bytes, window_bits)
+        _, refitting = fresh({}, refitted, candidates, inputs.text, n_bytes, window_bits)
         cells = [f"b = {window_bits}", f"{len(candidates.strings):,}"]
         for took, peak in (expanding, refitting):
             cells += [peers.digits(took.cpu_s), f"{peak:,.0f}"]

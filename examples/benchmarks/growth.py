@@ -20,7 +20,7 @@ from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
 LONGEST = (4, 8, 16, 64, 128, 255)  # beside MAX_JOINED_BYTES, with BASE bits
 BASE, MOST_CANDIDATES = 16, 1 << 20
-READ_BYTES = 4_000_000
+READ_BYTES, REFIT_SHARE = 4_000_000, 10  # codebooks are refitted on a tenth of the text
 RUNS = 3
 PACKAGES = ("numba", "numpy")
 
@@ -113,14 +113,8 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
     yield peers.table(head, rows)
 
 
-def tables(path: Path, most: int, n_bytes: int) -> Iterator[str]:
-    """The section.
-
-    Args:
-        path: of a plain text.
-        most: megabytes of the largest file.
-        n_bytes: of the text, that codebooks are refitted on.
-    """
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
     yield "## How cost grows\n"
-    yield from text_table(path, most)
-    yield from codebook_table(path, n_bytes)
+    yield from text_table(inputs.text, 10 * inputs.n_bytes // 1_000_000)
+    yield from codebook_table(inputs.text, inputs.n_bytes // REFIT_SHARE)

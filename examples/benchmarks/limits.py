@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -206,14 +205,10 @@ def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
         yield ["", "", "", "M1 alone, every byte once", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
 
 
-def tables(path: Path) -> Iterator[str]:
-    """The section.
-
-    Args:
-        path: of a plain text.
-    """
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
     model = Model(None)
-    with path.open("rb") as file:
+    with inputs.text.open("rb") as file:
         text = file.read(READ_BYTES)
     table_mb = model.codebook.trie[0].nbytes / 1e6
     yield "## What limits each path\n"

@@ -73,6 +73,16 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
                 yield document
 
 
+class Inputs(NamedTuple):
+    """What the sections of `run.py` measure with."""
+
+    train: Path  # JSONL that peers learn from
+    text: Path  # plain, an even sample of it
+    n_bytes: int  # of the text, for the fastest work; slower work takes a share of it
+    unseen: list[Path]  # plain texts that nobody has learnt from
+    cache: Path  # folder that keeps what may be made once
+
+
 def evenly(data: bytes, n: int, size: int) -> list[bytes]:
     """So many evenly spaced pieces of a text, each of so many bytes."""
     last = len(data) - size

@@ -84,7 +84,7 @@ def m1_rate(preset: str) -> float:
     return shape.step_bytes / statistics.median(took[1:])
 
 
-def tables() -> Iterator[str]:
+def tables(_: peers.Inputs) -> Iterator[str]:
     """The section."""
     yield f"## Training on one CPU core, blocks of {BLOCK_SIZE}\n"
     yield peers.paragraph(

@@ -38,7 +38,7 @@ def text_table(path: Path) -> Iterator[str]:
         peak = max(run.peak_mb for run in runs)
         rows.append([name, f"{size / runs[0].size:.2f}", *ratios, *rates, f"{peak:,.0f}"])
     yield f"### {path.stem}, {size / 1e6:.2f} MB\n"
-    head = ["", "ratio", "ac to this", "b = 64", "b = 16", "compress", "decompress", "peak MB"]
+    head = ["", "ratio", "ac / this", "b = 64 / this", "b = 16 / this", "compress", "decompress", "peak MB"]
     yield peers.table(head, rows)
 
 
@@ -67,13 +67,8 @@ def record_table(paths: list[Path], train: Path) -> Iterator[str]:
     yield peers.table(["", *(path.stem for path in paths)], rows)
 
 
-def tables(paths: list[Path], train: Path) -> Iterator[str]:
-    """The section.
-
-    Args:
-        paths: of plain texts that nobody has learnt from.
-        train: JSONL that the dictionary learns from.
-    """
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
     yield "## Streams, one thread\n"
     yield peers.paragraph(
         "Ratio: text to stream, larger is better; then how many times as much of the text a byte "
@@ -81,6 +76,6 @@ def tables(paths: list[Path], train: Path) -> Iterator[str]:
         "of a process that holds the text, its stream and the text again. A stream of eqinfo has "
         "checksums and an index."
     )
-    for path in paths:
+    for path in inputs.unseen:
         yield from text_table(path)
-    yield from record_table(paths, train)
+    yield from record_table(inputs.unseen, inputs.train)
