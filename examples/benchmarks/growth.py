@@ -18,7 +18,7 @@ from eqinfo.codebook import Codebook
 from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
-LONGEST = (4, 8, 16, 64, 128, 255)  # beside MAX_JOINED_BYTES, with BASE bits
+LONGEST = (4, 8, 16, 64, 255)  # beside MAX_JOINED_BYTES, with BASE bits
 BASE, MOST_CANDIDATES = 16, 1 << 20
 READ_BYTES, REFIT_SHARE = 4_000_000, 10  # codebooks are refitted on a tenth of the text
 RUNS = 3
@@ -105,7 +105,7 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
         rows.append([name, *cells, *(peers.digits(size / 1e6) for size in sizes)])
     yield peers.paragraph(
         f"Codebooks as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text, on "
-        f"{READ_BYTES / 1e6:g} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
+        f"{len(read) / 1e6:g} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
         "will be windows, with 20 bits only as many. MB a CPU second; *cost* is time a byte beside "
         f"that of {base}. How long a window may be is set by what M1 may list and pairs add up to."
     )
