@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from eqinfo.codebook import Codebook
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
+PROJECT = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
 
 PARENT = """
 import os, sys, time
@@ -111,3 +113,11 @@ def test_numbers_have_three_digits_and_no_exponent(load):
     assert [digits(value) for value in (1000.4, 999, 99.96, 1, 0.03664, 41861)] == [
         "1,000", "999", "100", "1.00", "0.0366", "41,861",
     ]  # fmt: skip
+
+
+def test_every_section_of_the_page_can_be_made(load):
+    for section in load("run").SECTIONS:
+        module = load(section)
+        assert callable(module.tables)
+        required = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["bench"]
+        assert set(module.PACKAGES) <= {name.partition(">")[0] for name in required}

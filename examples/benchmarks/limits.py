@@ -27,18 +27,19 @@ READ_BYTES = 1 << 22
 LIVE_BYTES = 1 << 16  # with M1 running
 N_LOADS, N_PRODUCTS = 1 << 22, 500  # of what is timed alone
 RUNS = 5
+PACKAGES = ("numba", "numpy")
 
 WORDS = (
-    "*Text to ids* is bound by the trie: the optimal parse follows all windows from each byte, the greedy "
-    "one a window at a time. A step that had to wait for memory would take as long as a load that names the "
-    "next one, from a table of that size. What the optimal parse takes beyond its steps is the choice of the "
-    "cheapest window at each byte. So cost grows with the depth of the trie, and with its table once that "
-    "leaves the caches.",
-    "*Ids to text* is bound by where the next window goes, which the lengths of all before it say, and by "
-    "a second copy into `bytes`; places that are known before would be filled as fast as *alone* says.",
-    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices for every byte, in 16 "
-    "bits, and that alone is the larger part. The rest is what is not a product: tables of n-grams, scaling, "
-    "the next byte's frequencies, and for `ac` the mixing of eight bits a byte.",
+    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each window's end "
+    "for the greedy one. A step that waits for memory takes as long as a load that names the next one, from a "
+    "table of that size; steps from different bytes need not wait for each other. What goes beyond the steps is "
+    "the choice of the cheapest window at each byte. So cost grows with the depth of the trie, and with its "
+    "table once that leaves the caches.",
+    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones before it "
+    "end. Memory alone would allow as much more as the last column says.",
+    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit numbers for "
+    "every byte. What M1 takes beyond that is tables of n-grams, scaling, and the frequencies of the next byte; "
+    "what `ac` takes beyond M1 is the mixing of eight bits a byte.",
     "*Start-up* is Python's imports and the list of the codebook, in which every window is checked.",
 )
 
@@ -99,6 +100,15 @@ def one_cycle(size: int) -> U32:
 
 
 @numba.njit
+def added(codewords: U32, lengths: U8) -> int:
+    """The length of all windows of some codewords."""
+    n = 0
+    for codeword in codewords:
+        n += lengths[codeword]
+    return n
+
+
+@numba.njit
 def gather(codewords: U32, words: U64) -> U64:
     """Two words for each codeword, as decoding copies them, but to places that need no lengths."""
     out = np.empty(codewords.size + 1, np.uint64)
@@ -149,6 +159,7 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
         "steps, optimal": each(steps_of_all, pieces, table, root),
         "steps, greedy": each(steps_of_longest, pieces, table, root),
         "decode": each(partial(parse.decode, codebook), cut),
+        "add": each(added, cut, codebook.rows[1]),
         "gather": each(gather, cut, codebook.rows[0]),
         "copy": each(np.copy, pieces),
         "compress": lambda: container.compress(frames_of_bytes(io.BytesIO(text)), io.BytesIO(), codec),
@@ -171,6 +182,7 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
     n = sum(codewords.size for codewords in cut)
     path = ["ids to text", f"{n / len(text):.3f} windows", f"{ns['decode'] / n:.2f} ns a window"]
     yield row(path, "the same 16 bytes each, to fixed places", ns["gather"] / n, ns["decode"] / n)
+    yield row(nothing, "the lengths of the windows, added up", ns["add"] / n, ns["decode"] / n)
     yield row(nothing, "a copy of as much text", ns["copy"] / n, ns["decode"] / n)
     n = len(text)
     for name, part, what in (
