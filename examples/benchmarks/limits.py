@@ -30,16 +30,16 @@ RUNS = 5
 PACKAGES = ("numba", "numpy")
 
 WORDS = (
-    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each window's end "
-    "for the greedy one. A step that waits for memory takes as long as a load that names the next one, from a "
-    "table of that size; steps from different bytes need not wait for each other. What goes beyond the steps is "
-    "the choice of the cheapest window at each byte. So cost grows with the depth of the trie, and with its "
-    "table once that leaves the caches.",
-    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones before it "
-    "end. Memory alone would allow as much more as the last column says.",
-    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit numbers for "
-    "every byte. What M1 takes beyond that is tables of n-grams, scaling, and the frequencies of the next byte; "
-    "what `ac` takes beyond M1 is the mixing of eight bits a byte.",
+    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each "
+    "window's end for the greedy one. A step that waits for memory takes as long as a load that names "
+    "the next one, from a table of that size; steps from different bytes need not wait for each "
+    "other. What goes beyond the steps is the choice of the cheapest window at each byte. So cost "
+    "grows with the depth of the trie, and with its table once that leaves the caches.",
+    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones "
+    "before it end. Memory alone would allow as much more as the last column says.",
+    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit "
+    "numbers for every byte. What M1 takes beyond that is tables of n-grams, scaling, and the "
+    "frequencies of the next byte; what `ac` takes beyond M1 is the mixing of eight bits a byte.",
     "*Start-up* is Python's imports and the list of the codebook, in which every window is checked.",
 )
 
