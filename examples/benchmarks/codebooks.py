@@ -15,6 +15,7 @@ from eqinfo.compile import expand
 from eqinfo.corpus import Text, sample
 from eqinfo.files import find_codebook
 from eqinfo.models import Model
+from eqinfo.pairs import Pairs
 from eqinfo.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (12, 16)
@@ -59,7 +60,7 @@ def refitted(
     refit.MAX_JOINED_BYTES = longest
     texts = sample(Text(np.memmap(path, np.uint8, "r"), np.empty(0, np.int64)), n_bytes)
     singles = [bytes([byte]) for byte in range(256)]
-    refit.count_windows(singles, [texts[0].slice(0, 4096)], PENALTY, silent, refit.Pairs(16))  # as above
+    refit.count_windows(singles, [texts[0].slice(0, 4096)], PENALTY, silent, Pairs(16))  # as above
     codebook, took = spent(partial(refit.refit, candidates, texts, window_bits, PENALTY, silent))
     return codebook, Phase(took, peak_mb())
 
