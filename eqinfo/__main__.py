@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Let no output have the number of a standard stream that is closed: what libraries say would go into it."""
+    """Let no output have the number of a closed standard stream: what libraries say would go into it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

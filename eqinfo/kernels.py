@@ -73,7 +73,7 @@ def compiled(function: F) -> F:
     """The function in machine code, cached on disk where a folder can be written and has room."""
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
-        dispatcher = numba.njit(cache=True, nogil=True)(function)
+        dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
         dispatcher._cache.save_overload = _if_there_is_room(dispatcher._cache.save_overload)
         return cast(F, dispatcher)
     except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone

@@ -91,7 +91,8 @@ def stop_requests(tell: Callable[[], None]) -> Iterator[Callable[[], int]]:
         nonlocal asked
         if not asked:
             asked = number
-            tell()
+            with suppress(RuntimeError):  # it came in the middle of other words
+                tell()
         elif number == signal.SIGINT:
             _end(number, frame)
 
