@@ -41,6 +41,8 @@ VERSION = 1
 MAX_WINDOW_BITS = 20  # a codebook is listed in full: 2**20 windows at most
 MIN_WINDOW_BITS = 9  # 256 single bytes and the empty window need more than 8 bits
 MAX_WINDOW_BYTES = 255  # lengths are stored in one byte
+MAX_BYTES = 1 << 25  # of all windows: no file of some kilobytes takes much memory
+MAX_SUFFIX_BYTES = 1 << 23  # each is a node of the trie, and `kernels` has no more
 PENALTY_UNIT = 1024  # an unaligned cut costs a whole number of 1/1024 windows: no float decides a cut
 MAX_PENALTY = 1000.0
 
@@ -89,9 +91,11 @@ class Codebook:
             raise InputError("codebook: the empty window is missing.")
         if any(a >= b for a, b in pairwise(self.windows)):
             raise InputError("codebook: windows are not in order.")
+        if sum(map(len, self.windows)) > MAX_BYTES:
+            raise InputError(f"codebook: windows too long; want at most {MAX_BYTES} bytes in all of them.")
         if max(map(len, self.windows)) > MAX_WINDOW_BYTES:
             raise InputError(f"codebook: a window is longer than {MAX_WINDOW_BYTES} bytes.")
-        if not {bytes([b]) for b in range(256)} <= set(self.windows):
+        if sum(len(window) == 1 for window in self.windows) < 256:  # they are distinct
             raise InputError("codebook: not every single byte is a window.")
 
     @property
@@ -235,14 +239,15 @@ def _unpack_windows(body: bytes, n_windows: int, n_suffix: int) -> list[bytes]:
         zstandard.ZstdError: the body does not decompress.
     """
     size = 2 * n_windows + n_suffix
-    if n_windows > 1 << MAX_WINDOW_BITS or n_suffix > n_windows * MAX_WINDOW_BYTES:
+    if n_windows > 1 << MAX_WINDOW_BITS or n_suffix > MAX_SUFFIX_BYTES:
         raise ValueError("sizes out of range")
     if zstandard.frame_content_size(body) != size:
         raise ValueError("sizes do not match")
     raw = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
     lengths = np.frombuffer(raw, np.uint8, n_windows, n_windows)
     ends = (2 * n_windows + np.cumsum(lengths, dtype=np.int64)).tolist()
-    if len(raw) != size or (ends[-1] if ends else 2 * n_windows) != size:
+    n_bytes = int(np.frombuffer(raw, np.uint8, 2 * n_windows).sum())
+    if len(raw) != size or (ends[-1] if ends else 2 * n_windows) != size or n_bytes > MAX_BYTES:
         raise ValueError("sizes do not match")
     windows = []
     window, start = b"", 2 * n_windows

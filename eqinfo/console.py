@@ -5,6 +5,7 @@ stdout is data. Words for people go to stderr, progress only if that is a termin
 
 import io
 import os
+import re
 import shutil
 import signal
 import sys
@@ -74,6 +75,11 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
         raise typer.Exit(1) from None
     except OSError as error:
         say(f"eqinfo: {error.filename or name}: {error.strerror or error}")
+        raise typer.Exit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+            raise
+        say(f"eqinfo: {name}: not enough memory for this")  # torch has no other error for it on CPUs
         raise typer.Exit(1) from None
 
 

@@ -17,11 +17,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.errors import InputError
+from eqinfo.errors import FormatError, InputError
 from eqinfo.text import read_pieces
 
 UNIT_BYTES = 1 << 16
 HOLD_OUT_EVERY = 100
+SIDES = "train", "valid"
 MAX_VALID_BYTES = 1 << 23  # enough to measure on, however large the corpus
 
 
@@ -139,17 +140,30 @@ def load(folder: Path) -> tuple[Text, Text, Facts]:
     """The training text, the held-out text and the facts of a staged corpus, memory-mapped.
 
     Raises:
+        FormatError: its files do not fit together.
         OSError: the folder holds no complete corpus.
     """
-    facts = Facts(**json.loads((folder / "facts.json").read_text()))
-    train, valid = (
-        Text(
-            np.memmap(folder / name, np.uint8, "r") if size else np.empty(0, np.uint8),
-            np.fromfile(folder / f"{name}.ends", "<i8"),
-        )
-        for name, size in (("train", facts.train_bytes), ("valid", facts.valid_bytes))
-    )
+    where = folder / "facts.json"
+    try:
+        facts = Facts(**json.loads(where.read_bytes()))
+        sizes = facts.train_bytes, facts.valid_bytes
+        if not all(type(size) is int for size in sizes):
+            raise ValueError("no sizes")
+    except (ValueError, TypeError, RecursionError):
+        raise FormatError(f"{where}: damaged. Start a new run.") from None
+    train, valid = (_load_side(folder / name, size) for name, size in zip(SIDES, sizes, strict=True))
     return train, valid, facts
+
+
+def _load_side(path: Path, want: int) -> Text:
+    """One of the two staged texts, of so many bytes as its facts say."""
+    ends_path = path.with_name(f"{path.name}.ends")
+    found, ends = path.stat().st_size, np.fromfile(ends_path, "<i8")
+    if found != want:
+        raise FormatError(f"{path}: damaged; found {found} bytes, want {want}. Start a new run.")
+    if np.diff(ends, prepend=0).min(initial=1) <= 0 or ends[-1:].tolist() != ([want] if want else []):
+        raise FormatError(f"{ends_path}: damaged; not where documents end. Start a new run.")
+    return Text(np.memmap(path, np.uint8, "r") if want else np.empty(0, np.uint8), ends)
 
 
 def sample(text: Text, n_bytes: int) -> list[Text]:

@@ -24,7 +24,7 @@ from eqinfo import corpus, network, runs
 from eqinfo.byte_model import M1_PRESETS, ByteModel
 from eqinfo.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook
 from eqinfo.compile import expand, live, published
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError
 from eqinfo.evaluate import (
     bits_by_position,
     bytes_per_window,
@@ -74,6 +74,7 @@ class Settings:
         Raises:
             InputError: a setting is out of range.
         """
+        runs.check_types(self)
         runs.check_known(self, {"preset": M1_PRESETS, "rule": ["fitted", "live", "published"]})
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
@@ -286,7 +287,7 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ),
         (
             "M1 on long runs of held-out text, bits/byte",
-            [(f"in {name}", f"{bits:.4f}") for name, bits in measured["bits_per_byte"].items()],
+            [(f"in {name}", f"{bits:.4f}") for name, bits in measured.get("bits_per_byte", {}).items()],
         ),
         ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
     ]
@@ -308,11 +309,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder.
 
     Raises:
-        FormatError: there is none, or it is of another version.
+        FormatError: there is none, or it is damaged or of another version.
     """
     config = runs.read_config(folder, "m1")
-    try:
-        Settings(**config["settings"])
-    except (TypeError, InputError) as error:
-        raise FormatError(f"{folder / runs.CONFIG}: damaged ({error}).") from None
+    with runs.refusing(folder):
+        config["settings"] = asdict(Settings(**config["settings"]))
+        if "measured" in config:
+            tables(config)
     return config

@@ -65,6 +65,7 @@ class Settings:
         Raises:
             InputError: a setting is out of range.
         """
+        runs.check_types(self)
         runs.check_known(self, {"preset": M2_PRESETS})
         limits = {
             "block_size": (2, 1 << 20),
@@ -344,13 +345,18 @@ def load_m2(folder: Path, device: torch.device) -> M2:
         MismatchError: the weights are not those of its config.
     """
     config = read_config(folder)
-    shape = {field.name: config["model"][field.name] for field in fields(GPTConfig)}
+    shape = _shape_of(config)
     if not (folder / WEIGHTS).exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    model = GPT(GPTConfig(**shape)).to(device)
+    found, want = (folder / WEIGHTS).stat().st_size, 2 * _facts(shape)["params"]
+    if found < want:  # before a model of that size is made
+        raise MismatchError(
+            f"{folder / WEIGHTS}: not the weights of its config; found {found} bytes, want {want} or more."
+        )
+    state, model = load_tensors(folder / WEIGHTS, device), GPT(shape).to(device)
     try:
-        model.load_state_dict(load_tensors(folder / WEIGHTS, device))
-    except RuntimeError as error:
+        model.load_state_dict(state)
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise MismatchError(
             f"{folder / WEIGHTS}: not the weights of its config ({first_line(error)})."
         ) from None
@@ -364,14 +370,34 @@ def read_config(folder: Path) -> dict[str, Any]:
         FormatError: there is none, or it is damaged or of another version.
     """
     config = runs.read_config(folder, "m2")
-    try:
-        Settings(**config["settings"])
-        GPTConfig(**{field.name: int(config["model"][field.name]) for field in fields(GPTConfig)})
-        [data["files"] for data in config["data"].values()]
+    with runs.refusing(folder):
+        config["settings"] = asdict(Settings(**config["settings"]))
+        _shape_of(config)
+        sides = config["data"]
+        for name in [name for data in (sides["train"], *sides.values()) for name in data["files"]]:
+            Path(name)
+        if not sides["train"]["files"] or not all(type(data["tokens"]) is int for data in sides.values()):
+            raise ValueError("data: no training data, or no number of tokens")
         bytes([config.get("unit_bits", 0)]) + bytes.fromhex(config["fingerprint"])  # what finds its codec
-    except (TypeError, KeyError, ValueError, AttributeError, InputError) as error:
-        raise FormatError(f"{folder / runs.CONFIG}: damaged ({error}).") from None
+        if "measured" in config:
+            tables(config)
     return config
+
+
+def _shape_of(config: dict[str, Any]) -> GPTConfig:
+    """The model's shape as a config.json says.
+
+    Raises:
+        ValueError: it is not that of its settings.
+    """
+    settings = Settings(**config["settings"])
+    found = {field.name: config["model"][field.name] for field in fields(GPTConfig)}
+    if not all(type(size) is int for size in found.values()):
+        raise ValueError("model: sizes must be whole numbers")
+    want = GPTConfig(found["vocab_size"], settings.block_size, *M2_PRESETS[settings.preset])
+    if found != asdict(want) or want.vocab_size < 2:
+        raise ValueError("model: not the shape that its settings give")
+    return want
 
 
 def _staged(path: Path, folder: Path, model: Path | None) -> Path:
@@ -428,7 +454,12 @@ def _load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
     if config.get("unit_bits"):
         return Model(folder).find(config["unit_bits"], bytes.fromhex(config["fingerprint"]), str(folder))
     path = folder / CODEBOOK_NAME
-    return CodebookCodec(Codebook.load(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    codebook = Codebook.load(path)
+    return CodebookCodec(codebook).find(
+        codebook.window_bits, bytes.fromhex(config["fingerprint"]), str(folder / runs.CONFIG)
+    )
 
 
 def _shape(settings: Settings, train: Tokens, codebook: Codebook | None) -> GPTConfig:

@@ -4,10 +4,12 @@ What this module does not do: decide what to write (`m2`), or show it (`console`
 """
 
 import json
+import math
 from pathlib import Path
 
 import torch
 
+from eqinfo.errors import FormatError
 from eqinfo.runs import write_file
 
 # Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
@@ -37,11 +39,26 @@ class Metrics:
             file.write(json.dumps(figures) + "\n")
 
     def up_to(self, step: int) -> list[dict[str, float]]:
-        """The lines up to a step; the last one of a killed run may be cut short, and does not count."""
+        """The lines up to a step; the last one of a killed run may be cut short, and does not count.
+
+        Raises:
+            FormatError: a line holds something else than numbers, one of them its step.
+        """
         if not self.path.exists():
             return []
-        *whole, _ = self.path.read_text().split("\n")
-        return [line for line in map(json.loads, whole) if line["step"] <= step]
+        *whole, _ = self.path.read_bytes().split(b"\n")
+        lines = [self._parsed(number, line) for number, line in enumerate(whole, 1)]
+        return [line for line in lines if line["step"] <= step]
+
+    def _parsed(self, number: int, line: bytes) -> dict[str, float]:
+        """A line; its number is for messages."""
+        try:
+            figures: dict[str, float] = json.loads(line)
+            if "step" in figures and all(type(n) is int or math.isfinite(n) for n in figures.values()):
+                return figures
+        except (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError):
+            pass
+        raise FormatError(f"{self.path}:{number}: damaged; not the figures of a step. Start a new run.")
 
     def forget_after(self, step: int) -> None:
         """Drop what an interrupted run wrote after its checkpoint: those steps come again."""

@@ -3,13 +3,14 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -26,11 +27,29 @@ except ImportError:  # Windows has no such locks
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
+DISBELIEVED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MAX_CONFIG_BYTES, MAX_DEPTH = 1 << 24, 20
+MAX_SHOWN = 100  # characters of what is wrong in a file
 
 
 def flag(name: str) -> str:
     """How a user gives a setting: n_tokens is --tokens, block_size is --block-size."""
     return "--" + name.removeprefix("n_").replace("_", "-")
+
+
+def check_types(settings: object) -> None:
+    """Raises InputError if a setting, perhaps of a config.json, is of another type; an int is a float too."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        is_number = type(value) is int and isinstance(0.0, hint)
+        if not (is_number or isinstance(value, hint)) or (type(value) is bool and hint is not bool):
+            raise InputError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
+
+
+def shortened(what: object) -> str:
+    """Something from a file that may hold anything, in some words of one line."""
+    words = " ".join(str(what).split())
+    return words if len(words) <= MAX_SHOWN else f"{words[:MAX_SHOWN]}..."
 
 
 def check_ranges(settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
@@ -165,21 +184,35 @@ def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_bytes())
-        found, version = config["format"], config["format_version"]
-        config["settings"].keys()
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES)
     except OSError:
         raise FormatError(
             f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(f"{path}: damaged ({error}).") from None
+    with refusing(folder):
+        config = json.loads(data)
+        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
+        written.encode()  # nothing in it that we could not write
+        if re.search(f"^ {{{MAX_DEPTH}}}", written, re.MULTILINE):
+            raise ValueError("too deep")
+        found, version = config["format"], config["format_version"]
+        config["settings"].keys()
     if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
         want = f"eqinfo {kind}" if kind else "eqinfo m1 or eqinfo m2"
-        raise FormatError(f"{path}: of another format; found {found}, want {want}.")
+        raise FormatError(f"{path}: of another format; found {shortened(found)}, want {want}.")
     if version != FORMAT_VERSION:
-        raise FormatError(f"{path}: another version; found {version}, want {FORMAT_VERSION}.")
+        raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
     return config  # type: ignore[no-any-return]
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Turn what reading a config.json raises that says something else into a FormatError."""
+    try:
+        yield
+    except (InputError, *DISBELIEVED) as error:
+        raise FormatError(f"{folder / CONFIG}: damaged ({shortened(error)}).") from None
 
 
 def _git_commit() -> str | None:

@@ -225,7 +225,8 @@ def _sidecar(path: Path) -> Sidecar:
             f"{missing}: no such file. A token file needs its sidecar: eqinfo compress --tokens writes both; "
             'for one from elsewhere write {"vocab_size": N, "original_bytes": N}.'
         )
-    data = where.read_bytes()[:MAX_SIDECAR_BYTES]
+    with where.open("rb") as file:
+        data = file.read(MAX_SIDECAR_BYTES)
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError):
@@ -239,6 +240,8 @@ def _sidecar(path: Path) -> Sidecar:
     vocab_size, original_bytes, end_of_text = numbers
     bits = (vocab_size - 1).bit_length()
     n_bytes = path.stat().st_size - _header_bytes(path)
+    if n_bytes < 0:
+        raise FormatError(f"{path}: truncated; the header of llm.c has {LLM_C_HEADER_BYTES} bytes.")
     n_ids = n_bytes // token_type(bits).itemsize
     return Sidecar(vocab_size, bits, "", n_ids, original_bytes, 0, end_of_text, 0)
 

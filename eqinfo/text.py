@@ -10,6 +10,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 CHUNK_BYTES = 1 << 20
+FED_BYTES = 1 << 10  # of zstd at a time: a block of 4 bytes may stand for 128 KiB of text
+MAX_LINE_BYTES = 1 << 25  # of a JSONL record, which is read in one piece
 
 
 def open_text(path: Path) -> BinaryIO:
@@ -67,9 +70,13 @@ def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[byt
     """The text of each JSONL record; blank lines are passed over.
 
     Raises:
-        InputError: a line, named by its number, is no JSON object with a string in that field.
+        InputError: a line, named by its number, is no JSON object with a string in that field, or too long.
     """
-    for number, line in enumerate(source, 1):
+    for number, line in enumerate(iter(partial(source.readline, MAX_LINE_BYTES + 1), b""), 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(
+                f"{name}:{number}: too long a line; found over {MAX_LINE_BYTES >> 20} MiB. Split the record."
+            )
         if not line.strip():
             continue
         try:
@@ -109,7 +116,7 @@ class _ZstdReader(io.RawIOBase):
             zstandard.ZstdError: the data are damaged.
         """
         while not self._ready:
-            data = self._unread or self._source.read(CHUNK_BYTES >> 2)
+            data = self._unread or self._source.read(FED_BYTES)
             if not data:
                 if self._in_frame:
                     raise EOFError("the last zstd frame is incomplete")

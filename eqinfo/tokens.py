@@ -95,7 +95,9 @@ class Sidecar:
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
             raise FormatError(f"{where}: not the sidecar of a token file.")
         if (version := fields.pop("version", None)) != VERSION:
-            raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+            raise FormatError(
+                f"{where}: another version of the format; found {version!r:.9}, want {VERSION}."
+            )
         crc = fields.pop("sidecar_crc32", None)
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
         if "unit_bits" not in fields:

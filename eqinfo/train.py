@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -251,7 +252,9 @@ class Trainer(Generic[Model]):
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
             self.step, self.time_s = state["step"], state["time_s"]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            if type(self.step) is not int or self.step < 0 or not 0 <= self.time_s < float("inf"):
+                raise ValueError(f"step {self.step!r} after {self.time_s!r} s")
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 
 
@@ -280,14 +283,23 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
     with path.open("rb") as file:
         if not _is_whole(file):
             raise MismatchError(f"{path}: damaged, or not a file of tensors (checksum does not match).")
-        file.seek(0)
         try:
+            _refuse_packed(file)
+            file.seek(0)
             state = torch.load(file, map_location=device, weights_only=True)
         except Exception as error:  # torch.load raises many kinds
             raise MismatchError(f"{path}: not a file of tensors ({first_line(error)}).") from None
     if not isinstance(state, dict):
         raise MismatchError(f"{path}: not a file of tensors.")
     return state
+
+
+def _refuse_packed(file: BinaryIO) -> None:
+    """Raises ValueError if the parts of a zip hold more than the file: torch would unpack them all."""
+    with zipfile.ZipFile(file) as archive:
+        claimed = sum(part.file_size for part in archive.infolist())
+    if claimed > file.seek(0, io.SEEK_END):
+        raise ValueError(f"its parts claim {claimed} bytes")
 
 
 def _is_whole(file: BinaryIO) -> bool:

@@ -208,6 +208,19 @@ def test_a_model_is_a_folder_or_a_codebook(eqi: Shell, model: Path) -> None:
     assert eqi("decompress", stdin=data) == TEXT
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_one_line(
+    eqi: Shell, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("eqinfo.container.compress", fail)
+    Path("a").write_bytes(b"text")
+    eqi("compress", "-m", model, "a", status=1)
+    assert eqi.err == "eqinfo: a: not enough memory for this\n"
+
+
 def test_a_missing_or_damaged_model_is_one_line(eqi: Shell, model: Path, tmp_path: Path) -> None:
     data = eqi("compress", stdin=TEXT)
     eqi.model = tmp_path / "none"

@@ -1,6 +1,7 @@
 """The codebook against the coder it stands for, its invariants, and its file."""
 
 import struct
+import tracemalloc
 import zlib
 from collections import Counter
 from dataclasses import replace
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from conftest import golden_codebook, make_codebook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqinfo.codebook import _HEADER, MAX_WINDOW_BYTES, Codebook
+from eqinfo.codebook import _HEADER, MAX_SUFFIX_BYTES, MAX_WINDOW_BITS, MAX_WINDOW_BYTES, Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError
+from eqinfo.kernels import MAX_SLOTS
 
 BYTES = {bytes([b]) for b in range(256)}
 
@@ -204,6 +207,42 @@ def test_hostile_bytes_are_no_codebook(data: bytes) -> None:
     for start in (b"", b"EQCB", b"EQCB\x01\x10"):
         with pytest.raises(FormatError):
             Codebook.from_bytes(start + data)
+
+
+def test_all_windows_together_have_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = Codebook(sorted(BYTES | {b"", b"a" * 100}), 9)
+    monkeypatch.setattr("eqinfo.codebook.MAX_BYTES", 356)
+    assert Codebook.from_bytes(codebook.to_bytes()) == codebook
+    monkeypatch.setattr("eqinfo.codebook.MAX_BYTES", 355)
+    with pytest.raises(InputError, match="codebook: windows too long; want at most 355 bytes in all of them"):
+        Codebook(codebook.windows, 9)
+    with pytest.raises(FormatError, match="sizes do not match"):
+        Codebook.from_bytes(codebook.to_bytes())
+
+
+def listed(shared: int, length: int, rest: bytes) -> bytes:
+    """The file of a list of 2**20 windows, each of so many bytes of the one before and a rest."""
+    n = 1 << MAX_WINDOW_BITS
+    lists = bytes([0] + [shared] * (n - 1)) + bytes([length] * n) + rest
+    fields = [b"EQCB", 1, MAX_WINDOW_BITS, 0, 0, n, len(rest), bytes(32)]
+    return sealed(fields, zstandard.compress(lists))
+
+
+def test_small_files_of_large_lists_are_refused_before_they_are_made() -> None:
+    assert MAX_SUFFIX_BYTES == MAX_SLOTS
+    n = 1 << MAX_WINDOW_BITS
+    for data, reason in (
+        (listed(0, 255, bytes(255 * n)), "sizes out of range"),
+        (listed(1, 1, bytes(n)), "codebook: the empty window is missing"),
+        (listed(100, 1, bytes(n)), "sizes do not match"),
+    ):
+        tracemalloc.start()
+        try:
+            with pytest.raises(FormatError, match=reason):
+                Codebook.from_bytes(data)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 28
+        finally:
+            tracemalloc.stop()
 
 
 def test_error_lines_say_what_was_found(small_file: bytes, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo import corpus
-from eqinfo.errors import InputError
+from eqinfo.errors import FormatError, InputError
 
 
 def jsonl(documents):
@@ -45,6 +45,26 @@ def test_no_text_is_an_error(tmp_path):
         corpus.stage(
             [("a.txt", io.BytesIO(b"")), ("b.jsonl", io.BytesIO(b'{"text": ""}\n'))], tmp_path, "text"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("facts.json", b"{"),
+        ("facts.json", b"[" * 9999),
+        ("facts.json", b'{"train_bytes": 1}'),
+        ("train", b"shorter"),
+        ("train.ends", b""),
+        ("train.ends", np.array([5, 3, 60], "<i8").tobytes()),
+        ("valid.ends", np.array([-1, 1 << 60], "<i8").tobytes()),
+    ],
+)
+def test_staged_files_that_do_not_fit_together_are_refused(tmp_path, name, data):
+    corpus.stage([("a.txt", io.BytesIO(b"some text, " * 9))], tmp_path, "text")
+    corpus.load(tmp_path)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(FormatError, match=rf"{name}: damaged.*\. Start a new run\."):
+        corpus.load(tmp_path)
 
 
 def test_the_hash_is_of_all_text_in_order(tmp_path):

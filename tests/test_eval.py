@@ -212,6 +212,7 @@ def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> No
     codebook = Codebook.load(find_codebook(None))
     assert rows[0]["fingerprint"] == codebook.fingerprint.hex()
     assert [row["window_bits"] for row in rows] == [16, 16]
+    assert b"M1 on held-out text, bits/byte by position" in run_eval()
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

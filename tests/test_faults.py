@@ -1,51 +1,80 @@
-"""The campaign of faults in short: some of each kind for every reader."""
+"""The campaign of faults in short: some of each kind for every reader, and one damaged file for a command."""
 
-import importlib.util
+import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PATH = Path(__file__).parents[1] / "examples" / "benchmarks" / "faults.py"
+BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
-def campaign() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("faults", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["faults"] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
+def module(name: str) -> ModuleType:
+    """One of the scripts, which import each other by name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
 
 
-FAULTS = campaign()
-SUBJECTS = {subject.name: subject for subject in (make() for make in FAULTS.subjects())}
+FAULTS, FAULT_SUBJECTS = module("faults"), module("fault_subjects")
+SUBJECTS = {subject.name: subject for subject in FAULT_SUBJECTS.subjects()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sandbox() -> Iterator[None]:
+    yield
+    FAULT_SUBJECTS.shutil.rmtree(FAULT_SUBJECTS.sandbox())
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_fault_is_refused_in_a_line_or_changes_nothing(name: str) -> None:
     tally = FAULTS.Tally()
-    FAULTS.exhaustive(SUBJECTS[name], tally, most=600)
+    FAULTS.exhaustive(SUBJECTS[name], tally, most=300)
     assert tally.defects == []
     assert tally.refused > 100
+    assert min(tally.counts[kind] for kind in ("flips", "truncations", "claims", "random")) > 0
 
 
 @pytest.mark.parametrize("name", [name for name, subject in SUBJECTS.items() if subject.reseal])
 def test_faults_behind_checksums_that_fit_are_refused_in_a_line_or_read(name: str) -> None:
     subject, tally = SUBJECTS[name], FAULTS.Tally()
-    assert subject.read(subject.reseal(subject.data)) == FAULTS.want(subject)
-    for data in FAULTS.flips(subject.data, -(-8 * len(subject.data) // 600)):
-        tally.case(subject, "resealed", subject.reseal(data), True)
+    want = subject.read(subject.data)
+    assert subject.read(subject.reseal(subject.data)) == want
+    for data in FAULTS.flips(subject.data, 300):
+        tally.case(subject, want, "resealed", subject.reseal(data), True)
     assert tally.defects == []
 
 
-def test_the_campaign_finds_a_reader_that_believes_or_breaks() -> None:
-    believing = FAULTS.Subject("believing", b"abc", bytes)
-    breaking = FAULTS.Subject("breaking", b"[1]", lambda data: __import__("json").loads(data))
-    for subject in (believing, breaking):
-        tally = FAULTS.Tally()
-        FAULTS.exhaustive(subject, tally, most=24)
-        assert tally.defects
+def test_damaged_files_are_refused_by_commands() -> None:
+    fault_commands = module("fault_commands")
+    command = next(each for each in fault_commands.commands() if each.words[0] == "-t")
+    status, _, want = command.run(command.files[command.damaged])
+    assert status == 0
+    command.case(want, b"noise")
+    command.case((b"something else", {}), command.files[command.damaged])
+    assert (command.cases, command.refused, command.right, len(command.defects)) == (2, 1, 0, 1)
+
+
+def test_the_campaign_finds_a_reader_that_believes_breaks_or_litters() -> None:
+    litter = FAULT_SUBJECTS.in_folder("a", lambda folder: (folder / "b").write_bytes(b""))
+    readers = {"believing": bytes, "breaking": __import__("json").loads, "littering": litter}
+    for name, read in readers.items():
+        subject, tally = FAULTS.Subject(name, b"[1]", read), FAULTS.Tally()
+        tally.case(subject, b"", "extensions", b"[1]x", False)
+        assert len(tally.defects) == 1
+
+
+def test_claims_reach_every_value_and_every_place() -> None:
+    claims = set(FAULTS.claims(b'{"a": [1], "b": 2}', 9999))
+    assert {
+        b'{"a": [NaN], "b": 2}\n',
+        b'{"a": null, "b": 2}\n',
+        b'{"a": [1]}\n',
+        b'{"a": [], "b": 2}\n',
+    } <= claims
+    huge = FAULTS.NUMBERS[0]
+    assert {huge + b"ab", huge, b"a" + huge + b"b", b"a" + huge} <= set(FAULTS.claims(b"ab", 9999))

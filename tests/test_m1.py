@@ -236,6 +236,11 @@ def test_an_incomplete_or_foreign_model_folder_is_refused(trained, tmp_path):
         ({"format_version": 99}, FormatError, "another version; found 99, want 1"),
         ({"settings": {"preset": "huge"}}, FormatError, "damaged"),
         ({"settings": 3}, FormatError, "damaged"),
+        ({"settings": config["settings"] | {"rounds": 1.5}}, FormatError, "--rounds: of another type"),
+        ({"settings": config["settings"] | {"seed": True}}, FormatError, "--seed: of another type"),
+        ({"settings": config["settings"] | {"rule": "a\nb"}}, FormatError, "--rule: unknown; found a b"),
+        ({"measured": {}}, FormatError, "damaged .'bits_per_byte_by_position'"),
+        ({"measured": config["measured"] | {"windows_unused": {"\ud800": 1}}}, FormatError, "damaged"),
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):

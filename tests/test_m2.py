@@ -358,6 +358,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"settings": {"preset": 3}}, FormatError, "damaged"),
         ({"settings": []}, FormatError, "damaged"),
         ({"model": {}}, FormatError, "damaged"),
+        ({"note": json.loads("[" * 300 + "]" * 300)}, FormatError, "damaged .too deep"),
         ({"data": 3}, FormatError, "damaged"),
         ({"unit_bits": "24"}, FormatError, "damaged"),
         ({"unit_bits": 2**40}, FormatError, "damaged"),
@@ -365,7 +366,21 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"unit_bits": 24}, MismatchError, "made with an M1 that is not here"),
         ({"fingerprint": "x"}, FormatError, "damaged"),
         ({"fingerprint": None}, FormatError, "damaged"),
-        ({"model": config["model"] | {"n_layer": 3}}, MismatchError, "not the weights of its config"),
+        ({"model": config["model"] | {"n_layer": 3}}, FormatError, "damaged .model: not the shape"),
+        ({"model": config["model"] | {"vocab_size": 4095}}, MismatchError, "not the weights of its config"),
+        ({"model": config["model"] | {"vocab_size": 1 << 40}}, MismatchError, "its config; found [0-9]+"),
+        (
+            {"model": config["model"] | {"vocab_size": 4096.0}},
+            FormatError,
+            "damaged .model: sizes must",
+        ),
+        ({"settings": config["settings"] | {"seed": 1.5}}, FormatError, "--seed: of another type; found 1.5"),
+        ({"data": config["data"] | {"train": {"files": [], "tokens": 1}}}, FormatError, "no training data"),
+        ({"data": config["data"] | {"train": {"files": [3], "tokens": 1}}}, FormatError, "damaged"),
+        ({"data": config["data"] | {"train": {"files": ["a"]}}}, FormatError, "damaged"),
+        ({"measured": config["measured"] | {"training_s": float("inf")}}, FormatError, "damaged"),
+        ({"measured": config["measured"] | {"training_s": "a"}}, FormatError, "damaged"),
+        ({"fingerprint": "00" * 32}, MismatchError, "made with another codebook"),
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):

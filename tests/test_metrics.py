@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from eqinfo import metrics
+from eqinfo.errors import FormatError
 from eqinfo.metrics import Metrics, peak_flops
 
 
@@ -29,6 +30,17 @@ def test_lines_after_a_step_are_forgotten_and_so_is_one_cut_short(written):
     assert written.path.read_text() == before
     written.forget_after(1)
     assert [line["step"] for line in written.up_to(9)] == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"{", b"\xff", b"3", b'{"loss": 1}', b'{"step": "1"}', b'{"step": 1, "loss": NaN}', b"[" * 9999],
+)
+def test_a_line_of_something_else_is_named(written, line):
+    with written.path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(FormatError, match=r"metrics\.jsonl:4: damaged; not the figures of a step"):
+        written.up_to(9)
 
 
 def test_no_file_has_no_lines(tmp_path):

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import tracemalloc
 
 import pytest
 import zstandard
@@ -44,6 +45,29 @@ def test_a_truncated_or_altered_compressed_file_is_refused(tmp_path, suffix, pac
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="damaged or truncated compressed file"):
             read(path)
+
+
+def test_a_zstd_bomb_is_read_a_little_at_a_time(tmp_path):
+    size, path = 1 << 17, tmp_path / "a.zst"
+    blocks = [(size << 3 | 1 << 1 | last).to_bytes(3, "little") + b"a" for last in (0, 1)]  # a byte repeated
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00\x38" + blocks[0] * 4095 + blocks[1])  # 16 KB for 512 MiB
+    tracemalloc.start()
+    try:
+        with open_text(path) as source:
+            assert sum(len(piece) for piece, _ in read_pieces(source, "a.zst", "text")) == 4096 * size
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqinfo.text.MAX_LINE_BYTES", 1 << 20)
+    line, path = b'{"text": "' + b"a" * ((1 << 20) - 12) + b'"}', tmp_path / "a.jsonl"
+    path.write_bytes(line)
+    assert len(joined(read(path))) == (1 << 20) - 12
+    path.write_bytes(b'{"text": ""}\n' + line + b" ")
+    with pytest.raises(InputError, match=r"a\.jsonl:2: too long a line; found over 1 MiB\. Split"):
+        read(path)
 
 
 @given(st.lists(st.text(st.characters(codec=None, exclude_categories=[]))))

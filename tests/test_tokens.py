@@ -180,3 +180,6 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook, tmp_p
     with pytest.raises(FormatError) as version:
         Sidecar.load(path)
     assert str(version.value) == f"{path}: another version of the format; found 3, want 2."
+    with pytest.raises(FormatError) as strange:
+        tokens.Sidecar.from_json(b'{"format": "eqinfo tokens", "version": "a\\nb"}', "x")
+    assert str(strange.value) == r"x: another version of the format; found 'a\nb', want 2."

@@ -1,3 +1,6 @@
+import hashlib
+import io
+import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -114,6 +117,15 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         other.load(tmp_path / "checkpoint.pt")
 
 
+@pytest.mark.parametrize("changes", [{"step": "3"}, {"step": -1}, {"time_s": float("nan")}, {"model": []}])
+def test_a_checkpoint_that_says_something_else_is_refused(tmp_path, changes):
+    path = tmp_path / "checkpoint.pt"
+    trainer().save(path)
+    save_tensors(load_tensors(path, CPU) | changes, path)
+    with pytest.raises(MismatchError, match="not a checkpoint of this model"):
+        trainer().load(path)
+
+
 def test_a_damaged_file_of_tensors_is_refused(tmp_path):
     path = tmp_path / "a.pt"
     save_tensors({"a": torch.ones(3)}, path)
@@ -135,6 +147,19 @@ def test_flipped_bits_of_a_file_of_tensors_are_refused_which_torch_does_not(tmp_
         path.write_bytes(altered)
         with pytest.raises(MismatchError, match="checksum"):
             load_tensors(path, CPU)
+
+
+def test_a_file_of_tensors_that_holds_more_than_its_size_is_refused(tmp_path):
+    path, bomb = tmp_path / "a.pt", io.BytesIO()
+    save_tensors({"a": torch.zeros(1 << 20)}, path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in whole.infolist():
+            packed.writestr(part.filename, whole.read(part))
+    archive = bomb.getvalue()[:-2] + (32).to_bytes(2, "little")
+    path.write_bytes(archive + hashlib.sha256(archive).digest())
+    assert torch.load(path, weights_only=True)["a"].numel() == 1 << 20  # torch unpacks it
+    with pytest.raises(MismatchError, match=r"not a file of tensors \(its parts claim 4[0-9]+ bytes\)"):
+        load_tensors(path, CPU)
 
 
 def test_a_pickle_is_not_executed(tmp_path):

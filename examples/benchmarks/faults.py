@@ -1,26 +1,26 @@
 """What every reader of eqinfo does with damaged, truncated, foreign and hostile bytes.
 
-    python faults.py --runs 100000 -o faults.md
+    python faults.py -o faults.md
 
-Each subject is a small real file, how it is read, and how its checksums are made anew ("resealed"), so that
-mutations reach what lies behind them. A damaged file must be read as what it was or refused by an
-`EqinfoError` of one line; a resealed one may be read as something else. Anything else is a defect: another
-exception, a wrong result, a case of over SLOW_S seconds, or memory beyond MEMORY_BYTES. Mutations are those
-of atheris (libFuzzer), guided by the coverage of eqinfo's code.
+Each subject (`fault_subjects`) is a small real file, how it is read, and how its checksums are made anew
+("resealed"), so that mutations reach what lies behind them. A damaged file must be read as what it was or
+refused in one line; a resealed one may be read as something else. Anything else is a defect: another
+exception, a wrong result, a case of over SLOW_S seconds, more memory than MEMORY_BYTES, or a file that
+appears. Mutations are those of atheris (libFuzzer), guided by the coverage of eqinfo's code. Subjects are
+tried in forks of this process, one after another; commands (`fault_commands`) in processes of their own.
 """
 
 import argparse
-import hashlib
-import io
 import json
 import os
 import random
 import resource
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
-import zlib
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -29,344 +29,148 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-
 try:
     import atheris
 except ImportError:
     atheris = None
 
-COMPILED = [
-    "kernels",
-    "inference",
-    "live_kernels",
-    "range_coder",
-    "predictor",
-    "mixing",
-]  # numba reads their code
-if atheris is not None and "--subject" in sys.argv:
-    watched: Any = atheris.instrument_imports(["eqinfo"], [f"eqinfo.{name}" for name in COMPILED])
-else:
-    watched = nullcontext()
+# numba reads the code of these
+COMPILED = ["jit", "kernels", "pairs", "inference", "live_kernels", "range_coder", "predictor", "mixing"]
+watched: Any = nullcontext()
+if atheris is not None and __name__ == "__main__":
+    watched = atheris.instrument_imports(["eqinfo"], [f"eqinfo.{name}" for name in COMPILED])
 with watched:
-    from eqinfo import container, network, random_access, shards, text, tokens
-    from eqinfo.codebook import Codebook
-    from eqinfo.codec import ArithmeticCodec, CodebookCodec, Codec, WindowCodec
-    from eqinfo.container import CRC_BYTES, HEADER_BYTES, frame_seed, trailer
+    from fault_subjects import Subject, sandbox, subjects
+
     from eqinfo.errors import EqinfoError
-    from eqinfo.frames import FRAME_BYTES, Frame
-    from eqinfo.packing import packed_bytes, varint
-    from eqinfo.quantise import static
+    from eqinfo.packing import varint
 
-CODEBOOK_HEADER_BYTES = 55
 SLOW_S = 5.0
-MEMORY_BYTES = 1 << 28  # that all cases of a subject may add to what the process has
+MEMORY_BYTES = 1 << 28  # that a case may ask for, beside what the process has
 MOST_FLIPS = 60_000  # of a larger file, an even share is tried
+MOST_CLAIMS = 2000  # likewise
 RANDOM_CASES = 2000
-TEXT = b"The quick brown fox, and the lazy dog; the end. " * 3 + b"\xff\0\r\n" + "é".encode()
-
-Reader = Callable[[bytes], object]
-
-
-@dataclass
-class Subject:
-    """A kind of file.
-
-    Attributes:
-        name: of the kind.
-        data: a small real file.
-        read: all that a command makes of such a file, comparable by ==.
-        reseal: the same bytes with checksums that fit, or None where there are none to make.
-        is_checked: whether every change must be noticed; text, for one, may be anything.
-    """
-
-    name: str
-    data: bytes
-    read: Reader
-    reseal: Callable[[bytes], bytes] | None = None
-    is_checked: bool = True
-    sound_sizes: tuple[
-        int, ...
-    ] = ()  # to which it may be cut: streams that follow one another are a stream less
+NUMBERS = [  # put in every place of a file of bytes
+    varint(1 << 60),
+    varint(1 << 20),
+    (1 << 60).to_bytes(8, "little"),
+    b"\xff\xff\xff\xff",
+    b"\xff\xff\xff\x7f",
+    bytes(4),
+]
+VALUES = [  # put in every place of JSON
+    *("null", "true", "-1", "0", "0.5", str(1 << 60), "1" + "0" * 400, "1" * 5000, "1e999", "-1e999", "NaN"),
+    *('""', '"../../outside"', '"/etc/passwd"', r'"a\u0000\u001bb"', r'"\ud800"', f'"{"a" * 5000}"'),
+    *("[]", "{}", '["../outside"]', "[" * 100_000, "[" * 900 + "]" * 900, "{"),
+]
 
 
 @dataclass
 class Tally:
     """What came of the cases of a subject."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
     right: int = 0
     refused: int = 0
     other: int = 0  # resealed or unchecked: read as something else
     slowest_s: float = 0.0
+    grown_bytes: int = 0
+    capped: bool = False
+    bombs: list[dict[str, Any]] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
 
-    def case(self, subject: Subject, kind: str, data: bytes, may_differ: bool) -> None:
-        """Read a file, and judge what came of it."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        started = time.monotonic()
+    def case(self, subject: Subject, want: object, kind: str, data: bytes, may_differ: bool) -> str:
+        """Read a file, judge what came of it, and say so."""
+        self.counts[kind] += 1
+        started, outcome = time.process_time(), "read as it was"
         try:
             found = subject.read(data)
-        except EqinfoError as error:
+        except (EqinfoError, OSError) as error:  # what commands say in a line
             self.refused += 1
-            if "\n" in str(error):
+            outcome = str(error)
+            if "\n" in outcome:
                 self.defects.append(f"{kind}: more than a line: {error!r}")
         except Exception as error:
-            self.defects.append(f"{kind}: {error!r} for {data[:64].hex()}")
+            outcome = repr(error)
+            self.defects.append(f"{kind}: {error!r} for {_shown(data)}")
         else:
-            if found == want(subject):
+            if found == want:
                 self.right += 1
             elif may_differ:
                 self.other += 1
+                outcome = "read"
             else:
-                self.defects.append(f"{kind}: read as something else: {data[:64].hex()}")
-        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
-        if time.monotonic() - started > SLOW_S:
-            self.defects.append(f"{kind}: slow, {data[:64].hex()}")
+                self.defects.append(f"{kind}: read as something else: {_shown(data)}")
+        spent_s = time.process_time() - started  # whatever else the machine does
+        self.slowest_s = max(self.slowest_s, spent_s)
+        if spent_s > SLOW_S:
+            self.defects.append(f"{kind}: slow, {spent_s:.1f} s for {_shown(data)}")
+        return outcome
 
 
-_WANTED: dict[str, object] = {}
+def _shown(data: bytes) -> str:
+    return f"{data[:2000]!r}{'...' if len(data) > 2000 else ''}"
 
 
-def want(subject: Subject) -> object:
-    """What a subject is when nothing is wrong."""
-    if subject.name not in _WANTED:
-        _WANTED[subject.name] = subject.read(subject.data)
-    return _WANTED[subject.name]
+# ---- cases
 
 
-# ---- subjects
-
-
-def small_codebook() -> Codebook:
-    """A codebook of 9 bits."""
-    words = ["the ", "quick", "brown ", " fox", "lazy", ", and ", "; ", "end", "th"]
-    return Codebook(sorted({b""} | {bytes([b]) for b in range(256)} | {w.encode() for w in words}), 9)
-
-
-def stream(codec: Codec, frames: list[Frame]) -> bytes:
-    """A stream of some frames."""
-    sink = io.BytesIO()
-    container.compress(frames, sink, codec)
-    return sink.getvalue()
-
-
-def read_stream(codec: Codec) -> Reader:
-    """All frames of a stream, and the same bytes again by its index."""
-
-    def read(data: bytes) -> object:
-        frames = [
-            (f.text, list(f.document_ends)) for f in container.read_frames(io.BytesIO(data), codec, "x")
-        ]
-        ranged = b"".join(random_access.read_range(io.BytesIO(data), codec, "x", 0))
-        assert ranged == b"".join(found for found, _ in frames), "a range differs from the whole"
-        return frames
-
-    return read
-
-
-def read_index(codec: Codec) -> Reader:
-    """The bytes of a stream by its index alone."""
-    return lambda data: b"".join(random_access.read_range(io.BytesIO(data), codec, "x", 3, 120))
-
-
-def reseal_stream(codec: Codec) -> Callable[[bytes], bytes]:
-    """The stream of one frame that has the same payload and lengths, with checksums that fit."""
-
-    def reseal(data: bytes) -> bytes:
-        source = io.BytesIO(data)
-        header = source.read(HEADER_BYTES)
-        try:
-            tag, length = container.read_head(source, "x") or (container.STORED, 1)
-            head = varint(tag) + varint(length)
-            source.read(CRC_BYTES)
-            size = length if tag == container.STORED else packed_bytes(tag - 1, codec.unit_bits)
-            payload = source.read(min(size, len(data)))
-            if len(payload) < size or length > FRAME_BYTES or tag - 1 > codec.most_units(length):
-                return data  # refused before any checksum is
-            is_stored = tag == container.STORED
-            frame = payload if is_stored else codec.decode(tag - 1, payload, length).text
-        except (EqinfoError, ValueError):
-            return data  # there is nothing that a checksum could fit
-        crc = zlib.crc32(head, frame_seed(header, 0))
-        crc = zlib.crc32(frame, crc if is_stored else zlib.crc32(payload, crc))
-        body = head + crc.to_bytes(CRC_BYTES, "little") + payload
-        return header + body + container.END + trailer(header, varint(length) + varint(len(body)))
-
-    return reseal
-
-
-def reseal_codebook(data: bytes) -> bytes:
-    """A codebook file whose CRC-32, the last field of its header, fits."""
-    if len(data) < CODEBOOK_HEADER_BYTES:
-        return data
-    head, body = data[: CODEBOOK_HEADER_BYTES - CRC_BYTES], data[CODEBOOK_HEADER_BYTES:]
-    return head + zlib.crc32(body, zlib.crc32(head + bytes(CRC_BYTES))).to_bytes(CRC_BYTES, "little") + body
-
-
-def reseal_sha(data: bytes) -> bytes:
-    """A file whose last 32 bytes are the SHA-256 of what is before."""
-    return data[:-32] + hashlib.sha256(data[:-32]).digest()
-
-
-def reseal_sidecar(data: bytes) -> bytes:
-    """A sidecar whose checksum fits."""
-    try:
-        fields = json.loads(data)
-        kept = ("format", "version", "sidecar_crc32")
-        facts = {name: value for name, value in fields.items() if name not in kept}
-        return json.dumps(fields | {"sidecar_crc32": tokens._crc_of_facts(facts)}).encode()
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        return data
-
-
-def read_text(name: str) -> Reader:
-    """The documents of a text file by its name."""
-
-    def read(data: bytes) -> object:
-        with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-            path = Path(folder) / name
-            path.write_bytes(data)
-            with text.open_text(path) as source:
-                return list(text.read_pieces(source, name, "text"))
-
-    return read
-
-
-def shared_memory() -> str | None:
-    """A folder in memory, if there is one."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def read_training_tokens(sidecar: bytes | None, ids: bytes | None) -> Reader:
-    """What train-m2 makes of token files; one of the two is what is read, the other is as it was."""
-
-    def read(data: bytes) -> object:
-        with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-            path = Path(folder) / "a.bin"
-            path.write_bytes(data if ids is None else ids)
-            Path(folder, "a.bin.json").write_bytes(data if sidecar is None else sidecar)
-            shards.check([path])
-            loaded = shards.load([path])
-            return [part.tolist() for part in loaded.parts], loaded.original_bytes, loaded.vocab_size
-
-    return read
-
-
-def read_tensors(data: bytes) -> object:
-    """What resuming and eval make of a file of tensors."""
-    import torch
-
-    from eqinfo.train import load_tensors
-
-    with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-        path = Path(folder) / "a.pt"
-        path.write_bytes(data)
-        state = load_tensors(path, torch.device("cpu"))
-    return {
-        name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in state.items()
-    }
-
-
-def tensors() -> bytes:
-    """A small file of tensors."""
-    import torch
-
-    from eqinfo.train import save_tensors
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.pt"
-        save_tensors({"step": 3, "time_s": 1.5, "weights": torch.arange(12.0).view(3, 4)}, path)
-        return path.read_bytes()
-
-
-def subjects() -> Iterator[Callable[[], Subject]]:
-    """All kinds of files; made when asked for, as some import much."""
-    codebook = small_codebook()
-    windows = CodebookCodec(codebook)
-    byte_counts = np.bincount(np.frombuffer(TEXT, np.uint8), minlength=256)
-    m1 = static(byte_counts)
-    frames = [Frame(TEXT, [20, len(TEXT)])]
-    wide, arithmetic = WindowCodec(m1, 24, False, "live"), ArithmeticCodec(m1, "live")
-    plain = ArithmeticCodec(m1, "published")
-    for name, codec in {"9 bits": windows, "24 bits": wide, "ac": arithmetic, "ac, published": plain}.items():
-        data = stream(codec, frames)
-        yield lambda n=name, c=codec, d=data: Subject(f".eqi, {n}", d, read_stream(c), reseal_stream(c))
-    stored = stream(windows, [Frame(bytes(range(0, 256, 3)))])
-    yield lambda: Subject(".eqi, stored", stored, read_stream(windows), reseal_stream(windows))
-    first, second = (
-        stream(windows, [Frame(TEXT[:60]), Frame(TEXT[60:90])]),
-        stream(windows, [Frame(TEXT[90:])]),
-    )
-    yield lambda: Subject(
-        ".eqi, joined, several frames", first + second, read_stream(windows), sound_sizes=(len(first),)
-    )
-    yield lambda: Subject(
-        ".eqi by its index, --range", stream(windows, [Frame(TEXT)]), read_index(windows), None, False
-    )
-    yield lambda: Subject(
-        ".eqcb", codebook.to_bytes(), lambda data: Codebook.from_bytes(data).windows, reseal_codebook, True
-    )
-    yield lambda: Subject(
-        ".eqm1",
-        network.to_bytes(m1),
-        lambda data: network.to_bytes(network.from_bytes(data, "x")),
-        reseal_sha,
-    )
-    sink = io.BytesIO()
-    _, sidecar = tokens.write(iter(frames), sink, windows)
-    ids, facts = sink.getvalue(), sidecar.to_json()
-
-    def decoded(data: bytes, said: bytes) -> object:
-        found = tokens.read(io.BytesIO(data), tokens.Sidecar.from_json(said, "x"), windows, "x")
-        return [(frame.text, list(frame.document_ends)) for frame in found]
-
-    yield lambda: Subject(".bin, decompress", ids, lambda data: decoded(data, facts))
-    yield lambda: Subject(".bin.json, decompress", facts, lambda data: decoded(ids, data), reseal_sidecar)
-    yield lambda: Subject(".bin, train-m2", ids, read_training_tokens(facts, None))
-    yield lambda: Subject(".bin.json, train-m2", facts, read_training_tokens(None, ids), reseal_sidecar)
-    live_sink = io.BytesIO()
-    _, live_sidecar = tokens.write(iter(frames), live_sink, wide)
-
-    def live_decoded(said: bytes) -> object:
-        found = tokens.read(live_sink, tokens.Sidecar.from_json(said, "x"), wide, "x")
-        return [(frame.text, list(frame.document_ends)) for frame in found]
-
-    yield lambda: Subject(".bin.json of live windows", live_sidecar.to_json(), live_decoded, reseal_sidecar)
-    foreign = b'{"vocab_size": 512, "original_bytes": 152}'
-    yield lambda: Subject("sidecar from elsewhere", foreign, read_training_tokens(None, ids), None, False)
-    yield lambda: Subject("checkpoint.pt, m2.pt", tensors(), read_tensors, reseal_sha)
-    lines = b'{"text": "to be"}\n{"text": "or not \\ud800"}\n'
-    for name, data in {
-        "a.jsonl": lines,
-        "a.gz": _gzip(TEXT),
-        "a.zst": _zstd(TEXT),
-        "a.jsonl.zst": _zstd(lines),
-    }.items():
-        yield lambda n=name, d=data: Subject(f"text, {n[1:]}", d, read_text(n), None, False)
-
-
-def _gzip(data: bytes) -> bytes:
-    import gzip
-
-    return gzip.compress(data, mtime=0)
-
-
-def _zstd(data: bytes) -> bytes:
-    import zstandard
-
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
-
-
-# ---- campaigns
-
-
-def flips(data: bytes, every: int) -> Iterator[bytes]:
-    """A file with each of its bits changed, or one in so many."""
-    for bit in range(0, 8 * len(data), every):
+def flips(data: bytes, most: int) -> Iterator[bytes]:
+    """A file with each of its bits changed, or an even share of them."""
+    for bit in range(0, 8 * len(data), -(-8 * len(data) // most)):
         altered = bytearray(data)
         altered[bit // 8] ^= 1 << bit % 8
         yield bytes(altered)
+
+
+def claims(data: bytes, most: int) -> Iterator[bytes]:
+    """A file with something huge or strange in the place of each value, or an even share of these."""
+    found = [*json_claims(data)]
+    yield from found[:: -(-len(found) // most) or 1]
+    for at in range(0, 0 if found else len(data), -(-2 * len(NUMBERS) * len(data) // most)):
+        for number in NUMBERS:
+            yield data[:at] + number + data[at:]
+            yield data[:at] + number + data[at + len(number) :]
+
+
+def json_claims(data: bytes) -> Iterator[bytes]:
+    """A file of JSON, or of its lines, with each of VALUES in the place of each value, and without it."""
+    try:
+        parts = [data]
+        documents = [json.loads(data)]
+    except ValueError:
+        try:
+            parts = data.splitlines()
+            documents = [json.loads(part) for part in parts]
+        except ValueError:
+            return
+    for k, document in enumerate(documents):
+        for place in places(document):
+            for value in [*VALUES, None]:
+                text = json.dumps(replaced(document, place, value is None))
+                text = text.replace('"\\u0000here"', str(value))
+                yield b"\n".join([*parts[:k], text.encode(), *parts[k + 1 :]]) + b"\n"
+
+
+def places(value: Any) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to each value of JSON, the whole first."""
+    yield ()
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        for rest in places(inner):
+            yield (key, *rest)
+
+
+def replaced(value: Any, place: tuple[Any, ...], is_dropped: bool) -> Any:
+    """JSON with a mark in one place, or without it."""
+    if not place:
+        return "\0here"
+    copy, (key, *rest) = value.copy(), place
+    if is_dropped and not rest:
+        del copy[key]
+    else:
+        copy[key] = replaced(value[key], tuple(rest), is_dropped)
+    return copy
 
 
 def hostile(rng: random.Random) -> bytes:
@@ -379,143 +183,193 @@ def hostile(rng: random.Random) -> bytes:
 
 
 def exhaustive(subject: Subject, tally: Tally, most: int) -> None:
-    """Every flip and truncation, extensions, random bytes; of large files an even share."""
-    size = len(subject.data)
-    every = -(-8 * size // most)
-    for data in flips(subject.data, every):
-        tally.case(subject, "flips", data, not subject.is_checked)
-    for kept in range(0, size, every):
-        tally.case(
-            subject, "truncations", subject.data[:kept], not subject.is_checked or kept in subject.sound_sizes
-        )
+    """Every flip and truncation, claims, extensions and random bytes; of large files an even share."""
+    want, data = subject.read(subject.data), subject.data
+    for altered in flips(data, most):
+        tally.case(subject, want, "flips", altered, not subject.is_checked)
+    for kept in range(0, len(data), -(-8 * len(data) // most)):
+        may_differ = not subject.is_checked or kept in subject.sound_sizes
+        tally.case(subject, want, "truncations", data[:kept], may_differ)
+    for altered in claims(data, min(MOST_CLAIMS, most)):
+        tally.case(subject, want, "claims", altered, True)
+        if subject.reseal is not None:
+            tally.case(subject, want, "claims", subject.reseal(altered), True)
     rng = random.Random(subject.name)
     for _ in range(min(RANDOM_CASES, most)):
-        tally.case(subject, "random", hostile(rng), True)
-    for more in (b"\0", b"\n", subject.data, b"EQI"):
-        tally.case(subject, "extensions", subject.data + more, True)
+        tally.case(subject, want, "random", hostile(rng), True)
+    for more in (b"\0", b"\n", data, b"EQI"):
+        tally.case(subject, want, "random", data + more, True)
 
 
-def mutate(subject: Subject, tally: Tally, runs: int, seconds: int, finish: Callable[[], None]) -> None:
+def mutate(subject: Subject, tally: Tally, runs: int, seconds: float, finish: Callable[[], None]) -> None:
     """Mutations guided by coverage: each as it is and, where that can be, resealed. Ends the process."""
-    started = time.monotonic()
+    want, started = subject.read(subject.data), time.process_time()
 
     def one(data: bytes) -> None:
-        if tally.counts.get("mutations", 0) >= runs or time.monotonic() - started > seconds:
+        tally.capped = time.process_time() - started > seconds
+        if tally.counts["mutations"] >= runs or tally.capped:
             finish()
             os._exit(0)  # libFuzzer has no other end
         is_sound = len(data) in subject.sound_sizes and subject.data.startswith(data)
-        tally.case(subject, "mutations", data, not subject.is_checked or is_sound)
+        tally.case(subject, want, "mutations", data, not subject.is_checked or is_sound)
         if subject.reseal is not None:
-            tally.case(subject, "resealed", subject.reseal(data), True)
+            tally.case(subject, want, "resealed", subject.reseal(data), True)
 
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "seed").write_bytes(subject.data)
-        options = [f"-max_len={2 * len(subject.data) + 64}", "-seed=1", "-rss_limit_mb=0", "-verbosity=0"]
-        atheris.Setup([sys.argv[0], *options, f"-malloc_limit_mb={MEMORY_BYTES >> 20}", folder], one)
-        atheris.Fuzz()
+    corpus = Path(tempfile.mkdtemp())
+    (corpus / "seed").write_bytes(subject.data)
+    options = [f"-max_len={2 * len(subject.data) + 64}", "-seed=1", "-rss_limit_mb=0", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    atheris.Fuzz()
 
 
-def run_subject(number: int, runs: int, seconds: int, most: int) -> None:
-    """Do all campaigns of a subject and print what came of them."""
-    subject, tally = list(subjects())[number](), Tally()
-    want(subject)
-    before = peak_bytes()
-    exhaustive(subject, tally, most)
+# ---- memory
+
+
+def status_bytes(name: str) -> int:
+    """A size of this process, as Linux names it: VmSize is asked for, VmRSS there, VmHWM the most there."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def explode(subject: Subject, tally: Tally) -> None:
+    """Read the files that are made to ask for much, and measure each."""
+    for name, make in subject.bombs.items():
+        data, want = make(), subject.read(subject.data)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        before, started = status_bytes("VmRSS"), time.process_time()
+        outcome = tally.case(subject, want, "bombs", data, True)
+        grown, spent_s = status_bytes("VmHWM") - before, time.process_time() - started
+        if grown > MEMORY_BYTES:
+            tally.defects.append(f"bombs: {name}: {grown:,} bytes of memory")
+        facts = {"bytes": len(data), "outcome": outcome, "ms": 1000 * spent_s, "mb": grown / 1e6}
+        tally.bombs.append({"name": name} | facts)
+
+
+def run_subject(subject: Subject, args: argparse.Namespace, report: Callable[[Tally], None]) -> None:
+    """Try all on a subject, in a process of its own; a case that asks for too much memory is refused it."""
+    tally = Tally()
+    explode(subject, tally)
+    subject.read(subject.data)
+    before = status_bytes("VmRSS")
+    limit = status_bytes("VmSize") + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    exhaustive(subject, tally, args.flips)
 
     def finish() -> None:
-        grown = peak_bytes() - before
-        if grown > MEMORY_BYTES:
-            tally.defects.append(f"memory: {grown:,} bytes more than at first")
-        facts = {"name": subject.name, "size": len(subject.data), "grown_mb": grown / 1e6}
-        print(json.dumps(facts | vars(tally)), flush=True)
+        tally.grown_bytes = status_bytes("VmHWM") - before
+        report(tally)
 
-    if runs and atheris is not None:
-        mutate(subject, tally, runs, seconds, finish)
+    if args.runs and atheris is not None:
+        mutate(subject, tally, args.runs, args.seconds, finish)
     finish()
 
 
-def peak_bytes() -> int:
-    """The largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def in_fork(subject: Subject, args: argparse.Namespace) -> Tally:
+    """What came of a subject, in a fork of this process; what it wrote to stderr, if it ended too early."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, words = Path(folder) / "found", Path(folder) / "words"
+        child = os.fork()
+        if not child:
+            descriptor = os.open(words, os.O_CREAT | os.O_WRONLY)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            tempfile.tempdir = folder
+            try:
+                run_subject(subject, args, lambda tally: found.write_text(json.dumps(vars(tally))) and None)
+            except BaseException:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)  # none of what the parent still has to do
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if not found.exists():
+            return Tally(defects=[f"ended with {status}: {words.read_text(errors='replace')[-2000:]}"])
+        facts = json.loads(found.read_text())
+        return Tally(**facts | {"counts": Counter(facts["counts"])})
 
 
-def of_subject(number: int, arguments: list[str]) -> dict[str, Any]:
-    """What came of a subject, in a process of its own."""
-    command = [sys.executable, __file__, "--subject", str(number), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"name"')]
-    if not lines:
-        defect = f"subject {number} ended with {done.returncode}: {done.stderr[-2000:]}"
-        return {"name": str(number), "size": 0, "grown_mb": 0.0} | vars(Tally(defects=[defect]))
-    return json.loads(lines[-1])  # type: ignore[no-any-return]
+# ---- the page
+
+KINDS = ["flips", "truncations", "claims", "random", "mutations", "resealed"]
+HEAD = ["file", "bytes", *KINDS, "refused", "as it was", "else", "**defects**", "slowest, ms", "memory, MB"]
 
 
-KINDS = ["flips", "truncations", "random", "extensions", "mutations", "resealed"]
-
-
-def row(found: dict[str, Any]) -> list[str]:
+def row(subject: Subject, tally: Tally) -> list[str]:
     """What came of a subject, for the table."""
-    cells = [f"{found['counts'].get(kind, 0):,}" for kind in KINDS]
-    outcomes = [f"{found[name]:,}" for name in ("refused", "right", "other")]
+    numbers = [len(subject.data), *(tally.counts[kind] for kind in KINDS)]
+    numbers += [tally.refused, tally.right, tally.other, len(tally.defects)]
+    numbers += [round(1000 * tally.slowest_s), round(tally.grown_bytes / 1e6)]
+    return [subject.name, *(f"{number:,}" for number in numbers)]
+
+
+def bomb_rows(subject: Subject, tally: Tally) -> list[list[str]]:
+    """What came of the files made to ask for much, for their table."""
+    folder = f"{sandbox()}/case/"
     return [
-        found["name"],
-        f"{found['size']:,}",
-        *cells,
-        *outcomes,
-        str(len(found["defects"])),
-        f"{1000 * found['slowest_s']:,.0f}",
-        f"{found['grown_mb']:,.0f}",
-    ]
+        [f"{subject.name}: {bomb['name']}", f"{bomb['bytes']:,}", f"{bomb['ms']:,.0f}", f"{bomb['mb']:,.0f}",
+         bomb["outcome"].replace(folder, "")]
+        for bomb in tally.bombs
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=100_000, help="mutations of each kind of file, at most")
-    parser.add_argument(
-        "--seconds", type=int, default=60, help="for the mutations of each kind of file, at most"
-    )
+    parser.add_argument("--runs", type=int, default=100_000, help="mutations of each kind of file")
+    parser.add_argument("--seconds", type=float, default=600, help="of CPU for these, at most")
     parser.add_argument("--flips", type=int, default=MOST_FLIPS, help="of each kind of file, at most")
-    parser.add_argument("--subject", type=int, help="only this one, and print what came of it as JSON")
+    parser.add_argument("--cases", type=int, default=16, help="damaged files for each command")
+    parser.add_argument("--only", default="", help="subjects whose names hold this")
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
     args = parser.parse_args()
-    if args.subject is not None:
-        run_subject(args.subject, args.runs, args.seconds, args.flips)
-        return
+    import fault_commands
     import peers
 
-    chosen = ["--runs", str(args.runs), "--seconds", str(args.seconds), "--flips", str(args.flips)]
+    provenance = peers.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
+    chosen = [subject for subject in subjects() if args.only in subject.name]
     found = []
-    for number in range(len(list(subjects()))):
-        found.append(of_subject(number, chosen))
-        print(found[-1]["name"], found[-1]["counts"], *found[-1]["defects"][:3], sep="\n  ", file=sys.stderr)
-    head = [
-        "file",
-        "bytes",
-        *KINDS,
-        "refused",
-        "as it was",
-        "else",
-        "**defects**",
-        "slowest, ms",
-        "memory, MB",
-    ]
+    for subject in chosen:
+        started = time.monotonic()
+        found.append((subject, in_fork(subject, args)))
+        print(f"{subject.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        print(*found[-1][1].defects[:3], sep="\n", file=sys.stderr, flush=True)
+    commands = fault_commands.campaign(args.cases)
+    shutil.rmtree(sandbox())
+    capped = [subject.name for subject, tally in found if tally.capped]
+    words = f"was reached by {', '.join(capped)}" if capped else "was reached by none"
+    defects = [f"- {subject.name}: {each}\n" for subject, tally in found for each in tally.defects[:5]]
+    defects += [f"- {command.name}: {each}\n" for command in commands for each in command.defects[:5]]
+    n_defects = sum(len(each.defects) for each in [*(tally for _, tally in found), *commands])
+    n_cases = sum(tally.counts.total() for _, tally in found) + sum(command.cases for command in commands)
     parts = [
         "# Faults\n",
         "What the readers of eqinfo do with files that are damaged, truncated, foreign or hostile. A case\n"
         "ends in one line that says what is wrong (refused), in what the file was (as it was), or, where\n"
         "nothing vouches for the bytes or their checksums were made anew (resealed), in something else. A\n"
         "defect is anything else: another exception, a wrong result, more than a line, over "
-        f"{SLOW_S:.0f} s or\n{MEMORY_BYTES >> 20} MB.\n",
-        peers.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
-        + "- mutations by atheris, guided by coverage of eqinfo's Python code, as many as fit the time\n"
-        f"- of files of over {args.flips // 8:,} bytes an even share of flips and truncations\n",
-        peers.table(head, [row(each) for each in found]),
+        f"{SLOW_S:.0f} s, over\n{MEMORY_BYTES >> 20} MiB, or a file that appears. "
+        f"**{n_cases:,} cases, {n_defects} defects.**\n",
+        provenance
+        + "- flips: every bit; truncations: every length; claims: huge numbers in every place, and\n"
+        "  strange values (of other types, NaN, paths, deep nesting) for every value of JSON, also resealed\n"
+        f"- of files of over {args.flips // 8:,} bytes an even share of flips and truncations\n"
+        f"- mutations by atheris, guided by coverage of eqinfo's Python code, {args.runs:,} of each kind\n"
+        f"  and as many resealed; the cap of {args.seconds:.0f} s of CPU time for them {words}\n"
+        f"- memory: address space was limited (RLIMIT_AS) to {MEMORY_BYTES >> 20} MiB more than the\n"
+        "  process had before the first case, so that a case which asks for more fails, used or not\n",
+        peers.table(HEAD, [row(*each) for each in found]),
         "Slowest is the longest case, the first use of a compiled loop included; memory is what the process\n"
-        "grew by in all cases. The index of a stream holds lengths and sizes only, so a range read by it\n"
-        "checks the frames it reads and no others; `decompress` without `--range` checks everything.\n",
-    ]
-    defects = [f"- {each['name']}: {defect}\n" for each in found for defect in each["defects"][:5]]
+        "grew by in all cases, libFuzzer's included. The index of a stream holds lengths and sizes only, so\n"
+        "a range read by it checks the frames it reads and no others; `decompress` without `--range` checks\n"
+        "everything. `--resume` is tried up to where training goes on.\n",
+        "## Files made to ask for much\n",
+        "Files that claim or stand for much, and by how much memory grew, at most "
+        f"{MEMORY_BYTES >> 20} MiB.\n",
+        peers.table(["file", "bytes", "ms", "memory, MB", "outcome"],
+                    [cells for each in found for cells in bomb_rows(*each)]),
+        "## Commands\n",
+        fault_commands.WORDS,
+        peers.table(fault_commands.HEAD, [command.row() for command in commands]),
+    ]  # fmt: skip
     peers.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
     sys.exit(bool(defects))
 
