@@ -84,7 +84,7 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     yield peers.paragraph(
         "From the M1 in the package, as `train-m1` does after training: M1 lists 4 times as many "
         f"strings as there will be windows, which are refitted on {n_bytes / 1e6:g} MB of text (by "
-        "train-m1 on up to 268 MB). CPU seconds of all threads; each phase in a new process."
+        "train-m1 on up to 268 MB). CPU seconds of all threads; each phase once, in a new process."
     )
     rows = []
     for window_bits in WINDOW_BITS:

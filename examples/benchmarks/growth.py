@@ -58,7 +58,7 @@ def text_table(path: Path, most: int) -> Iterator[str]:
     while megabytes <= most:
         rows.append([f"{megabytes:,} MB", *piped(text, megabytes)])
         megabytes *= 10
-    yield "The files repeat a megabyte of text, which is in the caches after the first.\n"
+    yield "The files repeat a megabyte of text, which is in the caches after the first. Each was run once.\n"
     head = ["text, `eqinfo` on files, -T 1", "compress, CPU s/MB", "peak MB"]
     yield peers.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
 
@@ -105,7 +105,7 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
         rows.append([name, *cells, *(peers.digits(size / 1e6) for size in sizes)])
     yield peers.paragraph(
         f"Codebooks as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text, on "
-        f"{len(read) / 1e6:g} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
+        f"{len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
         "will be windows, with 20 bits only as many. MB a CPU second; *cost* is time a byte beside "
         f"that of {base}. How long a window may be is set by what M1 may list and pairs add up to."
     )
