@@ -12,6 +12,6 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # one thread, and glibc keeping the memory of a step for the next one
-export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_MMAP_THRESHOLD_=20000000000
+export OMP_NUM_THREADS=1
 python "$here/reweight.py" "$corpus" -o "$work/mix.jsonl"
 eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16 --preset 7m --minutes 65 --seed 0

@@ -11,6 +11,7 @@ import argparse
 import math
 import multiprocessing
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -28,18 +29,24 @@ import peers
 import torch
 import torch.nn.functional as F
 from peers import timings
+from plain_gpt import step_seconds
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from eqinfo import loss, shards, train
+from eqinfo.byte_model import M1_PRESETS, ByteModel
 from eqinfo.codebook import Codebook
 from eqinfo.files import find_codebook
+from eqinfo.m1 import LEARNING_RATE
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.network import BOS, INNER, WIDTH
 from eqinfo.train import Batches, Budget, Trainer
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256
 LARGE, SMALL = 1 << 16, 1 << 12  # vocabularies
-SLICES = (32, 128, 256, 512)  # tokens at a time
+SLICES = (128, 256, 512, 1024)  # tokens at a time
+PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 LOSS_TOLERANCE = 0.02  # of gradients, relative; bfloat16 has 8 bits
 
 # By what trains the matrices between layers; the rest is AdamW's at the full rate in all three.
@@ -82,6 +89,137 @@ def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) ->
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+# ---- a step beside a plain loop, and what it is limited by
+
+
+class Step(NamedTuple):
+    """What a step of training takes."""
+
+    cpu_s: float
+    muon: float  # share of the optimiser's step in that
+    products: float  # share of matrix products, the optimiser's too
+    peak_bytes: int
+
+
+def in_steps(trainer: Trainer, batches: Batches, runs: int) -> Step:
+    """What the steps of a trainer take; one is profiled after those that are timed."""
+    took = []
+    for _ in range(runs + 1):
+        started = time.process_time()
+        one_step(trainer, batches)
+        took.append(time.process_time() - started)
+    peak = peak_bytes()
+    # its events take memory too, and what they keep apart shows as page faults: one step to get used to it
+    order = schedule(wait=0, warmup=1, active=1)
+    with profile(activities=[ProfilerActivity.CPU], schedule=order, acc_events=True) as profiler:
+        for _ in range(2):
+            one_step(trainer, batches)
+            profiler.step()
+    events = [event for event in profiler.key_averages() if not event.key.startswith("ProfilerStep")]
+    whole = sum(event.self_cpu_time_total for event in events)
+    products = sum(event.self_cpu_time_total for event in events if event.key in PRODUCTS)
+    muon = sum(event.cpu_time_total for event in events if event.key == "Optimizer.step#Muon.step")
+    return Step(statistics.median(took[1:]), muon / whole, products / whole, peak)
+
+
+def m2_step(preset: str, vocab_size: int, n_tokens: int, runs: int) -> Step:
+    """A step of M2 in this process, which must be a new one."""
+    train.WORTH_COMPILING_FLOPS = math.inf
+    windows = Codebook.load(find_codebook(None)).windows[:vocab_size]
+    config = m2_config(preset, vocab_size)
+    trainer = trainer_of(config, Spelling(windows, config.n_embd), runs + 3)
+    return in_steps(trainer, random_batch(vocab_size, n_tokens), runs)
+
+
+def m1_step(preset: str, runs: int) -> Step:
+    """A step of M1, likewise."""
+    train.WORTH_COMPILING_FLOPS = math.inf
+    shape = M1_PRESETS[preset]
+    trainer = Trainer(ByteModel(shape), Budget(steps=runs + 3), shape.step_bytes, LEARNING_RATE, CPU)
+    torch.manual_seed(0)
+    rows = torch.randint(97, 123, (shape.batch_size, shape.block_size + 1))
+    rows[:, 0] = BOS
+    return in_steps(trainer, lambda step: (rows[:, :-1], rows[:, 1:]), runs)
+
+
+def plain_step(preset: str, vocab_size: int, n_tokens: int, runs: int, keep_memory: bool) -> Step:
+    """A step of the plain loop, likewise; it may keep its memory, as ours does."""
+    if keep_memory:
+        train.keep_memory()
+    took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, runs + 1)
+    return Step(statistics.median(took[1:]), 0, 0, peak_bytes())
+
+
+def bare_rate(m: int, k: int, n: int) -> float:
+    """FLOPs a second of a product alone, (m, k) by (n, k) transposed, in the type of those in training."""
+    dtype = torch.bfloat16 if bf16_is_on() else torch.float32
+    a, b = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
+    took = []
+    for _ in range(20):
+        started = time.process_time()
+        a @ b.T
+        took.append(time.process_time() - started)
+    return 2 * m * k * n / min(took)
+
+
+def steps(scale: Scale) -> Iterator[str]:
+    """The tables of what a step takes."""
+    n = scale.batch_tokens
+    shapes = [("3m", SMALL, n // 2), ("3m", SMALL, 2 * n), ("3m", LARGE, n // 2)]
+    names = [f"M2 {preset}, V {size:,}, {n_tokens:,} tokens" for preset, size, n_tokens in shapes]
+    m2 = [fresh({}, m2_step, *shape, scale.runs) for shape in shapes]
+    plain = [[fresh({}, plain_step, *shape, scale.runs, keep) for shape in shapes] for keep in (False, True)]
+    rows = [
+        [
+            name, f"{ours.cpu_s:.2f}", *(f"{other.cpu_s / ours.cpu_s:.2f}" for other in others),
+            *(f"{step.peak_bytes / 1e6:,.0f}" for step in (ours, *others)),
+        ]
+        for name, ours, *others in zip(names, m2, *plain, strict=True)
+    ]  # fmt: skip
+    yield "## A step beside a plain loop\n"
+    yield (
+        "The plain loop is `plain_gpt.py`; each in a new process, on random ids. In *kept* its process\n"
+        "keeps the memory that it frees, as ours does (`train.keep_memory`). Times of both as multiples of\n"
+        "ours.\n"
+    )
+    head = ["", "step, CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
+    yield peers.table(head, rows)
+
+    yield (
+        "What limits a step are the products of its model, at the rate of a product alone. The FLOPs are\n"
+        "those of the model; *products* is the share of a step in matrix products, Muon's as well, by the\n"
+        "profiler, *Muon* that of the optimiser's step. What is left is passes over memory, one operation\n"
+        "of PyTorch after another: norms, casts to bfloat16, softmax, gates.\n"
+    )
+    m1_names = ("tiny", "500k", "3m")
+    done = [m2_config(p, v).training_flops * n_tokens for p, v, n_tokens in shapes]
+    done += [M1_PRESETS[name].training_flops * M1_PRESETS[name].step_bytes for name in m1_names]
+    products = [(n_tokens, 256, 1024) for *_, n_tokens in shapes]
+    products += [(M1_PRESETS[name].step_bytes, WIDTH, 3 * INNER) for name in m1_names]
+    found = m2 + [fresh({}, m1_step, name, scale.runs) for name in m1_names]
+    names += [f"M1 {name}, {M1_PRESETS[name].step_bytes:,} bytes" for name in m1_names]
+    rows = []
+    for name, step, flops, product in zip(names, found, done, products, strict=True):
+        bare = fresh({}, bare_rate, *product)
+        rows.append(
+            [
+                name, f"{step.cpu_s:.3f}", f"{flops / 1e9:.1f}", f"{flops / step.cpu_s / 1e9:.0f}",
+                f"{bare / 1e9:.0f}", f"{flops / step.cpu_s / bare:.0%}", f"{step.products:.0%}",
+                f"{step.muon:.0%}",
+            ]
+        )  # fmt: skip
+    head = ["", "step, CPU s", "GFLOP", "GFLOP/s", "product alone", "of it", "products", "Muon"]
+    yield peers.table(head, rows)
+    rates = ", ".join(
+        f"{name} {M1_PRESETS[name].step_bytes / step.cpu_s:,.0f}"
+        for name, step in zip(m1_names, found[len(shapes) :], strict=True)
+    )
+    yield (
+        f"M1 in bytes a CPU second: {rates}. *tiny* has the same layer as *500k*, smaller tables and an\n"
+        "eighth of the batch, so what a step costs whatever its batch weighs eight times as much.\n"
+    )
 
 
 # ---- the loss
@@ -134,6 +272,7 @@ def gradients(slice_tokens: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -
 
 def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
     """CPU time of forward and backward: the plain loss, then each of SLICES; two must agree first."""
+    train.keep_memory()
     inputs = random_inputs(shape)
     for a, b in zip(gradients(SLICES[1], inputs), gradients(None, inputs), strict=True):
         if not (a - b).norm() <= LOSS_TOLERANCE * b.norm():
@@ -144,6 +283,7 @@ def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
 
 def loss_peak_bytes(shape: Shape, slice_tokens: int | None) -> int:
     """By how much forward and backward raise the peak of this process; it must be a new one."""
+    train.keep_memory()
     gradients(slice_tokens, random_inputs(Shape(64, 64, 64)))  # what the first use loads
     inputs = random_inputs(shape)
     before = peak_bytes()
@@ -471,35 +611,60 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path, required=True, help="its codebook: folder or .eqcb")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
+    parser.add_argument("--only", nargs="+", metavar="SECTION", help="measure these anew in the page of -o")
     args = parser.parse_args()
 
+    if args.only and args.output is None:
+        parser.error("--only needs -o, the page that holds the rest.")
     scale = QUICK if args.quick else FULL
     codebook = find_codebook(args.model)
     fingerprint = Codebook.load(codebook).fingerprint.hex()
     if shards.load([args.tokens]).fingerprint != fingerprint:
         sys.exit("-m: not the codebook of these tokens.")
+    sections: dict[str, Callable[[], Iterator[str]]] = {
+        "steps": partial(steps, scale),
+        "losses": partial(losses, scale),
+        "embeddings": partial(embeddings, [None, codebook], scale),
+        "optimisers": partial(optimisers, args.tokens, codebook, scale),
+        "threads": partial(threads, args.tokens, codebook, scale),
+        "compiling": partial(compiling, args.tokens, codebook, scale),
+    }
     clocks = (time.monotonic, cpu_with_children_s, machine_cpu_s)
     before = [clock() for clock in clocks]
-    sections = [
-        *losses(scale),
-        *embeddings([None, codebook], scale),
-        *optimisers(args.tokens, codebook, scale),
-        *threads(args.tokens, codebook, scale),
-        *compiling(args.tokens, codebook, scale),
-    ]
+    found = ["\n".join(sections[name]()) for name in args.only or sections]
     wall_s, own_s, all_s = (clock() - then for clock, then in zip(clocks, before, strict=True))
-    parts = [
-        "# Training\n",
-        "What a step of M2's training costs on a CPU, and what the choices in it are worth. Figures are\n"
-        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
-        "better, but for tokens a second.\n",
+    provenance = (
         peers.provenance(sys.argv, ("torch", "numpy"))
         + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 {'on' if bf16_is_on() else 'off'}\n"
         f"- run at niceness {os.nice(0)}; meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the "
-        "cores busy on\n  average, so ratios mean more than absolute figures\n",
-        *sections,
+        "cores busy on\n  average, so ratios mean more than absolute figures\n"
+    )
+    parts = [
+        "# Training\n",
+        "What a step of training costs on a CPU, and what the choices in it are worth. Figures are\n"
+        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
+        "better, but for tokens a second.\n",
+        provenance,
+        *found,
     ]
+    if args.only:
+        page = args.output.read_text()
+        for section in found:
+            page = with_section(page, f"{section}\nMeasured by itself:\n\n{provenance}")
+        parts = [page]
     peers.publish(parts, args.output)
+
+
+def with_section(page: str, section: str) -> str:
+    """A page with a section in the place of the one with its title, or before all others."""
+    head, *others = (part.rstrip("\n") for part in re.split("(?m)^(?=## )", page))
+    titles = [other.partition("\n")[0] for other in others]
+    title = section.partition("\n")[0]
+    if title in titles:
+        others[titles.index(title)] = section.rstrip("\n")
+    else:
+        others.insert(0, section.rstrip("\n"))
+    return "\n\n".join([head, *others]) + "\n"
 
 
 def bf16_is_on() -> bool:
