@@ -272,7 +272,6 @@ def gradients(slice_tokens: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -
 
 def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
     """CPU time of forward and backward: the plain loss, then each of SLICES; two must agree first."""
-    train.keep_memory()
     inputs = random_inputs(shape)
     for a, b in zip(gradients(SLICES[1], inputs), gradients(None, inputs), strict=True):
         if not (a - b).norm() <= LOSS_TOLERANCE * b.norm():
@@ -283,7 +282,6 @@ def loss_cpu_s(shape: Shape, runs: int) -> list[float]:
 
 def loss_peak_bytes(shape: Shape, slice_tokens: int | None) -> int:
     """By how much forward and backward raise the peak of this process; it must be a new one."""
-    train.keep_memory()
     gradients(slice_tokens, random_inputs(Shape(64, 64, 64)))  # what the first use loads
     inputs = random_inputs(shape)
     before = peak_bytes()
