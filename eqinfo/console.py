@@ -24,6 +24,7 @@ from eqinfo.files import NamedSink, replacing
 from eqinfo.signals import undoing
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from rich.progress import Progress, ProgressColumn
     from rich.table import Table as RichTable
 
@@ -109,6 +110,17 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+class _Heard(io.FileIO):
+    """A file whose reader hears signals between two reads, as a method of Python's does.
+
+    In C alone BufferedReader goes on to the next read, and that may wait for ever.
+    """
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Read into a buffer: how many bytes."""
+        return super().readinto(buffer)
+
+
 def open_input(
     name: Path, opener: Callable[[Path], BinaryIO] | None = None, binary: bool = False
 ) -> AbstractContextManager[BinaryIO]:
@@ -124,12 +136,15 @@ def open_input(
         OSError: there is no such file, or it cannot be read.
     """
     if name != STANDARD:
-        return closing(opener(name) if opener else name.open("rb"))
+        return closing(opener(name) if opener else io.BufferedReader(_Heard(name)))
     if sys.stdin is None:
         raise InputError("stdin: closed. Give it something to read, or name a file.")
     if binary and is_terminal(sys.stdin):
         raise InputError("stdin: a terminal, and the input is binary. Name a file.")
-    return nullcontext(sys.stdin.buffer)
+    raw = getattr(sys.stdin.buffer, "raw", None)
+    if not isinstance(raw, io.FileIO):
+        return nullcontext(sys.stdin.buffer)
+    return closing(io.BufferedReader(_Heard(raw.fileno(), closefd=False)))
 
 
 def open_output(

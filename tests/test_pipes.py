@@ -1,5 +1,6 @@
 """The commands as a shell runs them: real processes, pipes, signals and full disks."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -191,6 +193,22 @@ def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) ->
         assert process.returncode == status
         assert message == b""
         assert files(folder) == ["book", "m"]
+
+
+def test_a_signal_between_two_reads_of_a_pipe_is_heard_before_the_next(start: Start) -> None:
+    with heard(signal.SIGINT):
+        process = start("compress", "-m", "m", "-o", "out.eqi")
+    to_it, _, _ = pipes(process)
+    to_it.write(bytes(1 << 19))  # less than it wants: it reads in pieces, and waits for more
+    to_it.flush()
+    while fcntl.ioctl(to_it, termios.FIONREAD, bytes(4)) != bytes(4):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # as if it had no time
+    to_it.write(b"piece")
+    to_it.flush()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(20) == 130
 
 
 def test_a_full_disk_is_one_line(folder: Path) -> None:

@@ -452,7 +452,7 @@ def signalled(trials: Trials, job: Job) -> None:
     for number in NAMES:
         for terminal in (False, True):
             trials.told(job, [number], terminal)
-            if number == signal.SIGINT or not terminal:
+            if number == signal.SIGINT or (job.resume and not terminal):
                 trials.told(job, [number, number], terminal, tries=2)
     trials.ignoring(job)
 
@@ -506,12 +506,12 @@ def measure(trials: Trials, job: Job, mounts: bool) -> None:
     streams(trials, job)
     signalled(trials, job)
     if job.resume:
-        trials.sweep("Ctrl-C while PyTorch is imported", job, [0.1 + 0.2 * k for k in range(12)])
-        trials.saving(job, 6)
+        trials.sweep("Ctrl-C while PyTorch is imported", job, [0.1 + 0.25 * k for k in range(8)])
+        trials.saving(job, 5)
         trials.two_runs(job)
     elif job.name != "eval --figure":
-        step_s = 0.6 if job.name == "compress" else 0.06
-        trials.sweep("Ctrl-C while loops are compiled", job, [0.1 + step_s * k for k in range(12)])
+        step_s = 0.9 if job.name == "compress" else 0.06
+        trials.sweep("Ctrl-C while loops are compiled", job, [0.1 + step_s * k for k in range(8)])
         trials.two_outputs(job, force=False)
         trials.two_outputs(job, force=True)
     if job.name == "train-m1":
