@@ -230,6 +230,9 @@ def _read(model: GPT, idx: list[list[int]], memory: Tensor, n: int) -> Tensor:
 
     Keys and values are taken from the first B rows of `memory`, up to position n, and written to it from
     there on.
+
+    Raises:
+        InputError: these are no numbers, for the weights are none, or too large.
     """
     memory = memory[:, :, : len(idx)]
     past = [(keys[:, :, :n], values[:, :, :n]) for keys, values in memory]
@@ -237,7 +240,10 @@ def _read(model: GPT, idx: list[list[int]], memory: Tensor, n: int) -> Tensor:
     for layer, present in zip(memory, presents, strict=True):
         for old, new in zip(layer, present, strict=True):
             old[:, :, n : n + len(idx[0])] = new
-    return logits.float().log_softmax(-1)
+    log_p = logits.float().log_softmax(-1)
+    if log_p[:, 0].isnan().any():  # one that is no number makes all of them none
+        raise InputError("generation: the model gives no probabilities; its weights are not sound.")
+    return log_p
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,11 @@ def test_settings_and_models_that_do_not_fit_are_refused(model, codebook):
         with pytest.raises(InputError, match="generation: a setting is out of range; found"):
             stream(model, codebook, b"", n_bytes, temperature, top_k, 0)
     other = Codebook([*codebook.windows, b"\xff" * 4], 9)
+    broken = GPT(GPTConfig(len(codebook.windows), 8, 1, 1, 8))
+    torch.nn.init.constant_(broken.head.weight, torch.nan)
+    for temperature in (0.0, 1.0):
+        with pytest.raises(InputError, match="generation: the model gives no probabilities"):
+            list(stream(broken, codebook, b"a", 8, temperature, None, 0))
     with pytest.raises(MismatchError, match=f"found {len(codebook.windows)} tokens, want the"):
         stream(model, other, b"", 1, 1.0, None, 0)
     with pytest.raises(MismatchError):

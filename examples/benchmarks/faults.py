@@ -210,10 +210,14 @@ def mutate(subject: Subject, tally: Tally, runs: int, seconds: float, finish: Ca
         if tally.counts["mutations"] >= runs or tally.capped:
             finish()
             os._exit(0)  # libFuzzer has no other end
+        if tally.counts["mutations"] % 500 == 0:
+            bound_memory()  # libFuzzer's own grows
+        resealed = subject.reseal(data) if subject.reseal is not None else None
         is_sound = len(data) in subject.sound_sizes and subject.data.startswith(data)
+        is_sound |= data == resealed  # libFuzzer finds out short checksums, by what they are compared with
         tally.case(subject, want, "mutations", data, not subject.is_checked or is_sound)
-        if subject.reseal is not None:
-            tally.case(subject, want, "resealed", subject.reseal(data), True)
+        if resealed is not None:
+            tally.case(subject, want, "resealed", resealed, True)
 
     corpus = Path(tempfile.mkdtemp())
     (corpus / "seed").write_bytes(subject.data)
@@ -229,6 +233,12 @@ def status_bytes(name: str) -> int:
     """A size of this process, as Linux names it: VmSize is asked for, VmRSS there, VmHWM the most there."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+def bound_memory() -> None:
+    """From here on, refuse what goes MEMORY_BYTES beyond what this process has."""
+    limit = status_bytes("VmSize") + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
 def explode(subject: Subject, tally: Tally) -> None:
@@ -251,8 +261,7 @@ def run_subject(subject: Subject, args: argparse.Namespace, report: Callable[[Ta
     explode(subject, tally)
     subject.read(subject.data)
     before = status_bytes("VmRSS")
-    limit = status_bytes("VmSize") + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    bound_memory()
     exhaustive(subject, tally, args.flips)
 
     def finish() -> None:
@@ -355,7 +364,7 @@ def main() -> None:
         f"- mutations by atheris, guided by coverage of eqinfo's Python code, {args.runs:,} of each kind\n"
         f"  and as many resealed; the cap of {args.seconds:.0f} s of CPU time for them {words}\n"
         f"- memory: address space was limited (RLIMIT_AS) to {MEMORY_BYTES >> 20} MiB more than the\n"
-        "  process had before the first case, so that a case which asks for more fails, used or not\n",
+        "  process had, so that a case which asks for more fails, whether it uses it or not\n",
         peers.table(HEAD, [row(*each) for each in found]),
         "Slowest is the longest case, the first use of a compiled loop included; memory is what the process\n"
         "grew by in all cases, libFuzzer's included. The index of a stream holds lengths and sizes only, so\n"
