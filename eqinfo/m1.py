@@ -50,6 +50,7 @@ FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to t
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
 REFIT_BYTES = 1 << 28
+MAX_CANDIDATES = 1 << 22  # half of what a trie holds: the other half is for pairs of them
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Settings:
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
-            "candidates": (2, 64),
             "unaligned_penalty": (0, round(MAX_PENALTY)),
             "seed": (0, 2**63 - 1),
         }
         runs.check_ranges(self, limits)
+        runs.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> self.window_bits))})
         runs.check_positive(self, ("steps", "n_bytes", "minutes"))
 
     @property

@@ -279,3 +279,7 @@ def test_a_static_model_is_counted_and_works_like_others(corpus_file, tmp_path):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="--candidates: out of range; found 1, want 2 to 64"):
         m1.Settings(candidates=1)
+    with pytest.raises(InputError, match="--candidates: out of range; found 5, want 2 to 4"):
+        m1.Settings(window_bits=20, candidates=5)
+    with pytest.raises(InputError, match="--window-bits: out of range; found -1"):
+        m1.Settings(window_bits=-1)
