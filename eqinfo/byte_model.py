@@ -200,11 +200,8 @@ def recurrence(raw: Tensor, bias: Tensor, begun: Tensor) -> tuple[Tensor, Tensor
     for at in _pieces(raw):
         keep, value, gate = parts(raw[at], bias)
         keep = keep.sigmoid()
-        added = (1 - keep) * value
-        keep = keep * begun[at]
-        before, after = states[:-1][at], states[1:][at]
-        for h, k, a, new in zip(before.unbind(), keep.unbind(), added.unbind(), after.unbind(), strict=True):
-            torch.addcmul(a, k, h, out=new)
+        after = torch.mul(1 - keep, value, out=states[1:][at])
+        scan(keep * begun[at], after, states[at.start])
         gated[at] = after * gate.relu()
     return gated, states
 
@@ -223,9 +220,8 @@ def recurrence_backward(
         by_gated = gradient[at].to(bias.dtype)
         opened = gate.relu()
         by_state = by_gated * opened
-        for k, total in zip(reversed(kept.unbind()), reversed(by_state.unbind()), strict=True):
-            total.addcmul_(later_keep, later)
-            later_keep, later = k, total
+        scan(torch.cat((kept[1:], later_keep[None])), by_state, later, backwards=True)
+        later_keep, later = kept[0], by_state[0]
         by_value = (1 - keep) * by_state
         by_keep = by_value * keep * (before * begun[at] - value)
         by_gate = by_gated * after * opened.sign()  # comparisons are slow on CPUs
@@ -233,6 +229,39 @@ def recurrence_backward(
         by_raw[at] = piece
         by_bias += piece.sum((0, 1))
     return by_raw, by_bias
+
+
+def scan(keep: Tensor, states: Tensor, first: Tensor, backwards: bool = False) -> None:
+    """Add to states[t] keep[t] times the state before, in place; from the last to the first if backwards.
+
+    Args:
+        keep: (T, B, D).
+        states: what is added at each position; then the states, (T, B, D).
+        first: the state before all, (B, D).
+        backwards: the state before is that of the next position.
+    """
+    if states.device.type == "cpu":
+        order = reversed if backwards else iter
+        for k, state in zip(order(keep.unbind()), order(states.unbind()), strict=True):
+            first = state.addcmul_(k, first)
+    else:
+        scan_by_doubling(keep, states, first, backwards)
+
+
+def scan_by_doubling(keep: Tensor, states: Tensor, first: Tensor, backwards: bool) -> None:
+    """`scan` in log2(T) rounds over all positions (Hillis and Steele 1986): for GPUs, where T steps wait."""
+    if backwards:
+        keep, added = keep.flip(0), states.flip(0)
+    else:
+        added = states.clone()
+    added[0].addcmul_(keep[0], first)
+    reach = 1  # each position has the sum of what so many before it, and itself, bring
+    while reach < len(added):
+        sums = torch.addcmul(added[reach:], keep[reach:], added[:-reach])
+        keep = torch.cat((keep[:reach], keep[reach:] * keep[:-reach]))
+        added = torch.cat((added[:reach], sums))
+        reach *= 2
+    states.copy_(added.flip(0) if backwards else added)
 
 
 def _room(raw: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from conftest import prose
 
 from eqinfo import byte_model
-from eqinfo.byte_model import M1_PRESETS, ByteModel, recurrence, rows
+from eqinfo.byte_model import M1_PRESETS, ByteModel, recurrence, rows, scan, scan_by_doubling
 from eqinfo.corpus import Text
 from eqinfo.evaluate import float_bits, run_bits
 from eqinfo.inference import MULTIPLIER, ORDER_MASKS
@@ -71,6 +71,27 @@ def test_a_recurrence_and_its_gradients_are_those_of_the_loop(at_once, monkeypat
         return recurrence(raw, bias, begun)[0]
 
     assert torch.autograd.gradcheck(gated_of, (raw, bias), check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_scan_by_doubling_is_that_of_the_loop(n, backwards):
+    torch.manual_seed(n)
+    keep, added, first = (
+        torch.rand(n, 2, 3).double(),
+        torch.randn(n, 2, 3).double(),
+        torch.randn(2, 3).double(),
+    )
+    keep[n // 2] = 0
+    want, found = added.clone(), added.clone()
+    scan(keep, want, first, backwards)
+    scan_by_doubling(keep, found, first, backwards)
+    assert torch.allclose(found, want, atol=1e-6)
+    at, state = (n - 1 if backwards else 0), first
+    for _ in range(n):
+        state = added[at] + keep[at] * state
+        assert torch.allclose(want[at], state, atol=1e-6)
+        at += -1 if backwards else 1
 
 
 def test_nothing_is_remembered_across_the_beginning_of_a_window(trained):
