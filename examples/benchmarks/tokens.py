@@ -121,7 +121,7 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
         name: fresh({}, tokenisers.measure, name, folder, small._replace(n_bytes=n_bytes // SLOW_SHARE))
         for name in LOADERS
     }
-    data = text.read_bytes()[:GROUP_BYTES]
+    data = text.read_bytes()[:n_bytes]
     copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
     yield peers.paragraph(
         f"MB a CPU second, in pieces of 1 MiB; `tokenizers` on {n_bytes / SLOW_SHARE / 1e6:g} MB, "
