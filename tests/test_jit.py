@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eqinfo import kernels
+from eqinfo import jit
 
 
 def double(n: int) -> int:
@@ -16,8 +16,8 @@ def double(n: int) -> int:
 def test_a_full_disk_does_not_stop_compiled_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_room: bool
 ) -> None:
-    monkeypatch.setattr(kernels, "CACHE_FOLDER", str(tmp_path))
-    compiled = kernels.compiled(double)
+    monkeypatch.setattr(jit, "CACHE_FOLDER", str(tmp_path))
+    compiled = jit.compiled(double)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, before if has_room else (0, before[1]))
     try:
