@@ -4,7 +4,7 @@ Design choices:
 
 - a gated linear recurrence instead of attention (after minGRU and Griffin): the state has one size however
   long the context, a byte costs the same at any position, and gates depend on the input alone, so a whole
-  sequence is two matrix products and one scan;
+  sequence is two matrix products and one scan (`recurrence`);
 - bytes also enter as hashed n-grams: rows of tables, which cost memory where depth would cost products;
 - the gated output, state times rectified gate, takes the place of an MLP;
 - BOS begins a window: it clears state and n-grams, so one row of a batch may hold many windows;
@@ -23,6 +23,7 @@ from eqinfo.model import normalise
 from eqinfo.network import BOS, INNER, MIXED, N_BYTES, ORDERS, ROW, WIDTH
 
 MAX_MEMORY = 512  # bytes; at the start, the slowest unit of a state forgets so slowly
+PIECE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 30}  # of the largest tensor: what caches hold, or all
 MULTIPLIER = -7046029254386353131  # 2**64 / golden ratio, odd, as int64
 
 
@@ -88,16 +89,12 @@ class Layer(nn.Module):
             x: the stream before.
             begun: 0 where a window begins, else 1, (T, B, 1).
         """
-        keep, value, gate = self.prepare(x)
-        keep = torch.sigmoid(keep)
-        state = scan(keep * begun, (1 - keep) * value)
-        return x + self.output(state * F.relu(gate))  # type: ignore[no-any-return]
+        gated, _ = recurrence(*self.prepare(x), begun)
+        return x + self.output(gated)  # type: ignore[no-any-return]
 
-    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the stream says to keep (before the sigmoid), its values and gates, each (T, B, INNER)."""
-        keep, rest = self.inputs(normalise(x)).float().split((INNER, 2 * INNER), -1)
-        value, gate = (rest + self.bias).chunk(2, -1)
-        return keep + self.keep_bias, value, gate
+    def prepare(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the stream says, as `parts` wants it, (T, B, 3 INNER), and the bias to add to it."""
+        return self.inputs(normalise(x)), torch.cat((self.keep_bias, self.bias))
 
 
 class ByteModel(nn.Module):
@@ -172,41 +169,130 @@ def rows(idx: Tensor, table_bits: int) -> Tensor:
     return torch.stack(found, -1)
 
 
-@torch.library.custom_op("eqinfo::scan", mutates_args=())
-def scan(keep: Tensor, added: Tensor) -> Tensor:
-    """The states h of h[t] = keep[t] * h[t - 1] + added[t], from 0; all (T, B, D)."""
-    states = torch.empty_like(added)
-    states[0] = added[0]
-    for t in range(1, len(added)):
-        torch.addcmul(added[t], keep[t], states[t - 1], out=states[t])
-    return states
+def parts(raw: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What to keep of a state (before the sigmoid), the values that enter it and its gates, each (T, B, D).
+
+    Args:
+        raw: the three side by side, (T, B, 3 D).
+        bias: to be added, (3 D,), in the type of what comes back.
+    """
+    keep, value, gate = raw.to(bias.dtype, copy=True).add_(bias).chunk(3, -1)
+    return keep, value, gate
 
 
-@torch.library.custom_op("eqinfo::scan_backward", mutates_args=())
-def scan_backward(gradient: Tensor, keep: Tensor) -> Tensor:
-    """The gradient of the sum that `added` went into: that of the state, and of all states after it."""
-    total = torch.empty_like(gradient)
-    total[-1] = gradient[-1]
-    for t in range(len(gradient) - 2, -1, -1):
-        torch.addcmul(gradient[t], keep[t + 1], total[t + 1], out=total[t])
-    return total
+@torch.library.custom_op("eqinfo::recurrence", mutates_args=())
+def recurrence(raw: Tensor, bias: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
+    """The gated states of h[t] = keep[t] h[t - 1] + (1 - keep[t]) value[t], from 0, and the states.
+
+    A few positions at a time, forward and backward: what lies between these tensors then stays in the cache,
+    and only they are kept for the gradient.
+
+    Args:
+        raw: see `parts`, (T, B, 3 D).
+        bias: see `parts`, (3 D,).
+        begun: 0 where nothing is kept, else 1, (T, B, 1).
+
+    Returns:
+        relu(gate[t]) h[t], (T, B, D), and h from the 0 before the first, (T + 1, B, D).
+    """
+    gated, states = _room(raw, bias)
+    states[0] = 0
+    for at in _pieces(raw):
+        keep, value, gate = parts(raw[at], bias)
+        keep = keep.sigmoid()
+        after = torch.mul(1 - keep, value, out=states[1:][at])
+        scan(keep * begun[at], after, states[at.start])
+        gated[at] = after * gate.relu()
+    return gated, states
 
 
-@scan.register_fake
-@scan_backward.register_fake
-def _(first: Tensor, second: Tensor) -> Tensor:
-    return torch.empty_like(first)
+@torch.library.custom_op("eqinfo::recurrence_backward", mutates_args=())
+def recurrence_backward(
+    gradient: Tensor, raw: Tensor, bias: Tensor, begun: Tensor, states: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients by raw and bias, given that by the gated states."""
+    by_raw, by_bias = torch.empty_like(raw), torch.zeros_like(bias)
+    later_keep = later = torch.zeros_like(states[0])
+    for at in reversed(_pieces(raw)):
+        keep, value, gate = parts(raw[at], bias)
+        keep = keep.sigmoid()
+        before, after, kept = states[:-1][at], states[1:][at], keep * begun[at]
+        by_gated = gradient[at].to(bias.dtype)
+        opened = gate.relu()
+        by_state = by_gated * opened
+        scan(torch.cat((kept[1:], later_keep[None])), by_state, later, backwards=True)
+        later_keep, later = kept[0], by_state[0]
+        by_value = (1 - keep) * by_state
+        by_keep = by_value * keep * (before * begun[at] - value)
+        by_gate = by_gated * after * opened.sign()  # comparisons are slow on CPUs
+        piece = torch.cat((by_keep, by_value, by_gate), -1)
+        by_raw[at] = piece
+        by_bias += piece.sum((0, 1))
+    return by_raw, by_bias
 
 
-def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0], output)
+def scan(keep: Tensor, states: Tensor, first: Tensor, backwards: bool = False) -> None:
+    """Add to states[t] keep[t] times the state before, in place; from the last to the first if backwards.
+
+    Args:
+        keep: (T, B, D).
+        states: what is added at each position; then the states, (T, B, D).
+        first: the state before all, (B, D).
+        backwards: the state before is that of the next position.
+    """
+    if states.device.type == "cpu":
+        order = reversed if backwards else iter
+        for k, state in zip(order(keep.unbind()), order(states.unbind()), strict=True):
+            first = state.addcmul_(k, first)
+    else:
+        scan_by_doubling(keep, states, first, backwards)
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    keep, states = ctx.saved_tensors
-    total = scan_backward(gradient.contiguous(), keep)
-    before = torch.cat((torch.zeros_like(states[:1]), states[:-1]))
-    return total * before, total
+def scan_by_doubling(keep: Tensor, states: Tensor, first: Tensor, backwards: bool) -> None:
+    """`scan` in log2(T) rounds over all positions (Hillis and Steele 1986): for GPUs, where T steps wait."""
+    if backwards:
+        keep, added = keep.flip(0), states.flip(0)
+    else:
+        added = states.clone()
+    added[0].addcmul_(keep[0], first)
+    reach = 1  # each position has the sum of what so many before it, and itself, bring
+    while reach < len(added):
+        sums = torch.addcmul(added[reach:], keep[reach:], added[:-reach])
+        keep = torch.cat((keep[:reach], keep[reach:] * keep[:-reach]))
+        added = torch.cat((added[:reach], sums))
+        reach *= 2
+    states.copy_(added.flip(0) if backwards else added)
 
 
-scan.register_autograd(_backward, setup_context=_keep_for_backward)
+def _room(raw: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory for what `recurrence` returns."""
+    shape = raw.shape[1], raw.shape[2] // 3
+    return raw.new_empty(len(raw), *shape), bias.new_empty(len(raw) + 1, *shape)
+
+
+def _pieces(raw: Tensor) -> list[slice]:
+    """The positions of (T, B, 3 D), a few at a time."""
+    n = max(1, PIECE_ELEMENTS[raw.device.type] // raw[0].numel())
+    return [slice(start, start + n) for start in range(0, len(raw), n)]
+
+
+@recurrence.register_fake
+def _(raw: Tensor, bias: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
+    return _room(raw, bias)
+
+
+@recurrence_backward.register_fake
+def _(gradient: Tensor, raw: Tensor, bias: Tensor, begun: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(raw), torch.empty_like(bias)
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.set_materialize_grads(False)  # nobody takes that by the states
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, Tensor, None]:
+    return *recurrence_backward(gradient, *ctx.saved_tensors), None
+
+
+recurrence.register_autograd(_backward, setup_context=_keep_for_backward)

@@ -464,6 +464,7 @@ def evaluate(
             document = report.measure(what, held_out, where, progress)
         if figure is not None:
             figure_sink.write(tables.figure(document, figure.suffix))
+            stack.close()  # it is complete: what happens to stdout is another matter
         if as_json:
             console.show(document.to_json())
         else:
@@ -496,6 +497,9 @@ def _cores(threads: int) -> int:
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 (a job failed), 2 (wrong usage) or 130 (Ctrl-C)."""
-    console.set_signals()
-    app(prog_name="eqinfo")
+    """Run the command line and exit with its status."""
+    try:
+        with console.reporting(Path("stdout")):  # helps and listings
+            app(prog_name="eqinfo")
+    except typer.Exit as failed:
+        sys.exit(failed.exit_code)

@@ -18,6 +18,7 @@ from eqinfo.errors import FormatError, MismatchError
 from eqinfo.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 from eqinfo.network import Network
 from eqinfo.packing import pack, read_varint, unpack, varint
+from eqinfo.signals import aside
 
 AC_UNIT_BITS = 8  # less than a window can have
 LIVE_FRAME_BYTES = 1 << 17  # some seconds of one core: frames are what threads and progress have to work with
@@ -125,12 +126,12 @@ class WindowCodec(Codec):
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        payload = self._coder.encode_windows(self.network, *frame, self.unit_bits, self.carry)
+        payload = aside(self._coder.encode_windows, self.network, *frame, self.unit_bits, self.carry)
         return len(payload) * 8 // self.unit_bits, payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
         return Frame(
-            *self._coder.decode_windows(self.network, payload, self.unit_bits, text_length, self.carry)
+            *aside(self._coder.decode_windows, self.network, payload, self.unit_bits, text_length, self.carry)
         )
 
 
@@ -153,9 +154,9 @@ class ArithmeticCodec(Codec):
             from eqinfo import mixing
 
             text, ends = np.frombuffer(frame.text, np.uint8).copy(), np.array(frame.document_ends, np.int64)
-            code = mixing.encode(self.network, text, ends)
+            code = aside(mixing.encode, self.network, text, ends)
         else:
-            code = live.encode_ac(self.network, *frame)
+            code = aside(live.encode_ac, self.network, *frame)
         payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
@@ -166,11 +167,12 @@ class ArithmeticCodec(Codec):
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
         if not self._adapts:
-            return Frame(*live.decode_ac(self.network, code, text_length, n_documents))
+            return Frame(*aside(live.decode_ac, self.network, code, text_length, n_documents))
         from eqinfo import mixing
 
-        found = mixing.decode(self.network, np.frombuffer(code, np.uint8).copy(), text_length, n_documents)
-        return Frame(found[0].tobytes(), found[1].tolist())
+        data = np.frombuffer(code, np.uint8).copy()
+        text, ends = aside(mixing.decode, self.network, data, text_length, n_documents)
+        return Frame(text.tobytes(), ends.tolist())
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
         return 20 * (text_length + MAX_DOCUMENTS) + 16  # eight bits of a byte have some 16 bits each at most

@@ -12,16 +12,20 @@ import sys
 import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 import typer
 
+from eqinfo import signals
 from eqinfo.errors import EqinfoError, InputError
 from eqinfo.files import NamedSink, replacing
+from eqinfo.signals import undoing
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table as RichTable
 
     from eqinfo.frames import Frame
@@ -34,7 +38,20 @@ UNLIMITED_WIDTH = 1 << 16  # characters of a line
 
 def say(message: str) -> None:
     """One line to stderr."""
-    typer.echo(printable(message), err=True)
+    _tell(printable(message) + "\n")
+
+
+def _tell(words: str) -> None:
+    """Words to stderr, while somebody reads them: no job fails for want of a reader."""
+    pipe = getattr(signal, "SIGPIPE", None)
+    before = pipe and signal.signal(pipe, signal.SIG_IGN)
+    try:
+        typer.echo(words, err=True, nl=False)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # also what Python writes at its end
+    finally:
+        if pipe:
+            signal.signal(pipe, before)
 
 
 def printable(words: str) -> str:
@@ -93,6 +110,17 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+class _Heard(io.FileIO):
+    """A file whose reader hears signals between two reads, as a method of Python's does.
+
+    In C alone BufferedReader goes on to the next read, and that may wait for ever.
+    """
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Read into a buffer: how many bytes."""
+        return super().readinto(buffer)
+
+
 def open_input(
     name: Path, opener: Callable[[Path], BinaryIO] | None = None, binary: bool = False
 ) -> AbstractContextManager[BinaryIO]:
@@ -108,12 +136,15 @@ def open_input(
         OSError: there is no such file, or it cannot be read.
     """
     if name != STANDARD:
-        return closing(opener(name) if opener else name.open("rb"))
+        return closing(opener(name) if opener else io.BufferedReader(_Heard(name)))
     if sys.stdin is None:
         raise InputError("stdin: closed. Give it something to read, or name a file.")
     if binary and is_terminal(sys.stdin):
         raise InputError("stdin: a terminal, and the input is binary. Name a file.")
-    return nullcontext(sys.stdin.buffer)
+    raw = getattr(sys.stdin.buffer, "raw", None)
+    if not isinstance(raw, io.FileIO):
+        return nullcontext(sys.stdin.buffer)
+    return closing(io.BufferedReader(_Heard(raw.fileno(), closefd=False)))
 
 
 def open_output(
@@ -135,10 +166,15 @@ def open_output(
         if target.is_file() and name != STANDARD and target.samefile(name):
             raise InputError(f"{target}: is input and output at once. Name another output with -o.")
         return replacing(target, force, like=name.stat() if name.is_file() else None)
-    if sys.stdout is None:
-        raise InputError("stdout: closed. Name an output with -o.")
     if binary and is_terminal(sys.stdout):
         raise InputError("stdout: a terminal, and the output is binary. Name a file with -o, or give -c.")
+    return _open_stdout("Name an output with -o.")
+
+
+def _open_stdout(otherwise: str) -> AbstractContextManager[NamedSink]:
+    """stdout; `otherwise` is what to do if it is closed."""
+    if sys.stdout is None:
+        raise InputError(f"stdout: closed. {otherwise}")
     # unbuffered: a full disk shows where it can be reported, and nothing is left to flush at exit
     return nullcontext(
         NamedSink(cast(BinaryIO, getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)), "stdout")
@@ -167,23 +203,31 @@ def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet
 
 def _progress_bar(stack: ExitStack, name: str, total: int | None) -> Callable[[int], None]:
     """Show a bar until the stack closes; the result sets how many bytes are done."""
-    from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
     columns = [TextColumn(escape(name)), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
-    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    progress = stack.enter_context(_bars(columns, transient=True))
     task = progress.add_task("", total=total)
     return lambda completed: progress.update(task, completed=completed)
 
 
-def set_signals() -> None:
-    """End quietly when a reader goes away, and clean up when told to end."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
+@contextmanager
+def _bars(columns: list["ProgressColumn"], transient: bool) -> Iterator["Progress"]:
+    """Bars on the terminal while the block runs. However it ends, the terminal has its cursor again."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    progress = Progress(*columns, console=Console(stderr=True), transient=transient)
+
+    def stop() -> None:
+        with suppress(OSError):  # the terminal was closed
+            progress.stop()
+
+    with undoing(stop):
+        progress.start()
+        yield progress
+        stop()
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
@@ -206,17 +250,16 @@ def phases(quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
             lambda phase, share, word: None if quiet or share < 1 else say(f"{phase}: done. {word}".rstrip())
         )
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
+    columns = [
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[word]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    ]
+    with _bars(columns, transient=False) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(phase: str, share: float, word: str) -> None:
@@ -229,30 +272,26 @@ def phases(quiet: bool) -> Iterator[Callable[[str, float, str], None]]:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM asked to stop; a second Ctrl-C does not wait for an answer."""
-    asked = False
+    """Whether a signal asked to stop; if the block does stop, the command ends with that signal's status."""
 
-    def on_signal(number: int, _: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        say("stopping: writing a checkpoint; press Ctrl-C again to stop without one")
+    def tell() -> None:
+        say("stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.")
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.stop_requests(tell) as asked:
+        try:
+            yield lambda: asked() > 0
+        except KeyboardInterrupt:  # where several processes train, another one may have been asked
+            raise typer.Exit(signals.status(asked() or signal.SIGINT)) from None
 
 
 def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
     """Tables of two columns on stderr."""
     from rich.console import Console
 
+    drawn = io.StringIO()
     for title, rows in tables:
-        Console(stderr=True, highlight=False).print(_grid([title, ""], rows), "")
+        Console(file=drawn, highlight=False).print(_grid([title, ""], rows), "")
+    _tell(drawn.getvalue())
 
 
 def show_tables(tables: list["Table"]) -> None:
@@ -308,13 +347,13 @@ def show_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def show(words: str) -> None:
     """A result for people or programs, on stdout."""
-    with open_output(None, STANDARD, force=False) as sink:
+    with _open_stdout("Send it to a file or a pipe.") as sink:
         sink.write(words.encode("utf-8", "surrogateescape"))
 
 
 def show_pieces(pieces: Iterable[bytes]) -> None:
     """Bytes on stdout, each piece at once; on a terminal a character is held back until it is complete."""
-    with open_output(None, STANDARD, force=False) as sink:
+    with _open_stdout("Send it to a file or a pipe.") as sink:
         if not is_terminal(sys.stdout):
             for piece in pieces:
                 sink.write(piece)

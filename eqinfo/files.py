@@ -7,11 +7,13 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from eqinfo.errors import InputError
+from eqinfo.signals import undoing
 
 TEMPORARY_PREFIX = ".eqinfo-"
 CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
@@ -95,23 +97,25 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
-    try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
-        )
-    except OSError as error:
-        raise _named(error, str(path)) from None
-    try:
+    with undoing(partial(_discard, temporary)):
+        try:
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
+            )
+        except OSError as error:
+            raise _named(error, str(path)) from None
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no Path
             yield NamedSink(file, str(path))
-        if like is not None:
-            temporary.chmod(mode)  # beyond what the umask left
-            os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
         refuse_existing(path, force)
         try:
+            if like is not None:
+                temporary.chmod(mode)  # beyond what the umask left
+                os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
             temporary.replace(target)
         except OSError as error:
             raise _named(error, str(path)) from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+
+
+def _discard(path: Path) -> None:
+    with suppress(OSError):  # it was never made, or the disk is gone
+        path.unlink()

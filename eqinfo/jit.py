@@ -7,6 +7,7 @@ when there is enough to do, for numba costs 0.4 s to import.
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -38,11 +39,23 @@ def _cache_folder() -> str:
 CACHE_FOLDER = _cache_folder()
 
 
+def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
+    """Saving machine code without an error: what is not kept is compiled again."""
+
+    def saved(*arguments: Any) -> None:
+        with suppress(OSError):
+            save(*arguments)
+
+    return saved
+
+
 def compiled(function: F) -> F:
-    """The function in machine code, cached on disk where a folder can be written."""
+    """The function in machine code, cached on disk where a folder can be written and has room."""
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
+        dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
+        dispatcher._cache.save_overload = _if_there_is_room(dispatcher._cache.save_overload)
+        return cast(F, dispatcher)
     except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
         return cast(F, numba.njit(nogil=True)(function))
     finally:

@@ -123,6 +123,20 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
 
 
 @compiled
+def count_nodes(blob: U8, offsets: I64) -> int:
+    """How many nodes the trie of sorted windows has, the root left out; arguments as in `build_trie`."""
+    total = 0
+    for i in range(offsets.size - 1):
+        shared = 0
+        if i:
+            before, length = offsets[i - 1], min(offsets[i] - offsets[i - 1], offsets[i + 1] - offsets[i])
+            while shared < length and blob[before + shared] == blob[offsets[i] + shared]:
+                shared += 1
+        total += offsets[i + 1] - offsets[i] - shared
+    return total
+
+
+@compiled
 def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root: int) -> U32:
     """Codewords of the longest matches; see `parse.encode`."""
     n = text.size

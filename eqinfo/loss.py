@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SLICE_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}  # logits at a time: what caches hold, or 128 MiB
-MIN_SLICE_TOKENS = 128  # each slice adds to the gradient of the whole output matrix: that must pay
+SLICE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 25}  # logits at a time: what caches hold, or 128 MiB
+MIN_SLICE_TOKENS = 256  # each slice adds to the gradient of the whole output matrix: that must pay
 
 
 def cross_entropy(x: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -58,14 +58,13 @@ class _CrossEntropy(torch.autograd.Function):
 
 def _of_slice(x: Tensor, head: Tensor, targets: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
     """The loss of some tokens and its gradient by their logits, which is softmax minus one at the target."""
-    logits = (x @ head.T).float()
+    logits = x @ head.T
     counted = (targets >= 0)[:, None]
     picked = targets.clamp(min=0)[:, None]
-    highest = logits.amax(-1, keepdim=True)
-    at_target = logits.gather(-1, picked) - highest
-    error = logits.sub_(highest).exp_()  # in place: memory is the limit here
-    z = error.sum(-1, keepdim=True)
-    nats = ((z.log() - at_target) * counted).sum()
+    below = logits.amax(-1, keepdim=True).float() - logits.gather(-1, picked).float()
+    error = logits.softmax(-1, dtype=torch.float32)
+    # the highest probability is never 0, as that of the target may be
+    nats = ((below - error.amax(-1, keepdim=True).log()) * counted).sum()
     if with_gradient:
-        error.mul_(counted / z).scatter_add_(-1, picked, -counted.float())
+        error.scatter_add_(-1, picked, -torch.ones_like(below)).mul_(counted)
     return nats, error.to(x.dtype)

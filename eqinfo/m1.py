@@ -11,9 +11,9 @@ and until then `corpus/` (the staged text), `checkpoint.pt` and the codebooks of
 which `resume` continues exactly.
 """
 
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,18 +36,21 @@ from eqinfo.files import CODEBOOK_NAME, NETWORK_NAME
 from eqinfo.network import Network
 from eqinfo.quantise import quantise, static
 from eqinfo.refit import Candidates, refit
+from eqinfo.signals import undoing
 from eqinfo.train import Budget, Trainer
 from eqinfo.windows import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE, WindowBatches
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
 BASELINE, CORPUS = "published.eqcb", "corpus"
+PASSING = (runs.CHECKPOINT, "round-*.eqcb", CORPUS)  # what only an incomplete run needs
 LEARNING_RATE = 0.02
 CALIBRATION_ROWS = 32  # of a batch, to read the ranges of integers off
 FIRST_ROUND = 0.35  # of the budget goes to random starts, the rest equally to the start-aware rounds
 DRAFT_REFIT_BYTES = 1 << 26  # of text, and
 DRAFT_CANDIDATES = 4  # times 2**window_bits, for a codebook that only finds starts
 REFIT_BYTES = 1 << 28
+MAX_CANDIDATES = 1 << 22  # half of what a trie holds: the other half is for pairs of them
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,11 @@ class Settings:
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
-            "candidates": (2, 64),
             "unaligned_penalty": (0, round(MAX_PENALTY)),
             "seed": (0, 2**63 - 1),
         }
         runs.check_ranges(self, limits)
+        runs.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> self.window_bits))})
         runs.check_positive(self, ("steps", "n_bytes", "minutes"))
 
     @property
@@ -98,13 +101,10 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
     """
     runs.refuse_used(folder)
     report("reading text", 0.0, "")
-    try:
+    with undoing(partial(runs.remove, folder, CORPUS, runs.CONFIG)):
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
         config = {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
         runs.write_config(folder, "m1", config)
-    except BaseException:
-        shutil.rmtree(folder / CORPUS, ignore_errors=True)
-        raise
     report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
 
 
@@ -139,7 +139,7 @@ def run(
     """
     config = read_config(folder)
     if "measured" in config:
-        _clean(folder)  # if it was killed before it did
+        runs.remove(folder, *PASSING)  # if it was killed before it did
         report("training", 1.0, "The run is complete already.")
         return config
     this = _Run(folder, Settings(**config["settings"]), device, report, should_stop)
@@ -153,15 +153,8 @@ def run(
     codebook, measured = this.finish(drafts)
     config = config | {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
     runs.write_config(folder, "m1", config)
-    _clean(folder)
+    runs.remove(folder, *PASSING)
     return config
-
-
-def _clean(folder: Path) -> None:
-    """Remove what only an incomplete run needs."""
-    for path in (folder / runs.CHECKPOINT, *folder.glob("round-*.eqcb")):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / CORPUS, ignore_errors=True)
 
 
 class _Run:

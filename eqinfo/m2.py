@@ -15,6 +15,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from eqinfo.metrics import Metrics, peak_flops
 from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
 from eqinfo.models import Model
 from eqinfo.shards import TokenBatches, Tokens
+from eqinfo.signals import undoing
 from eqinfo.train import Budget, Trainer, first_line, load_tensors, rank_and_world, save_tensors
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 
 WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
+PASSING = (runs.CHECKPOINT, STAGED)  # what only an incomplete run needs
 STREAM_SUFFIX = ".eqi"
 
 
@@ -103,7 +106,7 @@ def start(
         EqinfoError: the folder is in use, or the data cannot be used.
     """
     runs.refuse_used(folder)
-    try:
+    with undoing(partial(runs.remove, folder, STAGED, CODEBOOK_NAME, NETWORK_NAME, runs.CONFIG)):
         folder.mkdir(parents=True, exist_ok=True)
         sides = {
             side: [_staged(path, folder / STAGED / side, model) for path in paths]
@@ -133,11 +136,6 @@ def start(
             "model": _facts(_shape(settings, tokens_of["train"], codebook)),
         }
         runs.write_config(folder, "m2", config)
-    except BaseException:
-        shutil.rmtree(folder / STAGED, ignore_errors=True)
-        for name in (CODEBOOK_NAME, NETWORK_NAME, runs.CONFIG):
-            (folder / name).unlink(missing_ok=True)
-        raise
 
 
 def check_same(folder: Path, given: dict[str, Any]) -> None:
@@ -184,7 +182,7 @@ def run(
     is_first = rank_and_world()[0] == 0
     if "measured" in config:
         if is_first:
-            _clean(folder)  # if it was killed before it did
+            runs.remove(folder, *PASSING)  # if it was killed before it did
         report("training", 1.0, "The run is complete already.")
         return config
     this = _Run(folder, config, device, report)
@@ -193,14 +191,8 @@ def run(
     if is_first:
         this.save_plain()
         runs.write_config(folder, "m2", config)
-        _clean(folder)
+        runs.remove(folder, *PASSING)
     return config
-
-
-def _clean(folder: Path) -> None:
-    """Remove what only an incomplete run needs."""
-    (folder / runs.CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / STAGED, ignore_errors=True)
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

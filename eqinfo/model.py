@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eqinfo.loss import cross_entropy
 
-SHORT = 64  # tokens; up to here attention on CPUs is written out
+SHORT = 512  # tokens; up to here attention on CPUs is written out
 N_SPELT = 4  # bytes at either end of a token
 OWN_STD, SPELT_STD = 0.1, 0.25  # of the input embedding at the start, where tokens are spelt
 
@@ -228,19 +228,21 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attention(q: Tensor, k: Tensor, v: Tensor, past: KeyValue | None = None) -> Tensor:
     """Causal attention of q (B, n_head, T, head_size) to k and v of the same positions and of those before.
 
-    On CPUs, windows are too short for the fused kernel: written out, a training step is twice as fast.
+    On CPUs the fused kernel takes two to three times as long, forward and backward. What it saves is memory:
+    that of the weights, B n_head T**2 of them.
     With a past T must be 1. It is never joined to k and v, for that would copy all of it for every token.
     """
     T = q.shape[-2]
     if past is None and (q.device.type != "cpu" or T > SHORT):
         return F.scaled_dot_product_attention(q, k, v, is_causal=T > 1)
+    q = q * q.shape[-1] ** -0.5
     scores = q @ k.transpose(-1, -2)
     if T > 1:
         assert past is None
-        scores = scores.masked_fill(torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1), -torch.inf)
+        scores = scores + torch.full_like(scores[0, 0], -torch.inf).triu(1)
     if past is not None:
         scores = torch.cat((q @ past[0].transpose(-1, -2), scores), -1)
-    weights = (scores * q.shape[-1] ** -0.5).softmax(-1).to(v.dtype)
+    weights = scores.softmax(-1).to(v.dtype)
     y: Tensor = weights[..., -T:] @ v
     return y if past is None else y + weights[..., :-T] @ past[1]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqinfo.byte_model import ByteModel, Layer
+from eqinfo.byte_model import ByteModel, Layer, parts
 from eqinfo.inference import MAX_STREAM, PRODUCT_SHIFT, SCALE_BITS, UNIT_BITS
 from eqinfo.network import BOS, EXP_STEPS, INNER, KEEP_RANGE, MIXED, ROW, WIDTH, Network, shapes
 
@@ -50,7 +50,7 @@ def quantise(model: ByteModel, idx: Tensor) -> Network:
     output_scale = np.zeros((n_layer, WIDTH), np.int32)
     for at, block in enumerate(model.blocks):
         assert isinstance(block, Layer)
-        _, value, gate = block.prepare(streams[at])
+        _, value, gate = parts(*block.prepare(streams[at]))
         value_gain, gate_gain = (
             (LARGEST / part.flatten(0, 1).amax(0).double()).clamp(max=MAX_GAIN).cpu().numpy()
             for part in (value.abs(), F.relu(gate) + 1e-9)

@@ -24,6 +24,7 @@ FIRST_GROWTH = (4, 4)  # passes that add up to so many times 2**window_bits pair
 LATER_GROWTH = (1, 1, 1)  # and after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # of the candidates survive a pass that shrinks
+MAX_NODES = kernels.MAX_SLOTS // 8 * 7  # of the trie of candidates; a table is never quite full
 NO_ENDS = np.empty(0, np.int64)  # the refit parses across document ends: they are few
 
 
@@ -57,7 +58,7 @@ def refit(
     Growing a little and shrinking again from there swaps rare windows for pairs that are more frequent.
 
     Args:
-        candidates: must include all single bytes.
+        candidates: must include all single bytes; a trie of theirs must have at most MAX_NODES.
         texts: to parse; not necessarily what M1 was trained on.
         window_bits: of the codebook.
         unaligned_penalty: of the parse, here and in the codebook's own default.
@@ -83,7 +84,10 @@ def refit(
 
 
 def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
-    """The candidates and the strings of up to n pairs of neighbours, the most frequent ones."""
+    """The candidates and the strings of up to n pairs of neighbours, the most frequent ones.
+
+    Of half as many, and again, until the trie of all has at most MAX_NODES.
+    """
     first, second = pairs.most_frequent(n)
     known = dict(zip(candidates.strings, candidates.log_p.tolist(), strict=True))
     log_p = candidates.log_p[first] + candidates.log_p[second]  # as if independent: it only breaks ties
@@ -92,6 +96,8 @@ def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
         if len(string) <= MAX_JOINED_BYTES:
             known.setdefault(string, p)
     strings = sorted(known)
+    if first.size and kernels.count_nodes(*flat(strings)) > MAX_NODES:
+        return _joined(candidates, pairs, first.size // 2)
     return Candidates(strings, np.array([known[string] for string in strings]))
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,6 +18,7 @@ import torch
 from eqinfo import __version__
 from eqinfo.errors import FormatError, InputError
 from eqinfo.files import TEMPORARY_PREFIX, replacing
+from eqinfo.signals import undoing
 
 try:
     import fcntl
@@ -99,8 +101,8 @@ def alone_in(folder: Path, is_new: bool) -> Iterator[None]:
         if is_new:
             refuse_used(folder)
             if not folder.exists():
+                stack.enter_context(undoing(partial(_remove_if_empty, folder)))
                 folder.mkdir(parents=True)
-                stack.callback(_remove_if_empty, folder)
         if folder.is_dir():
             stack.callback(os.close, _lock(folder))
             for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
@@ -131,6 +133,15 @@ def _lock(folder: Path) -> int:
         except OSError:  # a file system without locks
             pass
     return descriptor
+
+
+def remove(folder: Path, *patterns: str) -> None:
+    """Remove files and folders of a run, by their names or patterns of them; they may be missing."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -176,7 +187,9 @@ def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES)
     except OSError:
-        raise FormatError(f"{folder}: not a model folder; {CONFIG} is missing.") from None
+        raise FormatError(
+            f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
+        ) from None
     with refusing(folder):
         config = json.loads(data)
         written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)

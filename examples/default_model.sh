@@ -11,7 +11,7 @@ model=${2:-default}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# one thread, and glibc keeping the memory of a step for the next one
-export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_MMAP_THRESHOLD_=20000000000
+# one thread: best where other work runs too
+export OMP_NUM_THREADS=1
 python "$here/reweight.py" "$corpus" -o "$work/mix.jsonl"
 eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16 --preset 7m --minutes 65 --seed 0

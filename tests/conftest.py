@@ -2,8 +2,10 @@
 
 import io
 import random
+import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,19 @@ def live_model(tmp_path_factory: pytest.TempPathFactory, codebook: Codebook) -> 
 def compiled_code_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the compiled loops for texts of any size but none."""
     monkeypatch.setattr(parse, "COMPILED_FROM", 1)
+
+
+STOPPING = "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.\n"
+
+
+@contextmanager
+def heard(number: int) -> Iterator[None]:
+    """Programs started in the block hear a signal; background jobs and nohup hand down ignored ones."""
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 class Trickle(io.RawIOBase):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import prose
 
-from eqinfo.byte_model import M1_PRESETS, ByteModel, rows, scan
+from eqinfo import byte_model
+from eqinfo.byte_model import M1_PRESETS, ByteModel, recurrence, rows, scan, scan_by_doubling
 from eqinfo.corpus import Text
 from eqinfo.evaluate import float_bits, run_bits
 from eqinfo.inference import MULTIPLIER, ORDER_MASKS
@@ -48,15 +49,49 @@ def test_training_lowers_the_loss(trained):
     assert np.mean(losses[-5:]) < 3.0
 
 
-def test_a_scan_and_its_gradients_are_those_of_the_loop():
+@pytest.mark.parametrize("at_once", [1, 4, 99])
+def test_a_recurrence_and_its_gradients_are_those_of_the_loop(at_once, monkeypatch):
+    monkeypatch.setattr(byte_model, "PIECE_ELEMENTS", {"cpu": at_once * 2 * 9})
     torch.manual_seed(0)
-    keep, added = (torch.rand(7, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    state, states = torch.zeros(2, 3), []
-    for t in range(7):
-        state = keep[t] * state + added[t]
-        states.append(state)
-    assert torch.allclose(scan(keep, added), torch.stack(states))
-    assert torch.autograd.gradcheck(scan, (keep, added))
+    raw, bias = (torch.randn(n, dtype=torch.float64, requires_grad=True) for n in ((11, 2, 9), (9,)))
+    begun = torch.ones(11, 2, 1, dtype=torch.float64)
+    begun[4, 0] = begun[8, 1] = 0
+    state, gated = torch.zeros(2, 3), []
+    for t in range(11):
+        keep, value, gate = (raw[t] + bias).chunk(3, -1)
+        keep = keep.sigmoid()
+        state = keep * begun[t] * state + (1 - keep) * value
+        gated.append(gate.relu() * state)
+    found, states = recurrence(raw, bias, begun)
+    assert torch.allclose(found, torch.stack(gated))
+    assert torch.allclose(states[-1], state)
+    assert not states[0].any()
+
+    def gated_of(raw, bias):
+        return recurrence(raw, bias, begun)[0]
+
+    assert torch.autograd.gradcheck(gated_of, (raw, bias), check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_scan_by_doubling_is_that_of_the_loop(n, backwards):
+    torch.manual_seed(n)
+    keep, added, first = (
+        torch.rand(n, 2, 3).double(),
+        torch.randn(n, 2, 3).double(),
+        torch.randn(2, 3).double(),
+    )
+    keep[n // 2] = 0
+    want, found = added.clone(), added.clone()
+    scan(keep, want, first, backwards)
+    scan_by_doubling(keep, found, first, backwards)
+    assert torch.allclose(found, want, atol=1e-6)
+    at, state = (n - 1 if backwards else 0), first
+    for _ in range(n):
+        state = added[at] + keep[at] * state
+        assert torch.allclose(want[at], state, atol=1e-6)
+        at += -1 if backwards else 1
 
 
 def test_nothing_is_remembered_across_the_beginning_of_a_window(trained):

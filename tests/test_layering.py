@@ -15,6 +15,7 @@ PACKAGE = Path(eqinfo.__file__).parent
 # from the bottom up; a module imports only modules before it
 ORDER = [
     "errors",
+    "signals",
     "jit",
     "kernels",
     "codebook",

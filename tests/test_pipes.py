@@ -1,5 +1,6 @@
 """The commands as a shell runs them: real processes, pipes, signals and full disks."""
 
+import fcntl
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from conftest import mixed, prose
+from conftest import heard, mixed, prose
 
 import eqinfo
 
@@ -179,9 +181,8 @@ def test_noise_goes_through(folder: Path) -> None:
 
 def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) -> None:
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
-        before = signal.signal(number, signal.SIG_DFL)  # background jobs and nohup hand down ignored ones
-        process = start("compress", "-m", "m", "-o", "out.eqi")
-        signal.signal(number, before)
+        with heard(number):
+            process = start("compress", "-m", "m", "-o", "out.eqi")
         to_it, _, _ = pipes(process)
         to_it.write(b"\0" * (2 << 20))
         to_it.flush()
@@ -190,8 +191,24 @@ def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) ->
         process.send_signal(number)
         _, message = process.communicate()
         assert process.returncode == status
-        assert b"Traceback" not in message
+        assert message == b""
         assert files(folder) == ["book", "m"]
+
+
+def test_a_signal_between_two_reads_of_a_pipe_is_heard_before_the_next(start: Start) -> None:
+    with heard(signal.SIGINT):
+        process = start("compress", "-m", "m", "-o", "out.eqi")
+    to_it, _, _ = pipes(process)
+    to_it.write(bytes(1 << 19))  # less than it wants: it reads in pieces, and waits for more
+    to_it.flush()
+    while fcntl.ioctl(to_it, termios.FIONREAD, bytes(4)) != bytes(4):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # as if it had no time
+    to_it.write(b"piece")
+    to_it.flush()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(20) == 130
 
 
 def test_a_full_disk_is_one_line(folder: Path) -> None:
@@ -210,6 +227,37 @@ def test_closed_standard_streams_are_one_line(folder: Path) -> None:
     assert done.stderr == b"eqinfo: stdin: closed. Give it something to read, or name a file.\n"
     done = shell(folder, "eqinfo compress -m m missing 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+    done = shell(folder, "eqinfo compress -m m book && eqinfo -l -m m book.eqi >&-")
+    assert (done.returncode, done.stderr) == (1, b"eqinfo: stdout: closed. Send it to a file or a pipe.\n")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "-l -m m book.eqi"])
+def test_helps_and_listings_on_a_full_disk_are_one_line(folder: Path, words: str) -> None:
+    done = shell(folder, f"eqinfo compress -m m book && eqinfo {words} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, b"eqinfo: stdout: No space left on device\n")
+
+
+@pytest.mark.parametrize("nobody", ["2>/dev/full", "2> >(true)", "2>&-"])
+def test_no_job_fails_for_want_of_a_reader_of_its_words(folder: Path, nobody: str) -> None:
+    (folder / "other").write_bytes(TEXT)
+    done = shell(folder, f"sleep 0.2 | eqinfo compress -v -m m missing book other {nobody}")
+    assert (done.returncode, done.stdout) == (1, b"")  # for what is missing
+    assert files(folder) == ["book", "book.eqi", "m", "other", "other.eqi"]
+
+
+def test_what_libraries_write_to_a_closed_stderr_goes_into_no_output(folder: Path) -> None:
+    (folder / "loud.py").write_text(
+        "import os\n"
+        "from eqinfo import __main__, files\n"
+        "class Loud(files.NamedSink):\n"
+        "    def write(self, data):\n"
+        "        os.write(2, b'noise')\n"
+        "        return super().write(data)\n"
+        "files.NamedSink = Loud\n"
+        "__main__.main()\n"
+    )
+    shell(folder, f"{sys.executable} loud.py compress -m m book -o out.eqi <&- 2>&-")
+    assert shell(folder, "eqinfo decompress -m m -c out.eqi").stdout == TEXT
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

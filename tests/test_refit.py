@@ -1,6 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 from conftest import prose
 
+from eqinfo import kernels
+from eqinfo import refit as refit_module
+from eqinfo.codebook import flat
 from eqinfo.corpus import Text
 from eqinfo.parse import encode
 from eqinfo.refit import Candidates, count_windows, refit
@@ -58,3 +63,26 @@ def test_where_counts_are_equal_m1_decides():
     codebook = refit(candidates, [text_of(b"z")], 10, 0.0, silent)
     best = sorted(unused, key=unused.get, reverse=True)[: 1023 - 256]
     assert codebook.windows == sorted([b"", *singles, *best])
+
+
+def test_pairs_join_only_as_long_as_the_trie_has_room(monkeypatch):
+    singles = [bytes([b]) for b in range(256)]
+    some = sorted({*singles, *(bytes([a, b]) for a in b"abcdefgh" for b in range(97, 97 + 64))})
+    candidates, text = Candidates(some, np.zeros(len(some))), text_of(prose(5000))
+    sizes = []
+    monkeypatch.setattr(refit_module, "MAX_NODES", len(some) + 40)
+
+    def build(blob, offsets):
+        sizes.append(kernels.count_nodes(blob, offsets))
+        return kernels.build_trie(blob, offsets)
+
+    monkeypatch.setattr(refit_module, "kernels", SimpleNamespace(**(vars(kernels) | {"build_trie": build})))
+    codebook = refit(candidates, [text], 9, 0.0, silent)
+    assert len(codebook.windows) == 512
+    assert len(some) < max(sizes) <= len(some) + 40
+
+
+def test_nodes_are_the_different_beginnings():
+    strings = sorted({b"a", b"ab", b"abcd", b"abce", b"b", b"xyz"})
+    beginnings = {string[:n] for string in strings for n in range(1, len(string) + 1)}
+    assert kernels.count_nodes(*flat(strings)) == len(beginnings)

@@ -1,5 +1,7 @@
 import hashlib
 import io
+import platform
+import resource
 import zipfile
 from itertools import pairwise
 
@@ -11,7 +13,7 @@ from conftest import prose
 from eqinfo.corpus import Text
 from eqinfo.errors import InputError, MismatchError
 from eqinfo.model import GPT, GPTConfig
-from eqinfo.train import Budget, Trainer, learning_rate, load_tensors, pick_device, save_tensors
+from eqinfo.train import Budget, Trainer, keep_memory, learning_rate, load_tensors, pick_device, save_tensors
 from eqinfo.windows import WindowBatches
 
 CPU = torch.device("cpu")
@@ -170,6 +172,17 @@ def test_a_pickle_is_not_executed(tmp_path):
     save_tensors({"a": Bomb()}, tmp_path / "a.pt")
     with pytest.raises(MismatchError, match="not a file of tensors"):
         load_tensors(tmp_path / "a.pt", CPU)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_freed_memory_is_kept_and_needs_no_new_pages():
+    keep_memory()
+    new_pages = []
+    for _ in range(20):  # tensors are aligned, so what the first ones leave may be a little too small
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(1 << 24)  # 64 MiB, 16,384 pages
+        new_pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert new_pages[-1] < 1000
 
 
 def test_devices_are_checked():

@@ -86,11 +86,11 @@ def run_child(arguments: list[str], log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from eqinfo import cli, train
+    from eqinfo import __main__, train
 
     train.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
     sys.argv = ["eqinfo", *arguments]
-    cli.main()
+    __main__.main()
 
 
 def run_until(

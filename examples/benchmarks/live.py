@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import peers
-import pyppmd
+from compressors import ppmd
 
 from eqinfo import container
 from eqinfo.codec import Codec
@@ -30,7 +30,6 @@ SAMPLE_BYTES = 1 << 17  # of a text, at its beginning, for windows
 WHOLE_BYTES = 1 << 19  # at most, for what is compared with compressors
 RECORD_BYTES, N_RECORDS = 1024, 64  # of a text, evenly spaced
 SPEED_BYTES, ROUNDS = 1 << 16, 3
-PPMD_MEMORY = 1 << 26
 PPMD_ORDERS = (6, 16)
 
 # Bytes per 8-bit token on C4, from the paper's tables; a token of 16 bits holds twice that.
@@ -40,12 +39,6 @@ PAPER = {"16": 2.66, "24": 3.15, "32": 3.49, "64": 4.16, "128": 4.61, "ac": 5.49
 def say(words: str) -> None:
     """Tell of progress."""
     print(words, file=sys.stderr, flush=True)
-
-
-def ppmd(order: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
-    """PPMd, variant I (that of zip), both directions."""
-    arguments = {"max_order": order, "mem_size": PPMD_MEMORY, "variant": "I"}
-    return partial(pyppmd.compress, **arguments), partial(pyppmd.decompress, **arguments)
 
 
 OTHERS = COMPRESSORS | {f"PPMd, order {order}": ppmd(order) for order in PPMD_ORDERS}
@@ -77,9 +70,7 @@ class Text:
 
     def records(self) -> list[bytes]:
         """Evenly spaced pieces."""
-        data = b"".join(self.documents)
-        starts = np.linspace(0, len(data) - RECORD_BYTES, N_RECORDS).astype(int).tolist()
-        return [data[start : start + RECORD_BYTES] for start in starts]
+        return peers.evenly(b"".join(self.documents), N_RECORDS, RECORD_BYTES)
 
 
 def packed(codec: Codec, frames: list[Frame]) -> bytes:

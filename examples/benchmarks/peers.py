@@ -10,27 +10,29 @@ import shlex
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import floor, log10
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # every peer runs in one thread, as ours does
-os.environ.setdefault("RAYON_NUM_THREADS", "1")
-
-import tiktoken
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from processes import Spent, spent
 
 from eqinfo import __version__, text
+
+if TYPE_CHECKING:  # imported where it is used, for not all who import this module should hold it in memory
+    from tokenizers import Tokenizer
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # every peer runs in one thread, as ours does
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
 # A sentence ends after its full stop and what closes it, or with the line: no merge crosses that.
 SENTENCE_END = r"""[.!?]+["')\]]*(?:(?:\r?\n)+|(?=\s))|(?:\r?\n)+"""
 
-
-# GPT-2's pattern as tiktoken writes it, without backtracking
-WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+T = TypeVar("T")
 
 
 class HeldOut(NamedTuple):
@@ -71,10 +73,26 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
                 yield document
 
 
+class Inputs(NamedTuple):
+    """What the sections of `run.py` measure with."""
+
+    train: Path  # JSONL that peers learn from
+    text: Path  # plain, an even sample of it
+    n_bytes: int  # of the text, for the fastest work; slower work takes a share of it
+    unseen: list[Path]  # plain texts that nobody has learnt from
+    cache: Path  # folder that keeps what may be made once
+
+
+def evenly(data: bytes, n: int, size: int) -> list[bytes]:
+    """So many evenly spaced pieces of a text, each of so many bytes."""
+    last = len(data) - size
+    return [data[start : start + size] for start in (int(last * k / (n - 1)) for k in range(n))]
+
+
 class Bpe(NamedTuple):
     """A byte-level BPE tokeniser and what it was trained on."""
 
-    tokenizer: Tokenizer
+    tokenizer: "Tokenizer"
     facts: dict[str, str | int | float]
 
     @property
@@ -98,6 +116,8 @@ def bpe(
         limit: train on an even sample of about so many bytes.
         text_field: of JSONL records.
     """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
     stem = cache / f"bpe-{kind}-{vocab_size}"
     key: dict[str, str | int | float] = {
         "text": path.name,
@@ -144,7 +164,7 @@ def bpe(
     return Bpe(tokenizer, facts)
 
 
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+def token_bytes(tokenizer: "Tokenizer") -> list[bytes]:
     """The bytes of each entry of a byte-level vocabulary, by id."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are
     others = [byte for byte in range(256) if byte not in printable]
@@ -153,29 +173,29 @@ def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     return [bytes(letters[letter] for letter in token) for token, _ in by_id]
 
 
-class Timing(NamedTuple):
-    """Medians over the runs, in seconds."""
+def turns(contestants: dict[str, Callable[[], T]], runs: int) -> dict[str, list[T]]:
+    """What each returns, run by run; they take turns, after one turn that is not counted.
 
-    wall_s: float
-    cpu_s: float
-
-
-def timings(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str, Timing]:
-    """How long each takes; they take turns, after one turn that is not counted."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    So a busy spell of the machine hits everyone.
+    """
+    found: dict[str, list[T]] = {name: [] for name in contestants}
     for turn in range(runs + 1):
         for name, work in contestants.items():
-            started = time.perf_counter(), time.process_time()
-            work()
+            result = work()
             if turn:
-                found[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
-    return {name: Timing(*map(statistics.median, zip(*times, strict=True))) for name, times in found.items()}
+                found[name].append(result)
+    return found
 
 
-def tiktoken_of(bpe: Bpe) -> tiktoken.Encoding:
-    """The same vocabulary for tiktoken; its ranks are the ids, which follow the order of the merges."""
-    ranks = {token: rank for rank, token in enumerate(token_bytes(bpe.tokenizer))}
-    return tiktoken.Encoding("bpe", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
+def timings(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str, Spent]:
+    """How long each takes: medians of runs in turns."""
+    work = {name: lambda w=work: spent(w)[1] for name, work in contestants.items()}
+    return {name: median(times) for name, times in turns(work, runs).items()}
+
+
+def median(times: list[Spent]) -> Spent:
+    """The median by the clock, and that of CPU time."""
+    return Spent(*map(statistics.median, zip(*times, strict=True)))
 
 
 def provenance(argv: list[str], packages: tuple[str, ...]) -> str:
@@ -216,6 +236,20 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def paragraph(words: str, indent: str = "") -> str:
+    """Words in lines, those after the first with an indent."""
+    filled = textwrap.fill(
+        words, 104, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+    return f"{filled}\n"
+
+
+def digits(value: float) -> str:
+    """A number above 0 with three significant digits, or all before the point."""
+    rounded = float(f"{value:.2e}")
+    return f"{value:,.{max(0, 2 - floor(log10(rounded)))}f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -9,8 +9,8 @@ What this script does not do: measure GPUs, or how good a model becomes.
 
 import argparse
 import math
-import multiprocessing
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ import peers
 import torch
 import torch.nn.functional as F
 from peers import timings
+from processes import fresh
 from torch import Tensor
 
 from eqinfo import loss, shards, train
@@ -39,7 +39,7 @@ from eqinfo.train import Batches, Budget, Trainer
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256
 LARGE, SMALL = 1 << 16, 1 << 12  # vocabularies
-SLICES = (32, 128, 256, 512)  # tokens at a time
+SLICES = (128, 256, 512, 1024)  # tokens at a time
 LOSS_TOLERANCE = 0.02  # of gradients, relative; bfloat16 has 8 bits
 
 # By what trains the matrices between layers; the rest is AdamW's at the full rate in all three.
@@ -69,19 +69,6 @@ class Scale(NamedTuple):
 
 FULL = Scale(batch_tokens=8192, runs=3, steps=49, timed_steps=8, rounds=3)
 QUICK = Scale(batch_tokens=512, runs=1, steps=12, timed_steps=2, rounds=1)
-
-
-def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
-    """What `work` returns in a new process, which has one thread unless its environment says more."""
-    print(work.__name__, *args, *environment.values(), file=sys.stderr)
-    before = dict(os.environ)
-    os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(work, *args).result()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 # ---- the loss
@@ -471,35 +458,59 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path, required=True, help="its codebook: folder or .eqcb")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
+    parser.add_argument("--only", nargs="+", metavar="SECTION", help="measure these anew in the page of -o")
     args = parser.parse_args()
 
+    if args.only and args.output is None:
+        parser.error("--only needs -o, the page that holds the rest.")
     scale = QUICK if args.quick else FULL
     codebook = find_codebook(args.model)
     fingerprint = Codebook.load(codebook).fingerprint.hex()
     if shards.load([args.tokens]).fingerprint != fingerprint:
         sys.exit("-m: not the codebook of these tokens.")
+    sections: dict[str, Callable[[], Iterator[str]]] = {
+        "losses": partial(losses, scale),
+        "embeddings": partial(embeddings, [None, codebook], scale),
+        "optimisers": partial(optimisers, args.tokens, codebook, scale),
+        "threads": partial(threads, args.tokens, codebook, scale),
+        "compiling": partial(compiling, args.tokens, codebook, scale),
+    }
     clocks = (time.monotonic, cpu_with_children_s, machine_cpu_s)
     before = [clock() for clock in clocks]
-    sections = [
-        *losses(scale),
-        *embeddings([None, codebook], scale),
-        *optimisers(args.tokens, codebook, scale),
-        *threads(args.tokens, codebook, scale),
-        *compiling(args.tokens, codebook, scale),
-    ]
+    found = ["\n".join(sections[name]()) for name in args.only or sections]
     wall_s, own_s, all_s = (clock() - then for clock, then in zip(clocks, before, strict=True))
-    parts = [
-        "# Training\n",
-        "What a step of M2's training costs on a CPU, and what the choices in it are worth. Figures are\n"
-        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
-        "better, but for tokens a second.\n",
+    provenance = (
         peers.provenance(sys.argv, ("torch", "numpy"))
         + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 {'on' if bf16_is_on() else 'off'}\n"
         f"- run at niceness {os.nice(0)}; meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the "
-        "cores busy on\n  average, so ratios mean more than absolute figures\n",
-        *sections,
+        "cores busy on\n  average, so ratios mean more than absolute figures\n"
+    )
+    parts = [
+        "# Training\n",
+        "What a step of training costs on a CPU, and what the choices in it are worth. Figures are\n"
+        f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
+        "better, but for tokens a second.\n",
+        provenance,
+        *found,
     ]
+    if args.only:
+        page = args.output.read_text()
+        for section in found:
+            page = with_section(page, f"{section}\nMeasured by itself:\n\n{provenance}")
+        parts = [page]
     peers.publish(parts, args.output)
+
+
+def with_section(page: str, section: str) -> str:
+    """A page with a section in the place of the one with its title, or before all others."""
+    head, *others = (part.rstrip("\n") for part in re.split("(?m)^(?=## )", page))
+    titles = [other.partition("\n")[0] for other in others]
+    title = section.partition("\n")[0]
+    if title in titles:
+        others[titles.index(title)] = section.rstrip("\n")
+    else:
+        others.insert(0, section.rstrip("\n"))
+    return "\n\n".join([head, *others]) + "\n"
 
 
 def bf16_is_on() -> bool:

@@ -217,24 +217,26 @@ def eqi_size(codebook: Codebook, text: peers.HeldOut) -> int:
     return size
 
 
-def pieces(documents: Iterable[bytes]) -> Iterator[bytes]:
-    """All documents cut into pieces of RECORD_BYTES, the last one of each perhaps shorter."""
+def pieces(documents: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """All documents cut into pieces of so many bytes, the last one of each perhaps shorter."""
     for document in documents:
-        for at in range(0, len(document), RECORD_BYTES):
-            yield document[at : at + RECORD_BYTES]
+        for at in range(0, len(document), size):
+            yield document[at : at + size]
 
 
 def records(text: peers.HeldOut) -> peers.HeldOut:
     """An even sample of the pieces of a text, each a document."""
-    found = list(pieces(text.documents))
+    found = list(pieces(text.documents, RECORD_BYTES))
     n = min(len(found), MAX_RECORDS)
     return peers.HeldOut(text.name, [found[k * len(found) // n] for k in range(n)])
 
 
-def zstd_dictionary(path: Path, text_field: str) -> zstandard.ZstdCompressionDict:
+def zstd_dictionary(
+    path: Path, text_field: str = "text", record_bytes: int = RECORD_BYTES
+) -> zstandard.ZstdCompressionDict:
     """A zstd dictionary for records, trained on an even sample of a text."""
     sample = peers.sample(path, DICTIONARY_SAMPLE_BYTES, text_field)
-    return zstandard.train_dictionary(DICTIONARY_BYTES, list(pieces(sample)))
+    return zstandard.train_dictionary(DICTIONARY_BYTES, list(pieces(sample, record_bytes)))
 
 
 def ratio_row(name: str, texts: list[peers.HeldOut], size: Callable[[peers.HeldOut], int]) -> list[str]:

@@ -1,0 +1,235 @@
+"""What limits each path, and how far from it the code is; a section of `run.py`.
+
+For each path: how much of its innermost work a byte takes, how fast that goes in the path, and how fast the
+same machine does that work alone, in a loop made here that does nothing else.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import peers
+
+from eqinfo import container, parse
+from eqinfo.codebook import Codebook
+from eqinfo.codec import ArithmeticCodec, CodebookCodec, WindowCodec
+from eqinfo.frames import Frame, frames_of_bytes
+from eqinfo.inference import multiply, new_state, run
+from eqinfo.models import Model
+from eqinfo.network import BOS, INNER, MIXED, WIDTH, Network
+
+READ_BYTES = 1 << 22
+LIVE_BYTES = 1 << 16  # with M1 running
+N_LOADS, N_PRODUCTS = 1 << 22, 500  # of what is timed alone
+RUNS = 5
+PACKAGES = ("numba", "numpy")
+
+WORDS = (
+    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each "
+    "window's end for the greedy one. A step that waits for memory takes as long as a load that names "
+    "the next one, from a table of that size; steps from different bytes need not wait for each "
+    "other. What goes beyond the steps is the choice of the cheapest window at each byte. So cost "
+    "grows with the depth of the trie, and with its table once that leaves the caches.",
+    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones "
+    "before it end. Memory alone would allow as much more as the last column says.",
+    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit "
+    "numbers for every byte. What M1 takes beyond that is tables of n-grams, scaling, and the "
+    "frequencies of the next byte; what `ac` takes beyond M1 is the mixing of eight bits a byte.",
+    "*Start-up* is Python's imports and the list of the codebook, in which every window is checked.",
+)
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+
+
+@numba.njit
+def steps_of_all(text: U8, table: U32, root: int) -> int:
+    """How many slots of the trie are read to follow all windows from each byte, as the optimal parse does."""
+    n = 0
+    for i in range(text.size - 1, -1, -1):
+        base: Any = root
+        for j in range(i, text.size):
+            entry = np.int64(table[base ^ text[j]])
+            n += 1
+            if entry & 255 != text[j]:
+                break
+            base = entry >> 9
+    return n
+
+
+@numba.njit
+def steps_of_longest(text: U8, table: U32, root: int) -> int:
+    """The same from each longest match to the next, as the greedy parse does."""
+    n, i = 0, 0
+    while i < text.size:
+        base: Any = root
+        length = 0
+        for j in range(i, text.size):
+            entry = np.int64(table[base ^ text[j]])
+            n += 1
+            if entry & 255 != text[j]:
+                break
+            if entry & 256:
+                length = j + 1 - i
+            base = entry >> 9
+        i += length
+    return n
+
+
+@numba.njit
+def chain(following: U32, n: int) -> int:
+    """Where n loads lead, each at the place that the one before named."""
+    at = np.int64(0)
+    for _ in range(n):
+        at = np.int64(following[at])
+    return at
+
+
+def one_cycle(size: int) -> U32:
+    """The place to go to from each of `size`, at random, through all of them."""
+    order = np.random.default_rng(0).permutation(size)
+    following = np.empty(size, np.uint32)
+    following[order] = np.roll(order, -1)
+    return following
+
+
+@numba.njit
+def added(codewords: U32, lengths: U8) -> int:
+    """The length of all windows of some codewords."""
+    n = 0
+    for codeword in codewords:
+        n += lengths[codeword]
+    return n
+
+
+@numba.njit
+def gather(codewords: U32, words: U64) -> U64:
+    """Two words for each codeword, as decoding copies them, but to places that need no lengths."""
+    out = np.empty(codewords.size + 1, np.uint64)
+    for i in range(codewords.size):
+        out[i] = words[codewords[i], 0]
+        out[i + 1] = words[codewords[i], 1]
+    return out
+
+
+@numba.njit
+def products(network: Network, unit: Any, mixed: Any, inner: Any, sums: Any, times: int) -> None:
+    """Multiply every matrix of M1 with a vector, so many times."""
+    for _ in range(times):
+        multiply(network.mix, mixed, sums, MIXED)
+        for at in range(network.inputs.shape[0]):
+            multiply(network.inputs[at], unit, sums, WIDTH)
+            multiply(network.output[at], inner, sums, INNER)
+        multiply(network.head, unit, sums, WIDTH)
+
+
+def n_products(network: Network) -> int:
+    """Multiplications for each byte that M1 reads."""
+    return sum(matrix.size for matrix in (network.mix, network.inputs, network.output, network.head))
+
+
+def each(function: Callable[..., object], pieces: list[Any], *arguments: object) -> Callable[[], object]:
+    """Work that takes pieces one after another."""
+    return lambda: [function(piece, *arguments) for piece in pieces]
+
+
+def row(path: list[str], alone: str, alone_ns: float, path_ns: float) -> list[str]:
+    """A path and what it is compared with."""
+    return [*path, alone, f"{alone_ns:.2f} ns", f"{path_ns / alone_ns:.1f}"]
+
+
+def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
+    """Windows of a codebook: both parses, decoding, and streams, of which these are a part."""
+    table, _, root = codebook.trie
+    codec, sink = CodebookCodec(codebook), io.BytesIO()
+    container.compress(frames_of_bytes(io.BytesIO(text)), sink, codec)
+    pieces = [np.frombuffer(frame.text, np.uint8) for frame in frames_of_bytes(io.BytesIO(text))]
+    cut = [parse.encode(codebook, piece) for piece in pieces]
+    assert b"".join(parse.decode(codebook, codewords) for codewords in cut) == text
+    tables = {"of its size": one_cycle(table.size), "of 16 KB": one_cycle(1 << 12)}
+    work: dict[str, Callable[[], object]] = {
+        "optimal": each(partial(parse.encode, codebook), pieces),
+        "greedy": each(partial(parse.encode, replace(codebook, method="greedy")), pieces),
+        "steps, optimal": each(steps_of_all, pieces, table, root),
+        "steps, greedy": each(steps_of_longest, pieces, table, root),
+        "decode": each(partial(parse.decode, codebook), cut),
+        "add": each(added, cut, codebook.rows[1]),
+        "gather": each(gather, cut, codebook.rows[0]),
+        "copy": each(np.copy, pieces),
+        "compress": lambda: container.compress(frames_of_bytes(io.BytesIO(text)), io.BytesIO(), codec),
+        "decompress": lambda: list(container.read_frames(io.BytesIO(sink.getvalue()), codec, "a stream")),
+    } | {place: partial(chain, slots, N_LOADS) for place, slots in tables.items()}
+    ns = {name: took.cpu_s * 1e9 for name, took in peers.timings(work, RUNS).items()}
+
+    nothing = ["", "", ""]
+    for name, steps in (("optimal", steps_of_all), ("greedy", steps_of_longest)):
+        n = sum(steps(piece, table, root) for piece in pieces)
+        path = [
+            f"text to ids, {name}",
+            f"{n / len(text):.2f} steps of the trie",
+            f"{ns[name] / n:.2f} ns a step",
+        ]
+        yield row(path, "the same steps, only counted", ns[f"steps, {name}"] / n, ns[name] / n)
+        for place in tables:
+            what = f"loads at random from a table {place}, each naming the next"
+            yield row(nothing, what, ns[place] / N_LOADS, ns[name] / n)
+    n = sum(codewords.size for codewords in cut)
+    path = ["ids to text", f"{n / len(text):.3f} windows", f"{ns['decode'] / n:.2f} ns a window"]
+    yield row(path, "the same 16 bytes each, to fixed places", ns["gather"] / n, ns["decode"] / n)
+    yield row(nothing, "the lengths of the windows, added up", ns["add"] / n, ns["decode"] / n)
+    yield row(nothing, "a copy of as much text", ns["copy"] / n, ns["decode"] / n)
+    n = len(text)
+    for name, part, what in (
+        ("compress", "optimal", "text to ids, optimal"),
+        ("decompress", "decode", "ids to text"),
+    ):
+        yield row(
+            [f"`{name}`, b = 16", "", f"{ns[name] / n:.2f} ns a byte"], what, ns[part] / n, ns[name] / n
+        )
+
+
+def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
+    """With M1 running."""
+    network = model.network
+    state, frame = new_state(network), Frame(text)
+    symbols = np.append(np.uint16(BOS), np.frombuffer(text, np.uint8)[:-1])
+    vectors = state.unit, state.mixed, state.inner, state.sums
+    codecs = {"ac": ArithmeticCodec(network), "windows of 64 bits": WindowCodec(network, 64)}
+    work: dict[str, Callable[[], object]] = {
+        name: partial(codec.encode, frame) for name, codec in codecs.items()
+    }
+    work["M1"] = partial(run, network, state, symbols)
+    work["products"] = partial(products, network, *vectors, N_PRODUCTS)
+    found = {name: took.cpu_s for name, took in peers.timings(work, RUNS).items()}
+    n = n_products(network)
+    alone_ns = found["products"] / N_PRODUCTS / n * 1e9
+    for name in codecs:
+        ns = found[name] / len(text) / n * 1e9
+        path = [name, f"{n / 1e6:.3f} M products", f"{ns * 1e3:.1f} ps a product"]
+        yield [*path, "the same matrices alone", f"{alone_ns * 1e3:.1f} ps", f"{ns / alone_ns:.1f}"]
+        m1_ns = found["M1"] / len(text) / n * 1e9
+        yield ["", "", "", "M1 alone, every byte once", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
+
+
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
+    model = Model(None)
+    with inputs.text.open("rb") as file:
+        text = file.read(READ_BYTES)
+    table_mb = model.codebook.trie[0].nbytes / 1e6
+    yield "## What limits each path\n"
+    yield peers.paragraph(
+        f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB "
+        "where M1 runs. Each path, its innermost work for a byte of text and how fast that goes; "
+        "then work of that kind alone on the same machine, in a loop that does nothing else, and "
+        f"how many times as long the path takes. The table of the trie has {table_mb:.1f} MB."
+    )
+    rows = [*codebook_rows(model.codebook, text), *live_rows(model, text[:LIVE_BYTES])]
+    yield peers.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)
+    yield "".join(peers.paragraph(f"- {words}", "  ") for words in WORDS)

@@ -1,0 +1,80 @@
+"""New processes to measure in: what they return, how long they took, how much memory they had.
+
+Contestants import it too, and what they import counts as their start-up and memory: so it imports little.
+"""
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Spent(NamedTuple):
+    """Seconds by the clock and of the CPU, of all threads of a process."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def spent(work: Callable[[], T]) -> tuple[T, Spent]:
+    """What `work` returns, and what it took."""
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    found = work()
+    return found, Spent(time.perf_counter() - wall_s, time.process_time() - cpu_s)
+
+
+def total(parts: Iterable[Spent]) -> Spent:
+    """The sum of what several pieces of work took."""
+    return Spent(*map(sum, zip(*parts, strict=True)))
+
+
+def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
+    """What `work` returns in a new process, which has one thread unless its environment says more."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    shown = [arg for arg in args if isinstance(arg, str | int | Path)]
+    print(time.strftime("%H:%M:%S"), work.__name__, *shown, *environment.values(), file=sys.stderr)
+    before = dict(os.environ)
+    os.environ.update({"OMP_NUM_THREADS": "1"} | environment)
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+            return pool.submit(work, *args).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that started it is gone, even by SIGKILL."""
+    import multiprocessing
+    import threading
+
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def peak_mb(process: int | str = "self") -> float:
+    """The largest resident size of a process so far, in MB, without that of its parent; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def children_cpu_s() -> float:
+    """CPU time of the processes started here that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,81 @@
+"""Streams beside general compressors: size, speed, memory; a section of `run.py`.
+
+What this module does not do: run them (`compressors`), or show what other pages do (`live`, `windows`).
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import peers
+from compressors import LOADERS, Measured, checked_size, measure
+from processes import fresh
+from windows import zstd_dictionary, zstd_with
+
+RUNS = 3
+OURS = ("eqinfo, ac", "eqinfo, b = 64", "eqinfo, b = 16")
+SLOW = OURS[:2]  # M1 runs for each byte: minutes for a text
+RECORD_BYTES, N_RECORDS = 1024, 128  # of a text
+PACKAGES = ("numba", "numpy", "zstandard", "brotli", "pyppmd")
+
+
+def text_table(path: Path) -> Iterator[str]:
+    """A whole text."""
+    size = path.stat().st_size
+    work: dict[str, Callable[[], Measured]] = {
+        name: partial(fresh, {}, measure, name, path) for name in LOADERS
+    }
+    found = peers.turns({name: each for name, each in work.items() if name not in SLOW}, RUNS)
+    found |= {name: [work[name]()] for name in SLOW}
+    rows = []
+    for name in LOADERS:
+        runs = found[name]
+        rates = [
+            peers.digits(size / 1e6 / peers.median(times).cpu_s)
+            for times in ([run.compress for run in runs], [run.decompress for run in runs])
+        ]
+        ratios = [f"{runs[0].size / found[us][0].size:.2f}" for us in OURS]
+        peak = max(run.peak_mb for run in runs)
+        rows.append([name, f"{size / runs[0].size:.2f}", *ratios, *rates, f"{peak:,.0f}"])
+    yield f"### {path.stem}, {size / 1e6:.2f} MB\n"
+    head = ["", "ratio", "ac / this", "b = 64 / this", "b = 16 / this", "compress", "decompress", "peak MB"]
+    yield peers.table(head, rows)
+
+
+def record_table(paths: list[Path], train: Path) -> Iterator[str]:
+    """Short records, each by itself."""
+    ways = {name: load() for name, load in LOADERS.items()}
+    dictionary = zstd_with(zstd_dictionary(train, record_bytes=RECORD_BYTES))
+    ways["zstd -19, dictionary"] = (dictionary.compress, dictionary.decompress)
+    records = [peers.evenly(path.read_bytes(), N_RECORDS, RECORD_BYTES) for path in paths]
+    rows = [
+        [
+            name,
+            *(
+                f"{sum(map(len, each)) / sum(checked_size(both, one) for one in each):.2f}"
+                for each in records
+            ),
+        ]
+        for name, both in ways.items()
+    ]
+    yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each by itself\n"
+    yield peers.paragraph(
+        "Ours are whole streams. The dictionary (110 KiB) was trained on such records of the text "
+        "that the codebook comes from. More of short records: [windows](windows.md), "
+        "[live](live.md)."
+    )
+    yield peers.table(["", *(path.stem for path in paths)], rows)
+
+
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
+    yield "## Streams, one thread\n"
+    yield peers.paragraph(
+        "Ratio: text to stream, larger is better; then how many times as much of the text a byte "
+        "of ours holds as a byte of this. MB a CPU second; b = 64 and `ac` were run once. Peak: "
+        "of a process that holds the text, its stream and the text again. A stream of eqinfo has "
+        "checksums and an index."
+    )
+    for path in inputs.unseen:
+        yield from text_table(path)
+    yield from record_table(inputs.unseen, inputs.train)

@@ -1,0 +1,173 @@
+"""The tokenisers that are compared, each loaded from its files and measured in a process of its own.
+
+What a tokeniser imports is part of its start-up and its memory, so it is imported when it is loaded. What
+this module does not do: train them (`tokens`).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from processes import Spent, peak_mb, spent, total
+
+# names of their files in the folder of peers
+BPE, RANKS, UNIGRAM, PIECES = "bpe-words-65536.json", "bpe.tiktoken", "unigram.json", "sentencepiece.model"
+
+# GPT-2's pattern as tiktoken writes it, without backtracking
+WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+WARM_BYTES = 1 << 20  # done once before anything is timed
+
+
+class Tokeniser(NamedTuple):
+    """Text to ids and back; of one text, and of many in so many threads, as the library offers it."""
+
+    encode: Callable[[bytes], Any]
+    decode: Callable[[Any], bytes]
+    encode_all: Callable[[list[bytes], int], list[Any]]
+    decode_all: Callable[[list[Any], int], list[bytes]]
+
+
+def _eqinfo(method: str, _: Path) -> Tokeniser:
+    from dataclasses import replace
+
+    from eqinfo import parse
+    from eqinfo.codebook import Codebook
+    from eqinfo.files import find_codebook
+    from eqinfo.frames import ordered_map
+
+    codebook = replace(Codebook.load(find_codebook(None)), method=method)
+    encode, decode = partial(parse.encode, codebook), partial(parse.decode, codebook)
+    return Tokeniser(
+        encode,
+        decode,
+        lambda texts, threads: list(ordered_map(encode, texts, threads)),
+        lambda ids, threads: list(ordered_map(decode, ids, threads)),
+    )
+
+
+def _tiktoken(folder: Path) -> Tokeniser:
+    os.environ["TIKTOKEN_CACHE_DIR"] = ""  # else it reads a copy of this file that it keeps elsewhere
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+
+    ranks = load_tiktoken_bpe(str(folder / RANKS))
+    encoding = tiktoken.Encoding("bpe", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={})
+    return Tokeniser(
+        lambda text: encoding.encode_ordinary(text.decode()),
+        encoding.decode_bytes,
+        lambda texts, n: encoding.encode_ordinary_batch([text.decode() for text in texts], num_threads=n),
+        lambda ids, n: encoding.decode_bytes_batch(ids, num_threads=n),
+    )
+
+
+def _tokenizers(name: str, folder: Path) -> Tokeniser:
+    """Its threads are those of RAYON_NUM_THREADS, read once in a process."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / name))
+
+    def encode_all(texts: list[bytes], _: int) -> list[list[int]]:
+        found = tokenizer.encode_batch([text.decode() for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def decode_all(ids: list[list[int]], _: int) -> list[bytes]:
+        return [text.encode() for text in tokenizer.decode_batch(ids, skip_special_tokens=False)]
+
+    return Tokeniser(
+        lambda text: tokenizer.encode(text.decode(), add_special_tokens=False).ids,
+        lambda ids: tokenizer.decode(ids, skip_special_tokens=False).encode(),
+        encode_all,
+        decode_all,
+    )
+
+
+def _sentencepiece(folder: Path) -> Tokeniser:
+    from sentencepiece import SentencePieceProcessor
+
+    pieces = SentencePieceProcessor(model_file=str(folder / PIECES))
+    return Tokeniser(
+        lambda text: pieces.encode(text.decode()),
+        lambda ids: pieces.decode(ids).encode(),
+        lambda texts, n: pieces.encode([text.decode() for text in texts], num_threads=n),
+        lambda ids, n: [text.encode() for text in pieces.decode(ids, num_threads=n)],
+    )
+
+
+LOADERS: dict[str, Callable[[Path], Tokeniser]] = {
+    "eqinfo, optimal": partial(_eqinfo, "optimal"),
+    "eqinfo, greedy": partial(_eqinfo, "greedy"),
+    "tiktoken, BPE": _tiktoken,
+    "tokenizers, BPE": partial(_tokenizers, BPE),
+    "tokenizers, Unigram": partial(_tokenizers, UNIGRAM),
+    "sentencepiece, Unigram": _sentencepiece,
+}
+
+
+class Task(NamedTuple):
+    """What to tokenise, and how."""
+
+    text: Path
+    n_bytes: int
+    piece_bytes: int
+    group_bytes: int = 1 << 20  # at a time in one direction, then in the other
+    threads: int | None = None  # None: piece by piece
+
+    def groups(self) -> Iterator[list[bytes]]:
+        """The beginning of the text in pieces that end with words, some at a time."""
+        with self.text.open("rb") as file:
+            left, rest = self.n_bytes, b""
+            while block := file.read(min(left, self.group_bytes)):
+                left -= len(block)
+                data, start, pieces = rest + block, 0, list[bytes]()
+                while len(data) - start >= self.piece_bytes:
+                    stop = start + self.piece_bytes
+                    end = 1 + max(data.rfind(b" ", start, stop), data.rfind(b"\n", start, stop)) or stop
+                    pieces.append(data[start:end])
+                    start = end
+                rest = data[start:]
+                yield pieces
+            yield [rest.decode(errors="ignore").encode()]  # which a character may end
+
+
+class Measured(NamedTuple):
+    """What came of a task."""
+
+    same: bool  # decoding gave the text back
+    n_bytes: int
+    n_pieces: int
+    n_ids: int
+    encode: Spent
+    decode: Spent
+    peak_mb: float
+
+
+def measure(name: str, folder: Path, task: Task) -> Measured:
+    """Do a task with the tokeniser of that name, in this process, which must be new."""
+    tokeniser = LOADERS[name](folder)
+
+    def encoded(pieces: list[bytes]) -> list[Any]:
+        if task.threads is None:
+            return [tokeniser.encode(piece) for piece in pieces]
+        return tokeniser.encode_all(pieces, task.threads)
+
+    def decoded(ids: list[Any]) -> list[bytes]:
+        if task.threads is None:
+            return [tokeniser.decode(part) for part in ids]
+        return tokeniser.decode_all(ids, task.threads)
+
+    same, n_bytes, n_pieces, n_ids = True, 0, 0, 0
+    encoding, decoding = list[Spent](), list[Spent]()
+    for pieces in task.groups():
+        if not encoding:
+            decoded(encoded(pieces[: -(-WARM_BYTES // task.piece_bytes)]))
+        ids, took = spent(partial(encoded, pieces))
+        encoding.append(took)
+        found, took = spent(partial(decoded, ids))
+        decoding.append(took)
+        same = same and found == pieces
+        n_bytes += sum(map(len, pieces))
+        n_pieces += len(pieces)
+        n_ids += sum(map(len, ids))
+    return Measured(same, n_bytes, n_pieces, n_ids, total(encoding), total(decoding), peak_mb())

@@ -1,0 +1,214 @@
+"""Text to ids and back beside other tokenisers: speed, memory, threads, start-up; a section of `run.py`.
+
+The peers learn from an even sample of the text that the codebook comes from, and have as many entries as it
+has windows. What this module does not do: run them (`tokenisers`).
+"""
+
+import base64
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import peers
+import tokenisers
+from processes import Spent, children_cpu_s, fresh
+from tokenisers import LOADERS, Measured, Task
+
+VOCAB_SIZE = 1 << 16
+PEER_BYTES = 20_000_000  # of text that peers learn from
+RUNS = 3
+PIECE_BYTES, GROUP_BYTES = 1 << 20, 1 << 24
+SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # sizes of an input, and how much of them in all
+THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads get a piece at a time, of a quarter of the text
+SLOW, SLOW_SHARE = "tokenizers", 10  # these get a tenth of the text
+PACKAGES = ("numba", "numpy", "tiktoken", "tokenizers", "sentencepiece")
+
+
+def unigram(train: Path, path: Path) -> None:
+    """Write a byte-level Unigram tokeniser of `tokenizers`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.UnigramTrainer(vocab_size=VOCAB_SIZE, initial_alphabet=alphabet, show_progress=False)
+    documents = (document.decode(errors="replace") for document in peers.sample(train, PEER_BYTES))
+    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.save(str(path))
+
+
+def pieces(train: Path, path: Path) -> None:
+    """Write a Unigram model of sentencepiece that loses nothing."""
+    from sentencepiece import SentencePieceTrainer
+
+    lines = (
+        line
+        for document in peers.sample(train, PEER_BYTES)
+        for line in document.decode(errors="replace").split("\n")
+    )
+    SentencePieceTrainer.train(
+        sentence_iterator=lines, model_prefix=str(path.with_suffix("")), vocab_size=VOCAB_SIZE,
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+        add_dummy_prefix=False, num_threads=1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+
+
+def prepare(train: Path, cache: Path) -> Path:
+    """The folder of the peers' files, which are made if they are not there."""
+    folder = cache / f"peers-{train.stat().st_size}-{PEER_BYTES}"
+    folder.mkdir(exist_ok=True)
+    ranks = peers.token_bytes(peers.bpe("words", VOCAB_SIZE, train, folder, PEER_BYTES).tokenizer)
+    lines = [b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(ranks)]
+    (folder / tokenisers.RANKS).write_bytes(b"".join(lines))
+    for make, name in ((unigram, tokenisers.UNIGRAM), (pieces, tokenisers.PIECES)):
+        if not (folder / name).exists():
+            print("training", make.__name__, file=sys.stderr)
+            make(train, folder / name)
+    return folder
+
+
+def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
+    """What came of a task, medians of runs in which all take turns, each in a new process."""
+    threads = str(task.threads or 1)
+    environment = {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
+    work: dict[str, Callable[[], Measured]] = {}
+    for name in LOADERS:
+        share = SLOW_SHARE if name.startswith(SLOW) else 1
+        theirs = task._replace(n_bytes=task.n_bytes // share)
+        work[name] = partial(fresh, environment, tokenisers.measure, name, folder, theirs)
+    return {name: median(found) for name, found in peers.turns(work, runs).items()}
+
+
+def median(found: list[Measured]) -> Measured:
+    """The same with the median times."""
+    encode, decode = zip(*((each.encode, each.decode) for each in found), strict=True)
+    return found[0]._replace(encode=peers.median(encode), decode=peers.median(decode))
+
+
+def compared(
+    found: dict[str, Measured],
+    units: Callable[[Measured], float],
+    shown: Callable[[float], str],
+    more: Callable[[str], list[str]] = lambda _: [],
+) -> Iterator[list[str]]:
+    """Rows of both directions in units a CPU second, or CPU seconds a unit, each with ours to theirs.
+
+    Args:
+        found: of each.
+        units: how many there are.
+        shown: CPU seconds a unit in words.
+        more: cells by name.
+    """
+    ours = next(iter(found.values()))
+    for name, each in found.items():
+        cells = []
+        for way in ("encode", "decode"):
+            theirs, best = (getattr(each, way).cpu_s / units(each) for each in (each, ours))
+            cells += [shown(theirs), f"{theirs / best:.2f}"]
+        yield [name if each.same else f"{name} (lossy)", *cells, *more(name)]
+
+
+def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
+    """All of the text, and how much memory that takes."""
+    found = measured(folder, Task(text, n_bytes, PIECE_BYTES, GROUP_BYTES))
+    small = Task(text, n_bytes, PIECE_BYTES, PIECE_BYTES)
+    peaks = {
+        name: fresh({}, tokenisers.measure, name, folder, small._replace(n_bytes=n_bytes // SLOW_SHARE))
+        for name in LOADERS
+    }
+    data = text.read_bytes()[:n_bytes]
+    copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
+    yield peers.paragraph(
+        f"MB a CPU second, in pieces of 1 MiB; `tokenizers` on {n_bytes / SLOW_SHARE / 1e6:g} MB, "
+        f"others on {n_bytes / 1e6:g} MB. The text is what all learnt from: the codebook from 219 "
+        f"MB, peers from an even sample of {PEER_BYTES / 1e6:.0f} MB. Ratio: eqinfo, optimal, to "
+        "this. Peak: of a process that loads the model, then takes a piece at a time to ids and "
+        "back. A memory copy is what no decoder can beat."
+    )
+    rows = compared(
+        found,
+        lambda each: each.n_bytes / 1e6,
+        lambda cpu_s: peers.digits(1 / cpu_s),
+        lambda name: [f"{found[name].n_bytes / found[name].n_ids:.2f}", f"{peaks[name].peak_mb:,.0f}"],
+    )
+    head = ["", "text to ids", "ratio", "ids to text", "ratio", "bytes/id", "peak MB"]
+    copy = ["*memory copy*", "", "", peers.digits(len(data) / 1e6 / copied), "", "", ""]
+    yield peers.table(head, [*rows, copy])
+
+
+def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
+    """Inputs that are short."""
+    for size, most in SMALL:
+        found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
+        yield f"### An input of {size >> 10} KB, model loaded, microseconds of CPU a call\n"
+        yield "All inputs are different.\n"
+        rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: peers.digits(cpu_s * 1e6))
+        yield peers.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
+
+
+def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
+    """One and two threads, by the clock."""
+    task = Task(text, n_bytes // THREAD_SHARE, THREAD_PIECE_BYTES, 2 * GROUP_BYTES)
+    found = [measured(folder, task._replace(threads=n)) for n in (1, 2)]
+
+    def cell(size: int, took: Spent) -> str:
+        return f"{peers.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
+
+    yield "### One and two threads, MB/s by the clock\n"
+    yield peers.paragraph(
+        "In brackets how many cores were had: other work on the machine takes them. Each gets a "
+        f"list of pieces of {THREAD_PIECE_BYTES >> 10} KiB, for the threads of its own library: "
+        "`encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
+        "num_threads=)` of sentencepiece."
+    )
+    rows = []
+    for name in LOADERS:
+        each = [by_threads[name] for by_threads in found]
+        cells = [
+            cell(m.n_bytes, took) for way in ("encode", "decode") for m in each if (took := getattr(m, way))
+        ]
+        rows.append([name, *cells])
+    head = ["", "text to ids, 1", "2 threads", "ids to text, 1", "2 threads"]
+    yield peers.table(head, rows)
+
+
+def start_table(folder: Path, text: Path) -> Iterator[str]:
+    """CPU time of a new process that encodes 1 KB."""
+    with text.open("rb") as file:
+        part = file.read(1024).decode(errors="ignore").encode()
+    code = "import sys, tokenisers, pathlib; "
+    code += "tokenisers.LOADERS[{!r}](pathlib.Path({!r})).encode(sys.stdin.buffer.read())"
+    commands = {name: ["-c", code.format(name, str(folder))] for name in LOADERS}
+    commands["the command `eqinfo compress`"] = ["-m", "eqinfo", "compress"]
+    commands["*python alone*"] = ["-c", "import tokenisers, pathlib"]
+    commands["*python and numpy*"] = ["-c", "import tokenisers, pathlib, numpy"]
+    search = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+
+    def cpu_s(arguments: list[str]) -> float:
+        before = children_cpu_s()
+        environment = os.environ | {"PYTHONPATH": search}
+        command = [sys.executable, *arguments]
+        subprocess.run(command, input=part, check=True, capture_output=True, env=environment)
+        return children_cpu_s() - before
+
+    found = peers.turns({name: partial(cpu_s, command) for name, command in commands.items()}, 2 * RUNS + 1)
+    yield f"### Start-up: a new process that loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
+    yield "`tiktoken` reads its ranks from a file, as it does those of its own encodings.\n"
+    yield peers.table(
+        ["", "CPU s"], [[name, f"{statistics.median(took):.2f}"] for name, took in found.items()]
+    )
+
+
+def tables(inputs: peers.Inputs) -> Iterator[str]:
+    """The section."""
+    folder, text, n_bytes = prepare(inputs.train, inputs.cache), inputs.text, inputs.n_bytes
+    yield f"## Text to ids and back, {VOCAB_SIZE:,} entries, one thread\n"
+    yield from large_table(folder, text, n_bytes)
+    yield from small_tables(folder, text, n_bytes)
+    yield from thread_table(folder, text, n_bytes)
+    yield from start_table(folder, text)
