@@ -78,3 +78,13 @@ def test_claims_reach_every_value_and_every_place() -> None:
     } <= claims
     huge = FAULTS.NUMBERS[0]
     assert {huge + b"ab", huge, b"a" + huge + b"b", b"a" + huge} <= set(FAULTS.claims(b"ab", 9999))
+
+
+@pytest.mark.parametrize(("words", "n_defects"), [("a\nb: no such file", 0), ("a: found b\nc", 1)])
+def test_a_line_break_may_be_in_the_name_of_a_file_only(words: str, n_defects: int) -> None:
+    def refuse(data: bytes) -> object:
+        raise FAULTS.EqinfoError(words)
+
+    tally = FAULTS.Tally()
+    tally.case(FAULTS.Subject("x", b"", refuse), None, "flips", b"", False)
+    assert (tally.refused, len(tally.defects)) == (1, n_defects)

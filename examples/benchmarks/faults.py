@@ -88,7 +88,7 @@ class Tally:
         except (EqinfoError, OSError) as error:  # what commands say in a line
             self.refused += 1
             outcome = str(error)
-            if "\n" in outcome:
+            if "\n" in outcome.partition(": ")[2]:  # of the name of a file, commands escape it
                 self.defects.append(f"{kind}: more than a line: {error!r}")
         except Exception as error:
             outcome = repr(error)
