@@ -373,7 +373,7 @@ def test_a_full_disk_and_a_closed_stdout_are_named() -> None:
     )
     for where, message in (
         (">/dev/full", "eqinfo: stdout: No space left on device"),
-        (">&-", "eqinfo: stdout: closed. Name an output with -o."),
+        (">&-", "eqinfo: stdout: closed. Send it to a file or a pipe."),
     ):
         command = ["bash", "-c", f'"{sys.executable}" -c "{code}" {where}']
         done = subprocess.run(command, capture_output=True, timeout=60)

@@ -254,7 +254,7 @@ class Trials:
             with mounted(self.out, "--bind", str(self.out)):
                 subprocess.run(["mount", "-o", "remount,ro,bind", self.out], check=True)
                 status, words = self.run(job, job.resume).end()
-            self.note("the same, --resume", job, [self.outcome(job, status, words)], {1})
+            self.note("a read-only file system, --resume", job, [self.outcome(job, status, words)], {1})
 
     def forbidden(self, job: Job) -> None:
         """A folder without the permission to write; and none, or no room, for machine code."""
