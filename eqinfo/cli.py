@@ -59,7 +59,7 @@ app = typer.Typer(
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(help="Inputs, which are kept; none or '-' is stdin.", show_default=False),
+    typer.Argument(metavar="FILE", help="Inputs, which are kept; none or '-' is stdin.", show_default=False),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Output; '-' is stdout.")]
 Model = Annotated[
@@ -223,11 +223,13 @@ def decompress(
 
 @app.command("list", hidden=True, epilog="Example: eqinfo compress README.md && eqinfo -l README.md.eqi")
 def list_files(
-    files: Annotated[list[Path], typer.Argument(help=".eqi streams and token files.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help=".eqi streams and token files.", show_default=False)
+    ],
     model: Model = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line, not a table.")] = False,
 ) -> None:
-    """Say what FILES are, from their headers and indexes; nothing is decoded.
+    """Say what files are, from their headers and indexes; nothing is decoded.
 
     A file has a row for each coding in it. Model is whether the one at hand (-m) decodes it.
     """
@@ -259,7 +261,9 @@ def list_files(
 def train_m1(
     texts: Annotated[
         list[Path] | None,
-        typer.Argument(help="Text, .jsonl, either as .gz or .zst; '-' is stdin.", show_default=False),
+        typer.Argument(
+            metavar="TEXT", help="Text, .jsonl, either as .gz or .zst; '-' is stdin.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Folder to make.")
@@ -324,7 +328,7 @@ def train_m2(
     tokens: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="TOKENS...", help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False
+            metavar="TOKENS", help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False
         ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN_DIR", help="Folder to make.")] = ...,  # type: ignore[assignment]
@@ -402,7 +406,7 @@ def evaluate(
     what: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="WHAT...",
+            metavar="WHAT",
             help="Model folders of train-m1, runs of train-m2; none is the model in the package.",
             show_default=False,
         ),
