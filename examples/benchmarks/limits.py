@@ -32,8 +32,9 @@ PACKAGES = ("numba", "numpy")
 WORDS = (
     "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each "
     "window's end for the greedy one. A step that waits for memory takes as long as a load that names "
-    "the next one, from a table of that size; steps from different bytes need not wait for each "
-    "other. What goes beyond the steps is the choice of the cheapest window at each byte. So cost "
+    "the next one, from a table of that size. The optimal parse takes the steps of many bytes together, "
+    "none of which waits for another, so it may be faster than a walk that only counts them, one byte "
+    "after another. What goes beyond the steps is the choice of the cheapest window at each byte. Cost "
     "grows with the depth of the trie, and with its table once that leaves the caches.",
     "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones "
     "before it end. Memory alone would allow as much more as the last column says.",
