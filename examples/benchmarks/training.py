@@ -489,8 +489,8 @@ def main() -> None:
         "# Training\n",
         "What a step of training costs on a CPU, and what the choices in it are worth. Figures are\n"
         f"medians of {scale.runs} turns, in one thread, by CPU time, where nothing else is said. Smaller is\n"
-        "better, but for tokens a second. A section that was measured anew by itself says so; the others are\n"
-        "of the commit named here.\n",
+        "better, but for tokens a second. A section that was measured anew by itself says so; the others\n"
+        "are of the commit named here.\n",
         provenance,
         *found,
     ]
