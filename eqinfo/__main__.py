@@ -2,16 +2,16 @@
 
 import os
 
-from eqinfo import signals
+from eqinfo.system import signals
 
 
 def main() -> None:
     """Run the command line; the exit status is 0, 1 (a job failed), 2 (wrong usage) or 128 + a signal."""
     signals.end_when_told()
     _fill_closed_streams()
-    from eqinfo import cli
+    from eqinfo.cli import app
 
-    cli.main()
+    app.main()
 
 
 def _fill_closed_streams() -> None:

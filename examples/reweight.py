@@ -14,9 +14,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from eqinfo import text
 from eqinfo.errors import EqinfoError, InputError
-from eqinfo.files import replacing
+from eqinfo.system.atomic_files import replacing
+from eqinfo.text import documents
 
 KIND_WEIGHTS = {"literature": 4.0, "encyclopaedia": 3.0, "politics": 2.0, "dialogue": 3.0}
 SOURCE_WEIGHTS = {
@@ -57,7 +57,7 @@ def reweight(
 ) -> Counter[str]:
     """Write the reweighted corpus; the result is how many lines of each source were written."""
     seen, written = Counter[str](), Counter[str]()
-    with text.open_text(path) as lines, replacing(output, force) as sink:
+    with documents.open_text(path) as lines, replacing(output, force) as sink:
         for number, line in enumerate(lines, 1):
             try:
                 source = str(json.loads(line)[source_field])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eqinfo.codebook import Codebook
+from eqinfo.codebook.codebook import Codebook
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 PROJECT = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]

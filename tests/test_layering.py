@@ -1,4 +1,4 @@
-"""Lower modules never import higher ones, and the quick half never imports what is slow to start."""
+"""A wing imports only wings to its right, and what is slow to start is imported only where it is needed."""
 
 import ast
 import re
@@ -12,107 +12,88 @@ import eqinfo
 
 PACKAGE = Path(eqinfo.__file__).parent
 
-# from the bottom up; a module imports only modules before it
-ORDER = [
-    "errors",
-    "signals",
-    "jit",
-    "kernels",
-    "codebook",
-    "coder",
-    "parse",
-    "packing",
-    "frames",
-    "network",
-    "inference",
-    "live_kernels",
-    "range_coder",
-    "predictor",
-    "mixing",
-    "live",
-    "published",
-    "codec",
-    "container",
-    "random_access",
-    "files",
-    "models",
-    "tokens",
-    "listing",
-    "text",
-    "corpus",
-    "shards",
-    "loss",
-    "model",
-    "byte_model",
-    "quantise",
-    "windows",
-    "train",
-    "generate",
-    "evaluate",
-    "pairs",
-    "refit",
-    "compile",
-    "runs",
-    "m1",
-    "metrics",
-    "m2",
-    "held_out",
-    "document",
-    "report",
-    "tables",
-    "console",
-    "jobs",
-    "cli",
-    "__main__",
+# A wing imports only wings to its right; wings in one group know nothing of each other.
+WINGS = [
+    {"cli"},
+    {"eval"},
+    {"m1", "m2"},
+    {"formats"},
+    {"coder", "codebook", "training"},
+    {"text", "system"},
+    {"errors"},
 ]
-COMPILED = {"jit", "kernels", "inference", "live_kernels", "range_coder", "predictor", "mixing"}
-LIGHT = {*ORDER[: ORDER.index("text") + 1], "console", "jobs", "cli", "__main__"} - COMPILED
-SLOW = {"torch", "numba", "rich"}
+ORDER = {wing: place for place, wings in enumerate(WINGS) for wing in wings}
+FACE = {"__init__", "__main__"}  # what users of the package meet: above all wings
+
+# where each slow package may be imported at the top of a module
+MAY_IMPORT = {
+    "torch": r"(training|m1|m2|eval)/",
+    "numba": r"(codebook|coder)/kernels|system/jit|m1/refit",
+    "rich": r"nowhere",
+}
+SLOW = set(MAY_IMPORT)
+KERNELS = re.compile(r"(codebook|coder)/kernels")
 
 
 def modules() -> list[str]:
-    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    """All modules, as paths without suffix."""
+    return sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
 
-def imports(module: str) -> tuple[set[str], set[str]]:
-    """What a module imports: of the package, and at its top level of other packages."""
+def wing(module: str) -> str:
+    return module.split("/")[0]
+
+
+def imports(module: str, top_only: bool = False) -> set[str]:
+    """The modules and packages that a module imports, those of ours as `eqinfo/wing/module`."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    ours, others = set(), set()
-    for node in ast.walk(tree):
-        names = []
+    found = set()
+    for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name.replace(".", "/") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module}: relative import"
-            inside = node.module == "eqinfo"
-            names = [f"eqinfo.{alias.name}" if inside else node.module or "" for alias in node.names]
-        for name in names:
-            first, *rest = name.split(".")
-            if first == "eqinfo" and rest:
-                ours.add(rest[0])
-            elif first != "eqinfo" and node in tree.body:
-                others.add(first)
-    return ours & set(modules()), others
-
-
-def test_every_module_has_its_place() -> None:
-    assert set(modules()) <= set(ORDER)
+            name = (node.module or "").replace(".", "/")
+            found |= {f"{name}/{alias.name}" for alias in node.names}
+    return found
 
 
 @pytest.mark.parametrize("module", modules())
-def test_modules_import_only_lower_ones(module: str) -> None:
-    assert imports(module)[0] <= set(ORDER[: ORDER.index(module)])
+def test_wings_import_only_wings_to_their_right(module: str) -> None:
+    mine = wing(module)
+    if mine in FACE:
+        return
+    wings = {name.split("/")[1] for name in imports(module) if name.startswith("eqinfo/")}
+    others = wings - {mine, "__version__"}
+    assert others <= set(ORDER)
+    assert all(ORDER[other] > ORDER[mine] for other in others), others
 
 
-@pytest.mark.parametrize("module", sorted(LIGHT & set(modules())))
-def test_light_modules_import_nothing_slow_at_their_top(module: str) -> None:
-    assert not imports(module)[1] & SLOW
+@pytest.mark.parametrize("module", modules())
+def test_slow_packages_are_imported_at_the_top_only_where_they_are_needed(module: str) -> None:
+    for name in imports(module, top_only=True):
+        package = name.split("/")[0]
+        assert package not in SLOW or re.match(MAY_IMPORT[package], module), name
 
 
-@pytest.mark.parametrize("module", sorted(set(modules()) - {"cli", "console", "__main__"}))
+@pytest.mark.parametrize(
+    "module", [m for m in modules() if wing(m) in ("coder", "codebook", "formats", "text")]
+)
+def test_only_kernels_import_kernels_at_their_top(module: str) -> None:
+    if not KERNELS.match(module):
+        found = [name for name in imports(module, top_only=True) if re.search(r"/kernels\b", name)]
+        assert not found
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if wing(m) not in {"cli", *FACE}])
 def test_only_the_commands_touch_the_standard_streams_and_rich(module: str) -> None:
     source = (PACKAGE / f"{module}.py").read_text()
     assert not re.search(r"\bsys\.std|\bprint\(|\b(import|from) rich\b", source)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_says_what_it_is(module: str) -> None:
+    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text()))
 
 
 def imported_by(code: str, *arguments: str) -> set[str]:
@@ -124,14 +105,15 @@ def imported_by(code: str, *arguments: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.split()}
 
 
-def test_importing_the_commands_imports_neither_torch_nor_numba_nor_rich_nor_numpy() -> None:
-    assert not imported_by("import eqinfo.cli") & (SLOW | {"numpy"})
+@pytest.mark.parametrize("module", ["eqinfo", "eqinfo.cli.app"])
+def test_importing_the_package_and_the_commands_imports_nothing_slow(module: str) -> None:
+    assert not imported_by(f"import {module}") & (SLOW | {"numpy"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["--version"]])
 def test_help_imports_nothing_slow(arguments: list[str]) -> None:
     assert not imported_by(
-        "from typer.testing import CliRunner\nfrom eqinfo.cli import app\n"
+        "from typer.testing import CliRunner\nfrom eqinfo.cli.app import app\n"
         f"assert CliRunner().invoke(app, {arguments}).exit_code == 0"
     ) & (SLOW | {"numpy"})
 
@@ -139,7 +121,7 @@ def test_help_imports_nothing_slow(arguments: list[str]) -> None:
 def test_compressing_and_restoring_a_kilobyte_imports_nothing_slow(model: Path, tmp_path: Path) -> None:
     (tmp_path / "k").write_bytes(b"to be or not to be, " * 50)
     code = (
-        "from typer.testing import CliRunner\nfrom eqinfo.cli import app\nimport sys\n"
+        "from typer.testing import CliRunner\nfrom eqinfo.cli.app import app\nimport sys\n"
         "for command in (['compress'], ['decompress', '-c']):\n"
         "    name = sys.argv[2] + ('.eqi' if '-c' in command else '')\n"
         "    done = CliRunner().invoke(app, [*command, '-m', sys.argv[1], name])\n"

@@ -9,14 +9,13 @@ import numpy as np
 import peers
 from processes import Spent, fresh, peak_mb, spent
 
-from eqinfo import refit
-from eqinfo.codebook import Codebook
-from eqinfo.compile import expand
-from eqinfo.corpus import Text, sample
-from eqinfo.files import find_codebook
-from eqinfo.models import Model
-from eqinfo.pairs import Pairs
-from eqinfo.refit import MAX_JOINED_BYTES, Candidates
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.formats.model_folder import Model, find_codebook
+from eqinfo.m1 import refit
+from eqinfo.m1.corpus import Text, sample
+from eqinfo.m1.expand import expand
+from eqinfo.m1.pairs import Pairs
+from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (12, 16)
 CANDIDATES = 4  # times 2**window_bits, and

@@ -38,15 +38,19 @@ import numpy as np
 import peers
 from matplotlib.figure import Figure
 
-from eqinfo import corpus, m1, text, tokens
-from eqinfo.codebook import Codebook, Method
-from eqinfo.codec import CodebookCodec
-from eqinfo.compile import expand, published
-from eqinfo.container import Totals
-from eqinfo.files import CODEBOOK_NAME, DEFAULT_MODEL, NamedSink, replacing
-from eqinfo.frames import Frame, frames_of_pieces
-from eqinfo.model import M2_PRESETS, GPTConfig
-from eqinfo.refit import Candidates, refit
+from eqinfo.codebook.codebook import Codebook, Method
+from eqinfo.formats import token_file
+from eqinfo.formats.codec import CodebookCodec
+from eqinfo.formats.eqi import Totals
+from eqinfo.formats.model_folder import CODEBOOK_NAME, DEFAULT_MODEL
+from eqinfo.m1 import corpus
+from eqinfo.m1 import train as m1_train
+from eqinfo.m1.expand import expand, published
+from eqinfo.m1.refit import Candidates, refit
+from eqinfo.m2.model import M2_PRESETS, GPTConfig
+from eqinfo.system.atomic_files import NamedSink, replacing
+from eqinfo.text import documents
+from eqinfo.text.frames import Frame, frames_of_pieces
 
 BPE_SAMPLE_BYTES = 64_000_000
 BPE_BATCH = 256  # documents
@@ -164,7 +168,9 @@ def say(words: str) -> None:
 @lru_cache(1)
 def candidates(window_bits: int) -> Candidates:
     """What M1 of the package proposes to a refit."""
-    return expand(m1.load_m1(DEFAULT_MODEL), m1.Settings().candidates << window_bits, lambda _: None)
+    return expand(
+        m1_train.load_m1(DEFAULT_MODEL), m1_train.Settings().candidates << window_bits, lambda _: None
+    )
 
 
 def training_text(work: Path, train: Path) -> list[corpus.Text]:
@@ -172,9 +178,9 @@ def training_text(work: Path, train: Path) -> list[corpus.Text]:
     folder = work / "corpus"
     if not (folder / "facts.json").exists():
         say(f"staging {train.name}")
-        with text.open_text(train) as source:
+        with documents.open_text(train) as source:
             corpus.stage([(train.name, source)], folder, "text")
-    return corpus.sample(corpus.load(folder)[0], m1.REFIT_BYTES)
+    return corpus.sample(corpus.load(folder)[0], m1_train.REFIT_BYTES)
 
 
 def bpe_of(vocabulary: Vocabulary, work: Path, train: Path) -> peers.Bpe:
@@ -191,9 +197,9 @@ def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
         case "packaged":
             return Codebook.load(DEFAULT_MODEL / CODEBOOK_NAME)
         case "packaged published":
-            return Codebook.load(DEFAULT_MODEL / m1.BASELINE)
+            return Codebook.load(DEFAULT_MODEL / m1_train.BASELINE)
         case "published":
-            return published(m1.load_m1(DEFAULT_MODEL), bits, lambda _: None)
+            return published(m1_train.load_m1(DEFAULT_MODEL), bits, lambda _: None)
         case "refitted":
             return refit(candidates(bits), training_text(work, train), bits, penalty, lambda _: None)
         case "bpe":
@@ -208,29 +214,29 @@ def frames(path: Path) -> Iterator[Frame]:
     return frames_of_pieces((document, True) for document in peers.read_documents(path))
 
 
-def write_bpe(path: Path, sink: NamedSink, codebook: Codebook, bpe: peers.Bpe) -> tokens.Sidecar:
+def write_bpe(path: Path, sink: NamedSink, codebook: Codebook, bpe: peers.Bpe) -> token_file.Sidecar:
     """Write BPE's own segmentation of a text, each token by its rank in the codebook."""
     ranks = np.array([codebook.codewords[entry] for entry in peers.token_bytes(bpe.tokenizer)])
-    dtype = tokens.token_type(codebook.window_bits)
+    dtype = token_file.token_type(codebook.window_bits)
     totals, crc = Totals(), 0
     documents = peers.read_documents(path)
     while batch := [document.decode() for document in islice(documents, BPE_BATCH)]:
         found = bpe.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        ids = np.concatenate([np.append(ranks[part.ids], tokens.END_OF_TEXT) for part in found])
+        ids = np.concatenate([np.append(ranks[part.ids], token_file.END_OF_TEXT) for part in found])
         data = ids.astype(dtype).tobytes()
         sink.write(data)
         crc = zlib.crc32(data, crc)
         totals.original_bytes += int(codebook.lengths[ids].sum())
         totals.windows += ids.size
         totals.documents += len(batch)
-    return tokens.Sidecar(
+    return token_file.Sidecar(
         vocab_size=codebook.vocab_size,
         window_bits=codebook.window_bits,
         fingerprint=codebook.fingerprint.hex(),
         tokens=totals.windows,
         original_bytes=totals.original_bytes,
         documents=totals.documents,
-        end_of_text=tokens.END_OF_TEXT,
+        end_of_text=token_file.END_OF_TEXT,
         crc32=crc,
     )
 
@@ -253,16 +259,18 @@ def digest_of_file(path: Path) -> bytes:
 
 def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | None) -> None:
     """The token file of a text and its sidecar, after decoding it again."""
-    sidecar_path = tokens.sidecar_path(target)
+    sidecar_path = token_file.sidecar_path(target)
     if sidecar_path.exists():
         return
     with replacing(target, force=True) as sink:
         if bpe is None:
-            _, sidecar = tokens.write(frames(path), sink, CodebookCodec(codebook))
+            _, sidecar = token_file.write(frames(path), sink, CodebookCodec(codebook))
         else:
             sidecar = write_bpe(path, sink, codebook, bpe)
     with target.open("rb") as source:
-        if digest(tokens.read(source, sidecar, CodebookCodec(codebook), str(target))) != digest_of_file(path):
+        if digest(token_file.read(source, sidecar, CodebookCodec(codebook), str(target))) != digest_of_file(
+            path
+        ):
             sys.exit(f"{target}: did not decode back to {path.name}.")
     with replacing(sidecar_path) as sink:
         sink.write(sidecar.to_json())
@@ -298,7 +306,7 @@ def prepare(work: Path, names: list[str], texts: Texts) -> None:
 
 def bytes_per_token(folder: Path, text_name: str) -> float:
     """Of a token file; the ids that end documents count, since M2 reads them."""
-    sidecar = tokens.Sidecar.load(tokens.sidecar_path(folder / f"{text_name}.bin"))
+    sidecar = token_file.Sidecar.load(token_file.sidecar_path(folder / f"{text_name}.bin"))
     return sidecar.original_bytes / sidecar.tokens
 
 

@@ -28,19 +28,19 @@ def _eqinfo(window_bits: str | None) -> Both:
     """Whole streams, with checksums and an index."""
     import io
 
-    from eqinfo import container
-    from eqinfo.frames import frames_of_bytes
-    from eqinfo.models import Model
+    from eqinfo.formats import eqi
+    from eqinfo.formats.model_folder import Model
+    from eqinfo.text.frames import frames_of_bytes
 
     codec = Model(None).codec(window_bits, carry=False, rule="live")
 
     def compress(text: bytes) -> bytes:
         sink = io.BytesIO()
-        container.compress(frames_of_bytes(io.BytesIO(text), codec.frame_bytes), sink, codec)
+        eqi.compress(frames_of_bytes(io.BytesIO(text), codec.frame_bytes), sink, codec)
         return sink.getvalue()
 
     def decompress(data: bytes) -> bytes:
-        return b"".join(frame.text for frame in container.read_frames(io.BytesIO(data), codec, "a stream"))
+        return b"".join(frame.text for frame in eqi.read_frames(io.BytesIO(data), codec, "a stream"))
 
     return compress, decompress
 

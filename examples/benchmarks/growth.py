@@ -13,9 +13,9 @@ import peers
 from codebooks import CANDIDATES, expanded, refitted
 from processes import children_cpu_s, fresh, peak_mb
 
-from eqinfo import parse
-from eqinfo.codebook import Codebook
-from eqinfo.refit import MAX_JOINED_BYTES, Candidates
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
 LONGEST = (4, 8, 16, 64, 255)  # beside MAX_JOINED_BYTES, with BASE bits

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import peers
 
-from eqinfo import container, parse
-from eqinfo.codebook import Codebook
-from eqinfo.codec import ArithmeticCodec, CodebookCodec, WindowCodec
-from eqinfo.frames import Frame, frames_of_bytes
-from eqinfo.inference import multiply, new_state, run
-from eqinfo.models import Model
-from eqinfo.network import BOS, INNER, MIXED, WIDTH, Network
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.coder.integer_m1 import BOS, INNER, MIXED, WIDTH, Network
+from eqinfo.coder.kernels.m1_step import multiply, new_state, run
+from eqinfo.formats import eqi
+from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, WindowCodec
+from eqinfo.formats.model_folder import Model
+from eqinfo.text.frames import Frame, frames_of_bytes
 
 READ_BYTES = 1 << 22
 LIVE_BYTES = 1 << 16  # with M1 running
@@ -149,7 +150,7 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
     """Windows of a codebook: both parses, decoding, and streams, of which these are a part."""
     table, _, root = codebook.trie
     codec, sink = CodebookCodec(codebook), io.BytesIO()
-    container.compress(frames_of_bytes(io.BytesIO(text)), sink, codec)
+    eqi.compress(frames_of_bytes(io.BytesIO(text)), sink, codec)
     pieces = [np.frombuffer(frame.text, np.uint8) for frame in frames_of_bytes(io.BytesIO(text))]
     cut = [parse.encode(codebook, piece) for piece in pieces]
     assert b"".join(parse.decode(codebook, codewords) for codewords in cut) == text
@@ -163,8 +164,8 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
         "add": each(added, cut, codebook.rows[1]),
         "gather": each(gather, cut, codebook.rows[0]),
         "copy": each(np.copy, pieces),
-        "compress": lambda: container.compress(frames_of_bytes(io.BytesIO(text)), io.BytesIO(), codec),
-        "decompress": lambda: list(container.read_frames(io.BytesIO(sink.getvalue()), codec, "a stream")),
+        "compress": lambda: eqi.compress(frames_of_bytes(io.BytesIO(text)), io.BytesIO(), codec),
+        "decompress": lambda: list(eqi.read_frames(io.BytesIO(sink.getvalue()), codec, "a stream")),
     } | {place: partial(chain, slots, N_LOADS) for place, slots in tables.items()}
     ns = {name: took.cpu_s * 1e9 for name, took in peers.timings(work, RUNS).items()}
 

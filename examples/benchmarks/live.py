@@ -18,13 +18,13 @@ import numpy as np
 import peers
 from compressors import ppmd
 
-from eqinfo import container
-from eqinfo.codec import Codec
-from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
-from eqinfo.inference import new_state, run
-from eqinfo.models import Model
-from eqinfo.network import BOS, TOTAL_BITS
-from eqinfo.report import COMPRESSORS
+from eqinfo.coder.integer_m1 import BOS, TOTAL_BITS
+from eqinfo.coder.kernels.m1_step import new_state, run
+from eqinfo.eval.measure import COMPRESSORS
+from eqinfo.formats import eqi
+from eqinfo.formats.codec import Codec
+from eqinfo.formats.model_folder import DEFAULT_MODEL, Model
+from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 SAMPLE_BYTES = 1 << 17  # of a text, at its beginning, for windows
 WHOLE_BYTES = 1 << 19  # at most, for what is compared with compressors
@@ -76,9 +76,9 @@ class Text:
 def packed(codec: Codec, frames: list[Frame]) -> bytes:
     """The stream of frames, after decoding it again."""
     sink = io.BytesIO()
-    container.compress(frames, sink, codec)
+    eqi.compress(frames, sink, codec)
     sink.seek(0)
-    found = [(text, list(ends)) for text, ends in container.read_frames(sink, codec, codec.name)]
+    found = [(text, list(ends)) for text, ends in eqi.read_frames(sink, codec, codec.name)]
     if found != [(text, list(ends)) for text, ends in frames]:
         raise SystemExit(f"{codec.name}: did not come back")
     return sink.getvalue()
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="page to write")
     args = parser.parse_args()
     model, texts = Model(args.model), [Text(path) for path in args.texts]
-    published = Model((args.model or Path(container.__file__).parent / "default") / "published.eqcb")
+    published = Model((args.model or DEFAULT_MODEL) / "published.eqcb")
     parts = ["# Live windows and arithmetic coding, measured\n", peers.provenance(sys.argv, ("pyppmd",))]
     for section in (
         whole(model, texts),

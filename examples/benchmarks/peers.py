@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from processes import Spent, spent
 
-from eqinfo import __version__, text
+from eqinfo import __version__
+from eqinfo.text import documents
 
 if TYPE_CHECKING:  # imported where it is used, for not all who import this module should hold it in memory
     from tokenizers import Tokenizer
@@ -49,9 +50,9 @@ class HeldOut(NamedTuple):
 
 def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
     """The documents of a file: one a record of JSONL, else the whole file is one."""
-    with text.open_text(path) as source:
-        if text.is_jsonl(path.name):
-            yield from text.read_documents(source, str(path), text_field)
+    with documents.open_text(path) as source:
+        if documents.is_jsonl(path.name):
+            yield from documents.read_documents(source, str(path), text_field)
         else:
             yield source.read()
 
@@ -66,9 +67,11 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
     share = 1.0
     if limit is not None:
         share = min(1.0, limit / sum(map(len, sample(path, None, text_field))))
-    with text.open_text(path) as source:
-        documents = text.read_documents(source, str(path), text_field) if text.is_jsonl(path.name) else source
-        for k, document in enumerate(documents, 1):
+    with documents.open_text(path) as source:
+        found = source
+        if documents.is_jsonl(path.name):
+            found = documents.read_documents(source, str(path), text_field)
+        for k, document in enumerate(found, 1):
             if int(k * share) > int((k - 1) * share):
                 yield document
 

@@ -16,14 +16,14 @@ from processes import fresh, peak_mb
 from torch.profiler import ProfilerActivity, profile, schedule
 from training import BLOCK_SIZE, CPU, bf16_is_on, m2_config, one_step, random_batch, trainer_of
 
-from eqinfo import train
-from eqinfo.byte_model import M1_PRESETS, ByteModel
-from eqinfo.codebook import Codebook
-from eqinfo.files import find_codebook
-from eqinfo.m1 import LEARNING_RATE
-from eqinfo.model import M2_PRESETS, Spelling
-from eqinfo.network import BOS, INNER, WIDTH
-from eqinfo.train import Batches, Budget, Trainer
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.coder.integer_m1 import BOS, INNER, WIDTH
+from eqinfo.formats.model_folder import find_codebook
+from eqinfo.m1.model import M1_PRESETS, ByteModel
+from eqinfo.m1.train import LEARNING_RATE
+from eqinfo.m2.model import M2_PRESETS, Spelling
+from eqinfo.training import loop
+from eqinfo.training.loop import Batches, Budget, Trainer
 
 RUNS = 5
 SHAPES = (  # preset of M2, number of ids, tokens a step
@@ -70,7 +70,7 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
     """A step of M2 in this process, which must be a new one."""
-    train.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(find_codebook(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
     trainer = trainer_of(config, Spelling(windows, config.n_embd), RUNS + 3)
@@ -79,7 +79,7 @@ def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
 
 def m1_step(preset: str) -> Step:
     """A step of M1, likewise."""
-    train.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS = math.inf
     shape = M1_PRESETS[preset]
     trainer = Trainer(ByteModel(shape), Budget(steps=RUNS + 3), shape.step_bytes, LEARNING_RATE, CPU)
     torch.manual_seed(0)
@@ -91,7 +91,7 @@ def m1_step(preset: str) -> Step:
 def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -> Step:
     """A step of the plain loop, likewise; it may keep its memory, as ours does."""
     if keep_memory:
-        train.keep_memory()
+        loop.keep_memory()
     took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, RUNS + 1)
     return Step(statistics.median(took[1:]), 0, 0, peak_mb())
 

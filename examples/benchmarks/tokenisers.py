@@ -32,10 +32,10 @@ class Tokeniser(NamedTuple):
 def _eqinfo(method: str, _: Path) -> Tokeniser:
     from dataclasses import replace
 
-    from eqinfo import parse
-    from eqinfo.codebook import Codebook
-    from eqinfo.files import find_codebook
-    from eqinfo.frames import ordered_map
+    from eqinfo.codebook import parse
+    from eqinfo.codebook.codebook import Codebook
+    from eqinfo.formats.model_folder import find_codebook
+    from eqinfo.system.threads import ordered_map
 
     codebook = replace(Codebook.load(find_codebook(None)), method=method)
     encode, decode = partial(parse.encode, codebook), partial(parse.decode, codebook)

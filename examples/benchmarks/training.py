@@ -30,11 +30,13 @@ from peers import timings
 from processes import fresh
 from torch import Tensor
 
-from eqinfo import loss, shards, train
-from eqinfo.codebook import Codebook
-from eqinfo.files import find_codebook
-from eqinfo.model import GPT, M2_PRESETS, GPTConfig, Spelling
-from eqinfo.train import Batches, Budget, Trainer
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.formats.model_folder import find_codebook
+from eqinfo.m2 import batches as m2_batches
+from eqinfo.m2 import loss
+from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.training import loop
+from eqinfo.training.loop import Batches, Budget, Trainer
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256
@@ -111,7 +113,7 @@ def gradients(slice_tokens: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -
     """The mean loss and its gradients by the stream and by the output matrix, as `Trainer` takes them."""
     x, head, targets = inputs
     x.grad = head.grad = None
-    with train.bfloat16(CPU):
+    with loop.bfloat16(CPU):
         mean = loss_of(slice_tokens)(*inputs) / len(targets)
     torch.autograd.backward(mean)
     assert x.grad is not None
@@ -160,9 +162,9 @@ def losses(scale: Scale) -> Iterator[str]:
     yield f"## The loss: forward and backward of {scale.batch_tokens:,} tokens\n"
     yield (
         "Of V ids and a stream of some width: CPU time, for slices as a share of the plain loss's. Logits\n"
-        "of all tokens never exist in `eqinfo.loss`: it makes those of a slice and takes their gradient at\n"
-        "once; how many tokens a slice has in the package is bold. Each slice adds to the gradient of the\n"
-        "whole output matrix, so small slices are slow where that matrix is large.\n"
+        "of all tokens never exist in `eqinfo.m2.loss`: it makes those of a slice and takes their gradient\n"
+        "at once; how many tokens a slice has in the package is bold. Each slice adds to the gradient of\n"
+        "the whole output matrix, so small slices are slow where that matrix is large.\n"
     )
     rows = [row(None, [f"{found[0]:.2f} s" for found in times])]
     rows += [row(n, [f"{found[k] / found[0]:.2f}" for found in times]) for k, n in enumerate(SLICES, 1)]
@@ -207,7 +209,7 @@ def one_step(trainer: Trainer, batches: Batches) -> float:
 
 def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[float]:
     """CPU time of a step with composed embeddings, of composing alone, and of a step with plain ones."""
-    train.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(find_codebook(codebook)).windows
     config = m2_config(preset, len(windows))
     batches = random_batch(len(windows), scale.batch_tokens)
@@ -275,7 +277,7 @@ class Trained(NamedTuple):
 
 def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[Trained]]:
     """What came of each optimiser and learning rate; all of them take turns."""
-    train.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(codebook).windows
     config = m2_config("nano", len(windows))
     batches = batches_of(tokens, scale)
@@ -300,7 +302,9 @@ def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[Traine
 
 def batches_of(tokens: Path, scale: Scale) -> Batches:
     """Batches of real tokens in their seeded order."""
-    return shards.TokenBatches(shards.load([tokens]), BLOCK_SIZE, max(1, scale.batch_tokens // BLOCK_SIZE), 0)
+    return m2_batches.TokenBatches(
+        m2_batches.load([tokens]), BLOCK_SIZE, max(1, scale.batch_tokens // BLOCK_SIZE), 0
+    )
 
 
 def optimisers(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
@@ -351,7 +355,7 @@ def machine_cpu_s() -> float:
 
 def training_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
     """Tokens a second by the clock, and how many cores other processes kept busy meanwhile."""
-    train.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(codebook).windows
     config = m2_config("nano", len(windows))
     trainer = trainer_of(config, Spelling(windows, config.n_embd), scale.timed_steps + 1)
@@ -408,7 +412,7 @@ def compiling_cpu_s(tokens: Path, codebook: Path, scale: Scale) -> list[Compiled
     steps = scale.timed_steps + 1
     first_s, trainers = [], []
     for flops in (math.inf, -1.0):
-        train.WORTH_COMPILING_FLOPS = flops
+        loop.WORTH_COMPILING_FLOPS = flops
         started = cpu_with_children_s()
         trainer = trainer_of(config, Spelling(windows, config.n_embd), steps)
         one_step(trainer, batches)
@@ -466,7 +470,7 @@ def main() -> None:
     scale = QUICK if args.quick else FULL
     codebook = find_codebook(args.model)
     fingerprint = Codebook.load(codebook).fingerprint.hex()
-    if shards.load([args.tokens]).fingerprint != fingerprint:
+    if m2_batches.load([args.tokens]).fingerprint != fingerprint:
         sys.exit("-m: not the codebook of these tokens.")
     sections: dict[str, Callable[[], Iterator[str]]] = {
         "losses": partial(losses, scale),
@@ -516,7 +520,7 @@ def with_section(page: str, section: str) -> str:
 
 def bf16_is_on() -> bool:
     """Whether `Trainer` multiplies in bfloat16 on this machine."""
-    with train.bfloat16(CPU):
+    with loop.bfloat16(CPU):
         return torch.is_autocast_enabled("cpu")
 
 

@@ -20,12 +20,13 @@ import numpy.typing as npt
 import peers
 import zstandard
 
-from eqinfo import container, parse
-from eqinfo.codebook import Codebook
-from eqinfo.codec import CodebookCodec
-from eqinfo.files import find_codebook
-from eqinfo.frames import Frame, frames_of_bytes, frames_of_pieces
-from eqinfo.report import COMPRESSORS
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.eval.measure import COMPRESSORS
+from eqinfo.formats import eqi
+from eqinfo.formats.codec import CodebookCodec
+from eqinfo.formats.model_folder import find_codebook
+from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 RECORD_BYTES = 200
 MAX_RECORDS = 1000  # of a text, evenly spaced
@@ -186,17 +187,17 @@ def zstd_with(dictionary: zstandard.ZstdCompressionDict) -> Compressor:
     return Compressor(packer.compress, unpacker.decompress)
 
 
-def eqi(codebook: Codebook) -> Compressor:
+def single_stream(codebook: Codebook) -> Compressor:
     """Plain bytes as an .eqi stream of their own."""
     codec = CodebookCodec(codebook)
 
     def compress(data: bytes) -> bytes:
         sink = io.BytesIO()
-        container.compress(frames_of_bytes(io.BytesIO(data)), sink, codec)
+        eqi.compress(frames_of_bytes(io.BytesIO(data)), sink, codec)
         return sink.getvalue()
 
     def decompress(data: bytes) -> bytes:
-        return b"".join(frame.text for frame in container.read_frames(io.BytesIO(data), codec, ".eqi"))
+        return b"".join(frame.text for frame in eqi.read_frames(io.BytesIO(data), codec, ".eqi"))
 
     return Compressor(compress, decompress)
 
@@ -204,11 +205,11 @@ def eqi(codebook: Codebook) -> Compressor:
 def eqi_size(codebook: Codebook, text: peers.HeldOut) -> int:
     """Size of a text as one .eqi stream, document ends included."""
     sink, codec = io.BytesIO(), CodebookCodec(codebook)
-    container.compress(frames(text), sink, codec)
+    eqi.compress(frames(text), sink, codec)
     size, at, ends = sink.tell(), 0, list[int]()
     sink.seek(0)
     found = bytearray()
-    for frame in container.read_frames(sink, codec, text.name):
+    for frame in eqi.read_frames(sink, codec, text.name):
         found += frame.text
         ends += [at + end for end in frame.document_ends]
         at += len(frame.text)
@@ -255,7 +256,10 @@ def ratios(
     rows = [ratio_row(name, texts, compressor.whole_size) for name, compressor in general.items()]
     yield peers.table(["", *names], [*rows, ratio_row("eqinfo", texts, partial(eqi_size, codebook))])
 
-    general |= {"zstd -19, dictionary": zstd_with(dictionary), "eqinfo, a stream each": eqi(codebook)}
+    general |= {
+        "zstd -19, dictionary": zstd_with(dictionary),
+        "eqinfo, a stream each": single_stream(codebook),
+    }
     small = [records(text) for text in texts]
     yield f"## Compression ratio of {RECORD_BYTES}-byte records\n"
     yield (

@@ -1,0 +1,262 @@
+"""The codebook: every window of `window_bits` bits, and the file that holds it.
+
+M1 and the coder are reset at each window, so codeword -> bytes is a fixed map. It is a trie with integer
+frequencies: at a node, `stop` is 1 if the string is itself a window, `count` is the number of windows
+below. The stop symbol takes the first `stop` codewords of a node, then the children take `count(child)`
+each, in byte order. All this says in one sentence: *a codeword
+is the rank of its window in lexicographic order*, so the sorted list of windows is the whole codebook and
+no inconsistent frequency can be stored. Rank 0 is the empty window, which ends a document.
+
+What this module does not do: choose windows (`compile`) or cut text into them (`parse`).
+
+File `.eqcb`, little-endian:
+
+    4s  magic "EQCB"            u8  version          u8  window_bits
+    u8  method (0 optimal, 1 greedy)                 u32 unaligned penalty in 1/1024 window
+    u32 number of windows       u32 bytes in all suffixes
+    32s fingerprint             u32 crc32 of everything else
+    zstd frame: per window the length shared with the window before (u8), per window the length
+                of the rest (u8), then all the rests.
+"""
+
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from eqinfo.errors import FormatError, InputError
+
+Method = Literal["optimal", "greedy"]
+
+MAGIC = b"EQCB"
+VERSION = 1
+MAX_WINDOW_BITS = 20  # a codebook is listed in full: 2**20 windows at most
+MIN_WINDOW_BITS = 9  # 256 single bytes and the empty window need more than 8 bits
+MAX_WINDOW_BYTES = 255  # lengths are stored in one byte
+MAX_BYTES = 1 << 25  # of all windows: no file of some kilobytes takes much memory
+MAX_SUFFIX_BYTES = 1 << 23  # each is a node of the trie, and `kernels` has no more
+PENALTY_UNIT = 1024  # an unaligned cut costs a whole number of 1/1024 windows: no float decides a cut
+MAX_PENALTY = 1000.0
+
+_HEADER = struct.Struct("<4sBBBIII32sI")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Windows in lexicographic order; a window's index is its codeword.
+
+    Attributes:
+        windows: sorted, distinct, `windows[0] == b""`, all 256 single bytes, at most 2**window_bits of
+            them (exactly as many unless the published rule leaves codewords unused), each at most
+            `MAX_WINDOW_BYTES` long.
+        window_bits: size of a codeword in bits, in [9, 20].
+        method: the parse this codebook was made for.
+        unaligned_penalty: the price of an unaligned cut in windows, in [0, 1000]; 0 only breaks ties.
+    """
+
+    windows: list[bytes]
+    window_bits: int
+    method: Method = "optimal"
+    unaligned_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the invariants that everything above relies on.
+
+        Raises:
+            InputError: an invariant does not hold.
+        """
+        if not MIN_WINDOW_BITS <= self.window_bits <= MAX_WINDOW_BITS:
+            raise InputError(
+                f"codebook: window bits out of range; found {self.window_bits}, "
+                f"want {MIN_WINDOW_BITS} to {MAX_WINDOW_BITS}."
+            )
+        if not 0 <= self.unaligned_penalty <= MAX_PENALTY:
+            raise InputError(
+                f"codebook: unaligned penalty out of range; found {self.unaligned_penalty}, "
+                f"want 0 to {MAX_PENALTY:g}."
+            )
+        if len(self.windows) > 1 << self.window_bits:
+            raise InputError(
+                f"codebook: too many windows; found {len(self.windows)}, want at most 2**{self.window_bits}."
+            )
+        if not self.windows or self.windows[0] != b"":
+            raise InputError("codebook: the empty window is missing.")
+        if any(a >= b for a, b in pairwise(self.windows)):
+            raise InputError("codebook: windows are not in order.")
+        if sum(map(len, self.windows)) > MAX_BYTES:
+            raise InputError(f"codebook: windows too long; want at most {MAX_BYTES} bytes in all of them.")
+        if max(map(len, self.windows)) > MAX_WINDOW_BYTES:
+            raise InputError(f"codebook: a window is longer than {MAX_WINDOW_BYTES} bytes.")
+        if sum(len(window) == 1 for window in self.windows) < 256:  # they are distinct
+            raise InputError("codebook: not every single byte is a window.")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids: 2**window_bits."""
+        return 1 << self.window_bits
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything that decides how codewords map to bytes; 32 bytes."""
+        digest = hashlib.sha256(b"eqinfo codebook" + bytes([VERSION, self.window_bits]))
+        digest.update(bytes(map(len, self.windows)))
+        digest.update(b"".join(self.windows))
+        return digest.digest()
+
+    @cached_property
+    def codewords(self) -> dict[bytes, int]:
+        """The codeword of each window."""
+        return {window: codeword for codeword, window in enumerate(self.windows)}
+
+    @cached_property
+    def max_window_bytes(self) -> int:
+        """Length of the longest window."""
+        return max(map(len, self.windows))
+
+    @cached_property
+    def work(self) -> list[int]:
+        """One number: what was cut and decoded so far; see `parse`."""
+        return [0]
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The length of each window in bytes, (n_windows,)."""
+        return np.fromiter(map(len, self.windows), np.int64, len(self.windows))
+
+    @cached_property
+    def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
+        """What the compiled parses walk: table, codewords and root, as `kernels.build_trie` makes them.
+
+        Raises:
+            InputError: there are more nodes than a table holds.
+        """
+        from eqinfo.codebook import kernels
+
+        table, codewords, root = kernels.build_trie(*flat(self.windows))
+        if not table.size:
+            raise InputError("codebook: too large a trie; windows share too few beginnings.")
+        return table, codewords, root
+
+    @cached_property
+    def rows(
+        self,
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """What the compiled decoder copies from, as `kernels.decode` says: words, lengths, blob, offsets."""
+        from eqinfo.codebook import kernels
+
+        blob, offsets = flat(self.windows)
+        words = kernels.first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
+        return words, self.lengths.astype(np.uint8), blob, offsets
+
+    def to_bytes(self) -> bytes:
+        """The contents of an `.eqcb` file."""
+        shared = [0] + [_n_shared(a, b) for a, b in pairwise(self.windows)]
+        rests = [window[n:] for n, window in zip(shared, self.windows, strict=True)]
+        suffixes = b"".join(rests)
+        body = zstandard.ZstdCompressor(level=19).compress(bytes(shared) + bytes(map(len, rests)) + suffixes)
+        fields = (
+            MAGIC,
+            VERSION,
+            self.window_bits,
+            get_args(Method).index(self.method),
+            round(self.unaligned_penalty * PENALTY_UNIT),
+            len(self.windows),
+            len(suffixes),
+            self.fingerprint,
+        )
+        crc = zlib.crc32(body, zlib.crc32(_HEADER.pack(*fields, 0)))
+        return _HEADER.pack(*fields, crc) + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str = "codebook") -> "Codebook":
+        """The codebook in the contents of an `.eqcb` file.
+
+        Args:
+            data: the whole file.
+            where: its name, for messages.
+
+        Raises:
+            FormatError: the data are damaged, of another version, or no codebook.
+        """
+        if data[:4] != MAGIC:
+            raise FormatError(f"{where}: not a codebook (.eqcb).")
+        if len(data) < _HEADER.size:
+            raise FormatError(f"{where}: truncated; found {len(data)} bytes, want more than {_HEADER.size}.")
+        *fields, crc = _HEADER.unpack_from(data)
+        _, version, window_bits, method, penalty, n_windows, n_suffix, fingerprint = fields
+        if version != VERSION:
+            raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+        body = data[_HEADER.size :]
+        if zlib.crc32(body, zlib.crc32(_HEADER.pack(*fields, 0))) != crc or method >= len(get_args(Method)):
+            raise FormatError(f"{where}: damaged (checksum does not match). Get a fresh copy.")
+        try:
+            windows = _unpack_windows(body, n_windows, n_suffix)
+            codebook = cls(windows, window_bits, get_args(Method)[method], penalty / PENALTY_UNIT)
+        except (InputError, zstandard.ZstdError, ValueError) as error:
+            raise FormatError(f"{where}: damaged ({error}). Get a fresh copy.") from None
+        if codebook.fingerprint != fingerprint:
+            raise FormatError(
+                f"{where}: damaged; found fingerprint {codebook.fingerprint.hex()[:16]}, "
+                f"want {fingerprint.hex()[:16]}. Get a fresh copy."
+            )
+        return codebook
+
+    @classmethod
+    def load(cls, path: Path) -> "Codebook":
+        """The codebook in an `.eqcb` file.
+
+        Raises:
+            FormatError: as `from_bytes`.
+            OSError: the file cannot be read.
+        """
+        return cls.from_bytes(path.read_bytes(), str(path))
+
+
+def flat(windows: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """All windows one after another, and where each starts (and the last one ends)."""
+    lengths = np.fromiter(map(len, windows), np.int64, len(windows))
+    return np.frombuffer(b"".join(windows), np.uint8), np.append(0, np.cumsum(lengths))
+
+
+def _n_shared(a: bytes, b: bytes) -> int:
+    """How many first bytes two different windows share, a before b."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+
+
+def _unpack_windows(body: bytes, n_windows: int, n_suffix: int) -> list[bytes]:
+    """The windows in the body of a file; every size is checked before anything of that size is made.
+
+    Raises:
+        ValueError: the sizes do not fit together.
+        zstandard.ZstdError: the body does not decompress.
+    """
+    size = 2 * n_windows + n_suffix
+    if n_windows > 1 << MAX_WINDOW_BITS or n_suffix > MAX_SUFFIX_BYTES:
+        raise ValueError("sizes out of range")
+    if zstandard.frame_content_size(body) != size:
+        raise ValueError("sizes do not match")
+    raw = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+    lengths = np.frombuffer(raw, np.uint8, n_windows, n_windows)
+    ends = (2 * n_windows + np.cumsum(lengths, dtype=np.int64)).tolist()
+    n_bytes = int(np.frombuffer(raw, np.uint8, 2 * n_windows).sum())
+    if len(raw) != size or (ends[-1] if ends else 2 * n_windows) != size or n_bytes > MAX_BYTES:
+        raise ValueError("sizes do not match")
+    windows = []
+    window, start = b"", 2 * n_windows
+    for shared, end in zip(raw[:n_windows], ends, strict=True):
+        if shared > len(window):
+            raise ValueError("shared length out of range")
+        window = window[:shared] + raw[start:end]
+        if len(window) > MAX_WINDOW_BYTES:
+            raise ValueError("window too long")
+        windows.append(window)
+        start = end
+    return windows

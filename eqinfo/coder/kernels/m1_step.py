@@ -1,0 +1,251 @@
+"""The compiled step of an integer M1: one byte in, the frequencies of the next one out.
+
+Ranges, from which it follows that nothing overflows: weights 7 bits and a sign; vectors that matrices are
+multiplied with 13 bits and a sign, so that sums of up to 256 products stay below 2**29; scales 31 bits, so
+that scaled sums stay below 2**60. The stream is kept in 22 bits and a sign, states in 23.
+
+The inner loops have constant lengths: only then are sums of 16-bit products one instruction.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.coder.integer_m1 import (
+    BOS,
+    EXP_STEPS,
+    INNER,
+    KEEP_RANGE,
+    MIXED,
+    N_BYTES,
+    ORDERS,
+    ROW,
+    TOTAL,
+    WIDTH,
+    Network,
+)
+from eqinfo.system.jit import compiled
+
+SCALE_BITS = 28
+HALF = 1 << SCALE_BITS - 1
+MAX_STREAM = (1 << 22) - 1  # in a unit that is the network's own: it is normalised before each use
+MAX_INPUT = (1 << 13) - 1
+MAX_VALUE = (1 << 15) - 1  # of values and gates, in 1/2048
+UNIT_BITS = 9  # a normalised vector has root mean square 2**9
+STATE_BITS = 8  # more than values have
+PRODUCT_SHIFT = 17  # from value times gate, in 1/2**22, to the inputs of the output matrix
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
+N_ORDERS, LONGEST = len(ORDERS), max(ORDERS)
+HISTORY_MASK = np.uint64((1 << 8 * LONGEST) - 1)
+ORDER_MASKS = np.array([(1 << 8 * n) - 1 for n in ORDERS], np.uint64)
+EXP_BITS = EXP_STEPS.bit_length() - 1
+MAX_BELOW = 25 * EXP_STEPS - 1  # of a logit below the largest, after which 2**-x is 0 in 24 bits
+
+
+class State(NamedTuple):
+    """What an M1 remembers of a window so far, and room to work in.
+
+    Attributes:
+        states: of each layer, in 1/2**19, (L, INNER).
+        history: the last bytes as one integer, the latest lowest, (1,).
+        frequencies: of the next byte, (256,), each at least 1; they add up to TOTAL.
+        stream: (WIDTH,).
+        unit: inputs of a matrix, (WIDTH,).
+        mixed: likewise, (MIXED,).
+        inner: likewise, (INNER,).
+        sums: (3 INNER,).
+    """
+
+    states: npt.NDArray[np.int32]
+    history: npt.NDArray[np.uint64]
+    frequencies: npt.NDArray[np.int64]
+    stream: npt.NDArray[np.int32]
+    unit: npt.NDArray[np.int16]
+    mixed: npt.NDArray[np.int16]
+    inner: npt.NDArray[np.int16]
+    sums: npt.NDArray[np.int32]
+
+
+def new_state(network: Network) -> State:
+    """A state to `step` from; the first symbol must be BOS."""
+    return State(
+        states=np.zeros((network.n_layer, INNER), np.int32),
+        history=np.zeros(1, np.uint64),
+        frequencies=np.zeros(N_BYTES, np.int64),
+        stream=np.zeros(WIDTH, np.int32),
+        unit=np.zeros(WIDTH, np.int16),
+        mixed=np.zeros(MIXED, np.int16),
+        inner=np.zeros(INNER, np.int16),
+        sums=np.zeros(3 * INNER, np.int32),
+    )
+
+
+@compiled
+def clipped(value: Any, low: Any, high: Any) -> Any:
+    """The number in [low, high] that is closest."""
+    return min(max(value, low), high)
+
+
+@compiled
+def scaled(total: Any, scale: Any) -> Any:
+    """A sum of products in another unit, rounded."""
+    return (np.int64(total) * np.int64(scale) + HALF) >> SCALE_BITS
+
+
+@compiled
+def square_root(n: Any) -> Any:
+    """The largest integer whose square is at most n, n in [0, 2**60)."""
+    root = np.int64(np.sqrt(np.float64(n)))  # a first guess: whatever it is, the result is exact
+    while root * root > n:
+        root -= 1
+    while (root + 1) * (root + 1) <= n:
+        root += 1
+    return root
+
+
+@compiled
+def normalise(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
+    """Put the stream, scaled to root mean square 2**UNIT_BITS, into `unit`."""
+    total = np.int64(0)
+    for i in range(WIDTH):
+        total += np.int64(stream[i]) * np.int64(stream[i])
+    root = max(square_root((total << 8) // WIDTH), 1)  # 16 times the root mean square
+    multiplier = (1 << UNIT_BITS + 4 + 24) // root
+    for i in range(WIDTH):
+        value = (np.int64(stream[i]) * multiplier + (1 << 23)) >> 24
+        unit[i] = clipped(value, -MAX_INPUT, MAX_INPUT)
+
+
+@compiled
+def multiply(
+    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
+) -> None:
+    """Put matrix (n, length) times vector into sums (n,); length must be a constant where this is called."""
+    for i in range(matrix.shape[0]):
+        total = np.int32(0)
+        for j in range(length):
+            total = np.int32(total + np.int32(np.int32(matrix[i, j]) * np.int32(vector[j])))
+        sums[i] = total
+
+
+@compiled
+def embed(network: Network, state: State, symbol: Any) -> None:
+    """Begin the stream: the embedding of a byte or BOS, and what the n-grams that end with it add."""
+    stream, mixed, sums = state.stream, state.mixed, state.sums
+    for i in range(WIDTH):
+        stream[i] = network.embedding[symbol, i]
+    n_rows = network.tables.shape[0] // N_ORDERS
+    if n_rows == 0:
+        return
+    bits = 0
+    while 1 << bits < n_rows:
+        bits += 1
+    for k in range(N_ORDERS):
+        key = (state.history[0] & ORDER_MASKS[k]) * MULTIPLIER
+        row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
+        for i in range(ROW):
+            mixed[k * ROW + i] = network.tables[row, i]
+    multiply(network.mix, mixed, sums, MIXED)
+    for i in range(WIDTH):
+        value = stream[i] + scaled(sums[i], network.mix_scale[i])
+        stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
+
+
+@compiled
+def layer(network: Network, state: State, at: Any) -> None:
+    """Take the stream through one layer."""
+    stream, inner, sums, memory = state.stream, state.inner, state.sums, state.states[at]
+    scale, bias = network.input_scale[at], network.input_bias[at]
+    normalise(stream, state.unit)
+    multiply(network.inputs[at], state.unit, sums, WIDTH)
+    for i in range(INNER):
+        keep = scaled(sums[i], scale[i]) + bias[i]
+        share = np.int64(network.forget[clipped(keep, -KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE])
+        value = scaled(sums[INNER + i], scale[INNER + i]) + bias[INNER + i]
+        value = clipped(value, -MAX_VALUE, MAX_VALUE) << STATE_BITS
+        memory[i] += ((value - memory[i]) * share + (1 << 15)) >> 16
+        gate = scaled(sums[2 * INNER + i], scale[2 * INNER + i]) + bias[2 * INNER + i]
+        product = (np.int64(memory[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
+        inner[i] = clipped((product + (1 << PRODUCT_SHIFT - 1)) >> PRODUCT_SHIFT, -MAX_INPUT, MAX_INPUT)
+    multiply(network.output[at], inner, sums, INNER)
+    for i in range(WIDTH):
+        value = stream[i] + scaled(sums[i], network.output_scale[at, i])
+        stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
+
+
+@compiled
+def step(network: Network, state: State, symbol: Any) -> None:
+    """Read a byte or BOS, which begins a window: `state.frequencies` are those of what follows."""
+    if symbol == BOS:
+        state.states[:] = 0
+        state.history[0] = 0
+    else:
+        state.history[0] = (state.history[0] << np.uint64(8) | np.uint64(symbol)) & HISTORY_MASK
+    embed(network, state, symbol)
+    for at in range(network.inputs.shape[0]):
+        layer(network, state, at)
+    normalise(state.stream, state.unit)
+    logits, frequencies = state.sums, state.frequencies
+    multiply(network.head, state.unit, logits, WIDTH)
+    top: Any = -(1 << 40)
+    best = 0
+    for i in range(N_BYTES):
+        logit = scaled(logits[i], network.head_scale[i]) + network.head_bias[i]
+        logits[i] = clipped(logit, -(1 << 24), 1 << 24)
+        top = max(top, np.int64(logits[i]))
+    total = np.int64(0)
+    for i in range(N_BYTES):
+        below: Any = min(top - np.int64(logits[i]), MAX_BELOW)
+        frequencies[i] = np.int64(network.exp2[below & EXP_STEPS - 1]) >> (below >> EXP_BITS)
+        total += frequencies[i]
+    multiplier = (np.int64(TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
+    left = np.int64(TOTAL)
+    for i in range(N_BYTES):
+        frequencies[i] = 1 + (frequencies[i] * multiplier >> 32)
+        left -= frequencies[i]
+        if logits[i] == top:
+            best = i
+    frequencies[best] += left  # at most 256, from rounding down
+
+
+@compiled
+def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
+    """The frequencies after each of some symbols, bytes and BOS, in a row, (n, 256)."""
+    found = np.empty((symbols.size, N_BYTES), np.int32)
+    for i in range(symbols.size):
+        step(network, state, np.int64(symbols[i]))
+        found[i] = state.frequencies
+    return found
+
+
+@compiled
+def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """The frequencies after each of some windows' first bytes, (n, 256).
+
+    Args:
+        network: M1.
+        state: to work in.
+        strings: (n, length); what a string shares with the one before is not read again.
+    """
+    n, length = strings.shape
+    found = np.empty((n, N_BYTES), np.int32)
+    states = np.empty((length + 1, *state.states.shape), np.int32)  # after so many bytes
+    history = np.empty(length + 1, np.uint64)
+    for i in range(n):
+        at = -1  # the last byte that is read; BOS is read once
+        if i:
+            at = 0
+            while at < length - 1 and strings[i, at] == strings[i - 1, at]:
+                at += 1
+            state.states[:] = states[at]
+            state.history[0] = history[at]
+        for k in range(at, length):
+            step(network, state, BOS if k < 0 else np.int64(strings[i, k]))
+            states[k + 1] = state.states
+            history[k + 1] = state.history[0]
+        if length or not i:
+            found[i] = state.frequencies
+        else:
+            found[i] = found[i - 1]
+    return found

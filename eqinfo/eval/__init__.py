@@ -1,0 +1,1 @@
+"""Measure models and runs on a text. It trains nothing and prints nothing."""

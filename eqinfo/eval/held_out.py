@@ -1,0 +1,181 @@
+"""A text to measure on: its documents in memory, its words, and the tokens that a run reads it as.
+
+What this module does not do: measure anything (`report`), or open files (`cli`).
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from eqinfo.errors import InputError, MismatchError
+from eqinfo.formats import eqi, token_file
+from eqinfo.formats.codec import Codec
+from eqinfo.formats.model_folder import Model
+from eqinfo.m1 import train as m1_train
+from eqinfo.m2 import batches as m2_batches
+from eqinfo.m2.batches import Tokens
+from eqinfo.m2.train import M2
+from eqinfo.text.documents import is_jsonl, read_pieces
+from eqinfo.text.frames import Frame, frames_of_pieces
+
+MAX_TEXT_BYTES = 1 << 24  # of a longer text the beginning is measured
+WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # what separates words
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A text to measure on.
+
+    Attributes:
+        name: as the user gave it.
+        frames: its documents; none for token files from elsewhere, of whose text only the size is known.
+        is_whole: whether nothing of it was left out.
+        tokens: the ids of a token file; a run with the same vocabulary is measured on these very ids.
+    """
+
+    name: str
+    frames: list[Frame]
+    is_whole: bool = True
+    tokens: Tokens | None = None
+
+    @property
+    def original_bytes(self) -> int:
+        """Size of the text."""
+        if self.frames:
+            return sum(len(frame.text) for frame in self.frames)
+        return self.tokens.original_bytes if self.tokens else 0
+
+    @property
+    def stream_frames(self) -> list[Frame]:
+        """What `compress` writes: as there, the end of a file that is no JSONL is not a document end."""
+        if is_jsonl(self.name) or self.tokens is not None:
+            return self.frames
+        return [Frame(frame.text) for frame in self.frames]
+
+    @property
+    def data(self) -> bytes:
+        """All of the text."""
+        return b"".join(frame.text for frame in self.frames)
+
+    @property
+    def document_ends(self) -> list[int]:
+        """Where documents end in `data`."""
+        starts = np.cumsum([0, *(len(frame.text) for frame in self.frames)]).tolist()
+        return [
+            at + end for at, frame in zip(starts, self.frames, strict=False) for end in frame.document_ends
+        ]
+
+    @property
+    def words(self) -> int | None:
+        """Number of runs of bytes that are not white space; documents end words."""
+        count, in_word = 0, False
+        for frame in self.frames:
+            is_word = ~WHITESPACE[np.frombuffer(frame.text, np.uint8)]
+            follows = np.append(in_word, is_word)  # whether the byte before belongs to the same word
+            follows[list(frame.document_ends)] = False
+            count += int(np.count_nonzero(is_word & ~follows[:-1]))
+            in_word = bool(follows[-1])
+        return count if self.frames else None
+
+
+def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequence[Path]) -> HeldOut:
+    """A text to measure on.
+
+    Args:
+        source: the bytes, as `text.open_text` gives them.
+        path: where they are from; a token file if its sidecar is beside it.
+        text_field: of JSONL records.
+        folders: what is measured; one of them must have the codec of a token file.
+
+    Raises:
+        InputError: there is no text in it, or no text that can be used.
+        FormatError: a token file does not fit its sidecar.
+        MismatchError: a token file was made with a codec of none of the folders.
+    """
+    if token_file.sidecar_path(path).is_file():
+        return _held_out_of_tokens(source, path, folders)
+    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, str(path), text_field)))
+    if not any(frame.text for frame in frames):
+        raise InputError(f"{path}: no text in it. Give another --text.")
+    if frames[0].text[:4] == eqi.MAGIC + bytes([eqi.VERSION]):
+        raise InputError(
+            f"{path}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
+        )
+    return HeldOut(str(path), frames, is_whole)
+
+
+def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -> HeldOut:
+    """The ids of a token file, and the text they decode to if they are windows."""
+    ids = m2_batches.load([path])
+    if not ids.original_bytes:
+        raise InputError(f"{path}: no text in it. Give another --text.")
+    if not ids.fingerprint:
+        return HeldOut(str(path), [], tokens=ids)
+    codec = _find_codec(ids, path, folders)
+    sidecar = token_file.Sidecar.load(token_file.sidecar_path(path))
+    chunks, is_whole = _beginning(token_file.read(source, sidecar, codec, str(path)))
+    n_ids = len(chunks) * token_file.READ_TOKENS  # in each, fewer only in the last of all
+    if sidecar.unit_bits:
+        n_ids = sum(sidecar.frame_ids[: len(chunks)])
+    n_bytes = sum(len(chunk.text) for chunk in chunks)
+    begun = replace(ids, parts=(ids.parts[0][:n_ids],), original_bytes=n_bytes)
+    return HeldOut(str(path), list(frames_of_pieces(_pieces(chunks))), is_whole, begun)
+
+
+def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
+    """The first frames, of up to MAX_TEXT_BYTES in all or one; and whether they are all there are."""
+    kept, n_bytes = list[Frame](), 0
+    for frame in frames:
+        n_bytes += len(frame.text)
+        if kept and n_bytes > MAX_TEXT_BYTES:
+            return kept, False
+        kept.append(frame)
+    return kept, True
+
+
+def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
+    """The codec that a token file was made with, from one of the folders."""
+    fingerprint = bytes.fromhex(ids.fingerprint)
+    for where in (folder / name for folder in folders for name in ("", m1_train.BASELINE)):
+        with suppress(InputError, MismatchError):
+            return Model(where).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
+    raise MismatchError(
+        f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
+        "Give the text itself, or a run that was trained on such tokens."
+    )
+
+
+def _pieces(frames: Iterable[Frame]) -> Iterator[tuple[bytes, bool]]:
+    """The text of frames in pieces of documents, each with whether its document ends there."""
+    for text, ends in frames:
+        at = 0
+        for end in ends:
+            yield text[at:end], True
+            at = end
+        yield text[at:], False
+
+
+def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
+    """The text as a run reads it: a token file of its vocabulary as it is, or cut with its codebook."""
+    token_bits, fingerprint = loaded.config["settings"]["token_bits"], loaded.config["fingerprint"]
+    given = held_out.tokens
+    if given is not None and given.fingerprint == fingerprint:
+        bits = token_bits or given.window_bits
+        return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
+    if loaded.codec is None or not held_out.frames:
+        raise InputError(
+            f"{held_out.name}: not the vocabulary of {folder}; found fingerprint "
+            f"{given.fingerprint[:16] if given else None}, want {fingerprint[:16] or None}. "
+            "Give a token file made as those it was trained on."
+        )
+    sink = io.BytesIO()
+    _, sidecar = token_file.write(held_out.frames, sink, loaded.codec)
+    ids = np.frombuffer(sink.getbuffer(), token_file.token_type(sidecar.window_bits))
+    return m2_batches.of_ids(
+        ids, sidecar, token_bits or sidecar.window_bits, sidecar.original_bytes, held_out.name
+    )

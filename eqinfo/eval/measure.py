@@ -1,0 +1,259 @@
+"""eval: what models and runs are worth on a text, measured.
+
+Sizes are of streams that were decoded back and compared. What this module does not do: show it to people
+(`tables`), or print it (`console`).
+"""
+
+import gzip
+import io
+import lzma
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.errors import FormatError, InputError
+from eqinfo.eval.held_out import HeldOut, tokens_for
+from eqinfo.eval.results import Compressed, Document, M1Row, M2Row, TextFacts
+from eqinfo.formats import eqi
+from eqinfo.formats.codec import CodebookCodec
+from eqinfo.formats.model_folder import CODEBOOK_NAME
+from eqinfo.m1 import train as m1_train
+from eqinfo.m1.corpus import Text
+from eqinfo.m1.measure import bits_by_position, window_use
+from eqinfo.m2 import train as m2_train
+from eqinfo.m2.generate import stream
+from eqinfo.m2.measure import total_nats
+from eqinfo.text.frames import Frame
+from eqinfo.training import run_folder
+
+Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
+
+PROMPT_BYTES = 256  # of the text, and
+GENERATED_BYTES = 1024  # after it, to measure how fast; M2 may end a text earlier, so
+GENERATED_TEXTS = 4  # are tried at most
+
+
+def _xz(data: bytes) -> bytes:
+    """`xz -9`, its search window no larger than the data: the same size, without 674 MB of memory."""
+    window_bytes = max(1 << 16, min(1 << 26, len(data)))
+    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": window_bytes}])
+
+
+# Both directions of what everybody has, to compare with.
+COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    "gzip -9": (lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
+    "zstd -19": (zstandard.ZstdCompressor(level=19).compress, zstandard.ZstdDecompressor().decompress),
+    "xz -9": (_xz, lzma.decompress),
+}
+
+
+# ---- what is given
+
+
+def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The config.json of each folder, of either kind.
+
+    Raises:
+        FormatError: a folder is no model and no run, or is not complete.
+    """
+    configs = []
+    for folder in folders:
+        config = run_folder.read_config(folder)
+        kind = "m1" if config["format"] == "eqinfo m1" else "m2"
+        config = (m1_train if kind == "m1" else m2_train).read_config(folder)
+        if "measured" not in config:
+            raise FormatError(
+                f"{folder}: the run is not complete. Complete it: eqinfo train-{kind} -o {folder} --resume"
+            )
+        configs.append(config)
+    return configs
+
+
+# ---- what is measured
+
+
+def measure(
+    folders: Sequence[Path], held_out: HeldOut | None, device: torch.device, report: Report
+) -> Document:
+    """Measure models and runs, on a text if there is one.
+
+    Args:
+        folders: as `read_configs` accepts them.
+        held_out: the text.
+        device: for the models.
+        report: is told of progress.
+
+    Raises:
+        EqinfoError: a folder is damaged, or the text is not one for it.
+    """
+    m1_rows, m2_rows = list[M1Row](), list[M2Row]()
+    for folder, config in zip(folders, read_configs(folders), strict=True):
+        if config["format"] == "eqinfo m1":
+            m1_rows += _m1_rows(folder, config, held_out, device, report)
+        else:
+            m2_rows.append(_m2_row(folder, config, held_out, device, report))
+    m1_rows.sort(key=lambda row: -(row.bytes_per_window or 0))
+    m2_rows.sort(key=lambda row: math.inf if row.bits_per_byte is None else row.bits_per_byte)
+    text = None if held_out is None else _text_facts(held_out, bool(m1_rows), report)
+    return Document(text, m1_rows, m2_rows)
+
+
+@contextmanager
+def _phase(report: Report, name: str) -> Iterator[None]:
+    """Tell when something begins and that it is done."""
+    report(name, 0.0, "")
+    yield
+    report(name, 1.0, "")
+
+
+def _text_facts(held_out: HeldOut, compare: bool, report: Report) -> TextFacts:
+    """What is known of the text; with what general compressors make of it, if they are to be compared."""
+    compressors = []
+    for name in COMPRESSORS if compare else ():
+        with _phase(report, name):
+            size = compressed_size(held_out.data, name, held_out.name)
+        compressors.append(Compressed(name, size, held_out.original_bytes / size))
+    documents = len(held_out.document_ends) if held_out.frames else None
+    return TextFacts(
+        held_out.name, held_out.original_bytes, documents, held_out.words, held_out.is_whole, compressors
+    )
+
+
+def compressed_size(data: bytes, compressor: str, where: str) -> int:
+    """Size in bytes of what one of COMPRESSORS makes of data, after decompressing it again."""
+    compress, decompress = COMPRESSORS[compressor]
+    packed = compress(data)
+    _check(decompress(packed) == data, where, compressor)
+    return len(packed)
+
+
+def stream_size(codebook: Codebook, frames: list[Frame], where: str) -> int:
+    """Size in bytes of the .eqi stream of frames, after decoding it again."""
+    sink = io.BytesIO()
+    codec = CodebookCodec(codebook)
+    eqi.compress(frames, sink, codec)
+    size = sink.tell()
+    sink.seek(0)
+    decoded = [(text, list(ends)) for text, ends in eqi.read_frames(sink, codec, where)]
+    _check(decoded == [(text, list(ends)) for text, ends in frames], where, ".eqi")
+    return size
+
+
+def _check(same: bool, where: str, what: str) -> None:
+    """No figure of a stream that does not decode."""
+    if not same:
+        raise FormatError(f"{where}: did not come back from {what}; no figure is given.")
+
+
+def _finite(figure: float) -> float | None:
+    """The figure, if JSON can hold it."""
+    return figure if math.isfinite(figure) else None
+
+
+def _m1_rows(
+    folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
+) -> list[M1Row]:
+    """The codebook of a model and that of the published rule, one row if they are the same."""
+    rule = config["settings"]["rule"]
+    codebooks = {rule: Codebook.load(folder / CODEBOOK_NAME)}
+    codebooks |= {"published": Codebook.load(folder / m1_train.BASELINE)}
+    rows = [
+        M1Row(str(folder), name, codebook.fingerprint.hex(), codebook.window_bits,
+              config["measured"] if name == rule else None)
+        for name, codebook in codebooks.items()
+    ]  # fmt: skip
+    if held_out is None:
+        return rows
+    if not held_out.frames:
+        raise InputError(f"{held_out.name}: tokens from elsewhere, whose text {folder} needs. Give the text.")
+    network = m1_train.load_m1(folder)
+    text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
+    measured = []
+    for row, codebook in zip(rows, codebooks.values(), strict=True):
+        with _phase(report, f"{folder}: windows, {row.rule}"):
+            use = window_use(codebook, held_out.frames)
+            size = stream_size(codebook, held_out.stream_frames, held_out.name)
+        with _phase(report, f"{folder}: M1 at their starts"):
+            bits = bits_by_position(network, codebook, text)
+        measured.append(
+            replace(
+                row,
+                bytes_per_window=held_out.original_bytes / use.n_windows,
+                windows=use.n_windows,
+                windows_used=use.n_used,
+                aligned_share=use.n_aligned / use.n_cuts if use.n_cuts else None,
+                entropy_bits=use.entropy_bits,
+                kl_to_uniform_bits=codebook.window_bits - use.entropy_bits,
+                compressed_bytes=size,
+                compression_ratio=held_out.original_bytes / size,
+                bits_per_byte_by_position=[_finite(figure) for figure in bits],
+            )
+        )
+    return measured
+
+
+def _m2_row(
+    folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
+) -> M2Row:
+    """What a run is worth on a text."""
+    loaded = m2_train.load_m2(folder, device)
+    shape = loaded.model.config
+    text = None if held_out is None else held_out.name
+    row = M2Row(str(folder), text, device.type, shape.vocab_size, shape.n_params, config["measured"])
+    if held_out is None:
+        return row
+    ids = tokens_for(loaded, folder, held_out)
+    with _phase(report, f"{folder}: scoring"):
+        some = replace(ids, parts=(ids.parts[0][: shape.block_size],))
+        total_nats(loaded.model, some)  # what is made on first use should not count
+        started = time.monotonic()
+        nats = total_nats(loaded.model, ids)
+        scoring_s = time.monotonic() - started
+    with _phase(report, f"{folder}: generating"):
+        generation_bytes_per_s = _generation_bytes_per_s(loaded, held_out.data[:PROMPT_BYTES])
+    n_bytes = held_out.original_bytes
+    tokens_per_byte = ids.n_tokens / n_bytes
+    return replace(
+        row,
+        bits_per_byte=_finite(nats / math.log(2) / n_bytes),
+        word_perplexity=_perplexity(nats, held_out.words),
+        tokens_per_byte=tokens_per_byte,
+        flops_per_byte=2 * shape.n_params * tokens_per_byte,
+        with_output_flops_per_byte=2 * (shape.n_params + shape.vocab_size * shape.n_embd) * tokens_per_byte,
+        bytes_per_step=1 / tokens_per_byte,
+        scoring_bytes_per_s=n_bytes / scoring_s,
+        generation_bytes_per_s=generation_bytes_per_s,
+    )
+
+
+def _perplexity(nats: float, words: int | None) -> float | None:
+    """Perplexity per word; None if there are no words, or it is more than a float holds."""
+    if not words or not nats / words < math.log(1e300):
+        return None
+    return math.exp(nats / words)
+
+
+def _generation_bytes_per_s(loaded: m2_train.M2, prompt: bytes) -> float | None:
+    """Speed of generation once the prompt is read; None for tokens that are not windows."""
+    model, codebook = loaded.model, loaded.codebook
+    if codebook is None or len(codebook.windows) != model.config.vocab_size:
+        return None
+    n_bytes, time_s = 0, 0.0
+    for seed in range(GENERATED_TEXTS):
+        pieces = stream(model, codebook, prompt, GENERATED_BYTES, temperature=1.0, top_k=None, seed=seed)
+        next(pieces, b"")
+        started = time.monotonic()
+        n_bytes += sum(map(len, pieces))
+        time_s += time.monotonic() - started
+        if n_bytes >= GENERATED_BYTES // 2:
+            break
+    return n_bytes / time_s if n_bytes else None

@@ -1,0 +1,1 @@
+"""The files: `.eqi` streams, token files, model folders. Coding itself is in `coder` and `codebook`."""

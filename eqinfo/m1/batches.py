@@ -1,0 +1,85 @@
+"""What M1 is trained on: long runs of text, and windows; each BOS, then the bytes from its start.
+
+Plain arithmetic coding and wide windows read long runs, narrow windows only their first bytes; a quarter of
+the bytes are read the second way. In use, windows of a codebook start where windows end, mostly at word
+boundaries. So after the first round most starts of windows come from parses with the codebook so far. The
+others are random, for a window of a live coder starts anywhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.codebook.parse import encode_compiled
+from eqinfo.coder.integer_m1 import BOS
+from eqinfo.m1.corpus import Text
+
+WINDOW_SHARE = 0.25  # of the rows of a batch hold windows, the others a long run each
+WINDOW_BYTES = 32
+RANDOM_SHARE = 0.25  # of the starts of windows, where a codebook gives the others
+SPAN_BYTES = 512  # parsed at a random place to find starts in
+MARGIN_BYTES = 64  # at both ends of a span, where its cuts are not those of the whole text
+STARTS_A_SPAN = 16
+
+
+@dataclass(frozen=True)
+class WindowBatches:
+    """Inputs and targets of a step, each (batch_size, block_size); targets beyond a document are -1.
+
+    Attributes:
+        text: to draw from.
+        codebook: whose parse gives the starts of windows; None for random starts.
+        batch_size: number of rows; the first WINDOW_SHARE of them hold windows.
+        block_size: bytes of each, a multiple of WINDOW_BYTES.
+        seed: the same seed and step give the same batch.
+    """
+
+    text: Text
+    codebook: Codebook | None
+    batch_size: int
+    block_size: int
+    seed: int
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step."""
+        rng = np.random.default_rng((self.seed, step))
+        n_rows = round(self.batch_size * WINDOW_SHARE)
+        runs = rng.integers(self.text.data.size, size=self.batch_size - n_rows)
+        starts = rng.integers(self.text.data.size, size=n_rows * self.block_size // WINDOW_BYTES)
+        if self.codebook is not None and self.text.data.size > SPAN_BYTES:
+            n_drawn = round(starts.size * (1 - RANDOM_SHARE))
+            starts[:n_drawn] = self._parsed_starts(rng, n_drawn, self.codebook)
+        windows = window_tensors(self.text, rng.permutation(starts), WINDOW_BYTES)
+        others = window_tensors(self.text, runs, self.block_size)
+        idx, targets = (
+            torch.cat((short.view(n_rows, self.block_size), long))
+            for short, long in zip(windows, others, strict=True)
+        )
+        return idx, targets
+
+    def _parsed_starts(self, rng: np.random.Generator, n: int, codebook: Codebook) -> npt.NDArray[np.int64]:
+        """N starts of windows in the parse of the text, at random."""
+        found: list[npt.NDArray[np.int64]] = []
+        while sum(map(len, found)) < n:
+            at = int(rng.integers(self.text.data.size - SPAN_BYTES))
+            span = self.text.slice(at, at + SPAN_BYTES)
+            ends = np.cumsum(codebook.lengths[encode_compiled(codebook, span.data, span.document_ends)])
+            ends = ends[(ends >= MARGIN_BYTES) & (ends < SPAN_BYTES - MARGIN_BYTES)]
+            found.append(at + rng.permutation(np.unique(ends))[:STARTS_A_SPAN])
+        return np.concatenate(found)[:n]
+
+
+def window_tensors(text: Text, starts: npt.NDArray[np.int64], block_size: int) -> tuple[Tensor, Tensor]:
+    """Inputs (BOS, then bytes) and targets (the bytes) of the windows that begin at the starts."""
+    documents = np.searchsorted(text.document_ends, starts, "right")
+    left = text.document_ends[documents] - starts
+    at = starts[:, None] + np.arange(block_size)
+    inside = np.arange(block_size) < left[:, None]
+    targets = np.where(inside, text.data[np.minimum(at, text.data.size - 1)].astype(np.int64), -1)
+    idx = np.full_like(targets, BOS)
+    idx[:, 1:] = np.maximum(targets[:, :-1], 0)
+    return torch.from_numpy(idx), torch.from_numpy(targets)

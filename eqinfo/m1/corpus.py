@@ -1,0 +1,174 @@
+"""Training text on disk: staged once, then memory-mapped, so that it may be larger than memory.
+
+Text from files, pipes and compressed files becomes two flat files of bytes, `train` and `valid`, each with
+a file of document ends. About one unit in `HOLD_OUT_EVERY` goes to `valid`; a unit is a document, or a
+`UNIT_BYTES` piece of a longer one. Its checksum decides, so the copies of a document that is there twice
+stay on one side.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.errors import FormatError, InputError
+from eqinfo.text.documents import read_pieces
+
+UNIT_BYTES = 1 << 16
+HOLD_OUT_EVERY = 100
+SIDES = "train", "valid"
+MAX_VALID_BYTES = 1 << 23  # enough to measure on, however large the corpus
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a staged corpus; `sha256` is of all its text in order."""
+
+    documents: int
+    train_bytes: int
+    valid_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """Bytes and the offsets, ascending, at which documents end in them; the last one is the end."""
+
+    data: npt.NDArray[np.uint8]
+    document_ends: npt.NDArray[np.int64]
+
+    def slice(self, start: int, stop: int) -> "Text":
+        """The text in [start, stop), its end a document end only if it is one here."""
+        first, last = np.searchsorted(self.document_ends, [start, stop], "right")
+        return Text(self.data[start:stop], self.document_ends[first:last] - start)
+
+
+class _Side:
+    """One of the two staged texts while it is written."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._text, self._ends = (folder / name).open("wb"), (folder / f"{name}.ends").open("wb")
+        self.n_bytes = self._last_end = 0
+
+    def write(self, data: bytes) -> None:
+        self._text.write(data)
+        self.n_bytes += len(data)
+
+    def end_document(self) -> None:
+        if self.n_bytes > self._last_end:  # an empty document has nothing to learn from
+            self._ends.write(np.int64(self.n_bytes).astype("<i8").tobytes())
+            self._last_end = self.n_bytes
+
+    def close(self) -> None:
+        self.end_document()
+        self._text.close()
+        self._ends.close()
+
+
+def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str) -> Facts:
+    """Write the corpus files into a folder; `facts.json` comes last and marks them complete.
+
+    Args:
+        sources: names and open files, as `text.read_pieces` takes them.
+        folder: is made if missing.
+        text_field: of JSONL records.
+
+    Raises:
+        InputError: there is no text, or it cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    train, valid = _Side(folder, "train"), _Side(folder, "valid")
+    digest, documents = hashlib.sha256(), 0
+    previous = train
+    for unit, ends_document in _units(sources, text_field):
+        digest.update(unit)
+        held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
+        side = valid if held_out else train
+        if side is not previous:  # not contiguous with what its side has so far
+            side.end_document()
+        side.write(unit)
+        if ends_document:
+            side.end_document()
+            documents += 1
+        previous = side
+    train.close()
+    valid.close()
+    if not train.n_bytes + valid.n_bytes:
+        raise InputError("corpus: no text in any of the inputs. Check the files.")
+    if not (train.n_bytes and valid.n_bytes):
+        _hold_out_tail(folder)
+    n_train, n_valid = ((folder / name).stat().st_size for name in ("train", "valid"))
+    facts = Facts(documents, n_train, n_valid, digest.hexdigest())
+    (folder / "facts.json").write_text(json.dumps(asdict(facts)))
+    return facts
+
+
+def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator[tuple[bytes, bool]]:
+    """The text in units, each with whether its document ends there."""
+    for name, source in sources:
+        unit = bytearray()
+        for piece, ends_document in read_pieces(source, name, text_field):
+            unit += piece
+            start = 0
+            while len(unit) - start > UNIT_BYTES:
+                yield bytes(unit[start : start + UNIT_BYTES]), False
+                start += UNIT_BYTES
+            del unit[:start]
+            if ends_document:
+                yield bytes(unit), True
+                unit.clear()
+
+
+def _hold_out_tail(folder: Path) -> None:
+    """Move the last twentieth to `valid`, of a corpus so small that chance left one side empty."""
+    data = (folder / "train").read_bytes() + (folder / "valid").read_bytes()  # one of them is empty
+    ends = np.concatenate([np.fromfile(folder / f"{name}.ends", "<i8") for name in ("train", "valid")])
+    n = max(1, len(data) - len(data) // 20)
+    (folder / "train").write_bytes(data[:n])
+    (folder / "valid").write_bytes(data[n:])
+    np.append(ends[ends < n], n).astype("<i8").tofile(folder / "train.ends")
+    (ends[ends > n] - n).astype("<i8").tofile(folder / "valid.ends")
+
+
+def load(folder: Path) -> tuple[Text, Text, Facts]:
+    """The training text, the held-out text and the facts of a staged corpus, memory-mapped.
+
+    Raises:
+        FormatError: its files do not fit together.
+        OSError: the folder holds no complete corpus.
+    """
+    where = folder / "facts.json"
+    try:
+        facts = Facts(**json.loads(where.read_bytes()))
+        sizes = facts.train_bytes, facts.valid_bytes
+        if not all(type(size) is int for size in sizes):
+            raise ValueError("no sizes")
+    except (ValueError, TypeError, RecursionError):
+        raise FormatError(f"{where}: damaged. Start a new run.") from None
+    train, valid = (_load_side(folder / name, size) for name, size in zip(SIDES, sizes, strict=True))
+    return train, valid, facts
+
+
+def _load_side(path: Path, want: int) -> Text:
+    """One of the two staged texts, of so many bytes as its facts say."""
+    ends_path = path.with_name(f"{path.name}.ends")
+    found, ends = path.stat().st_size, np.fromfile(ends_path, "<i8")
+    if found != want:
+        raise FormatError(f"{path}: damaged; found {found} bytes, want {want}. Start a new run.")
+    if np.diff(ends, prepend=0).min(initial=1) <= 0 or ends[-1:].tolist() != ([want] if want else []):
+        raise FormatError(f"{ends_path}: damaged; not where documents end. Start a new run.")
+    return Text(np.memmap(path, np.uint8, "r") if want else np.empty(0, np.uint8), ends)
+
+
+def sample(text: Text, n_bytes: int) -> list[Text]:
+    """About n_bytes of a text in evenly spaced pieces of up to 1 MiB; all of it if it is no longer."""
+    piece, size = 1 << 20, text.data.size
+    n_pieces = -(-size // piece) if n_bytes >= size else max(1, n_bytes // piece)
+    starts = [size * k // n_pieces for k in range(n_pieces)]
+    return [text.slice(start, min(start + piece, size)) for start in starts]

@@ -1,0 +1,1 @@
+"""The operating system: signals, files that appear complete, threads, machine code on disk."""

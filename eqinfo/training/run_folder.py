@@ -1,0 +1,224 @@
+"""Runs of train-m1 and train-m2: what they have in common, settings in their ranges and a `config.json`."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import torch
+
+from eqinfo import __version__
+from eqinfo.errors import FormatError, InputError
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX, replacing
+from eqinfo.system.signals import undoing
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
+FORMAT_VERSION = 1
+DISBELIEVED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MAX_CONFIG_BYTES, MAX_DEPTH = 1 << 24, 20
+MAX_SHOWN = 100  # characters of what is wrong in a file
+
+
+def flag(name: str) -> str:
+    """How a user gives a setting: n_tokens is --tokens, block_size is --block-size."""
+    return "--" + name.removeprefix("n_").replace("_", "-")
+
+
+def check_types(settings: object) -> None:
+    """Raises InputError if a setting, perhaps of a config.json, is of another type; an int is a float too."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        is_number = type(value) is int and isinstance(0.0, hint)
+        if not (is_number or isinstance(value, hint)) or (type(value) is bool and hint is not bool):
+            raise InputError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
+
+
+def shortened(what: object) -> str:
+    """Something from a file that may hold anything, in some words of one line."""
+    words = " ".join(str(what).split())
+    return words if len(words) <= MAX_SHOWN else f"{words[:MAX_SHOWN]}..."
+
+
+def check_ranges(settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raises InputError if a setting that is given lies outside [low, high]."""
+    for name, (low, high) in limits.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
+
+
+def check_positive(settings: object, names: Iterable[str]) -> None:
+    """Raises InputError if a setting that is given is not a number above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < 1e18:
+            raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+
+
+def check_known(settings: object, choices: Mapping[str, Collection[str]]) -> None:
+    """Raises InputError if a setting is none of its choices."""
+    for name, known in choices.items():
+        if (value := getattr(settings, name)) not in known:
+            raise InputError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises InputError if a folder is there and not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if (folder / CONFIG).exists():
+            raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
+        raise InputError(f"{folder}: exists, and holds no run to continue. Choose another -o, or empty it.")
+
+
+@contextmanager
+def alone_in(folder: Path, is_new: bool) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs; the lock ends with the process in any case.
+
+    Temporary files that a killed run left are removed; so is a new folder, if an error leaves it empty.
+
+    Args:
+        folder: of the run.
+        is_new: whether to make the folder; else nothing happens if there is none.
+
+    Raises:
+        InputError: the folder is to be made and is in use, or another run is working in it.
+        OSError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        if is_new:
+            refuse_used(folder)
+            if not folder.exists():
+                stack.enter_context(undoing(partial(_remove_if_empty, folder)))
+                folder.mkdir(parents=True)
+        if folder.is_dir():
+            stack.callback(os.close, _lock(folder))
+            for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                path.unlink()
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """An open descriptor of a folder, locked where the system can.
+
+    Raises:
+        InputError: another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise InputError(
+                f"{folder}: another run is working in it. Wait for its end, or stop it."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+    return descriptor
+
+
+def remove(folder: Path, *patterns: str) -> None:
+    """Remove files and folders of a run, by their names or patterns of them; they may be missing."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, complete or not at all."""
+    with replacing(path, force=True) as sink:
+        sink.write(data)
+
+
+def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
+    """Write config.json.
+
+    Args:
+        folder: of the run.
+        kind: `m1` or `m2`.
+        config: what there is to say, besides format and versions.
+    """
+    facts = {
+        "format": f"eqinfo {kind}",
+        "format_version": FORMAT_VERSION,
+        "versions": {
+            "eqinfo": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "git_commit": _git_commit(),
+    }
+    write_file(folder / CONFIG, json.dumps(facts | config, indent=2).encode() + b"\n")
+
+
+def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
+    """The config.json of a run folder.
+
+    Args:
+        folder: of the run.
+        kind: what it must be, if not either.
+
+    Raises:
+        FormatError: there is none, or it is of another kind or version.
+    """
+    path = folder / CONFIG
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES)
+    except OSError:
+        raise FormatError(
+            f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
+        ) from None
+    with refusing(folder):
+        config = json.loads(data)
+        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
+        written.encode()  # nothing in it that we could not write
+        if re.search(f"^ {{{MAX_DEPTH}}}", written, re.MULTILINE):
+            raise ValueError("too deep")
+        found, version = config["format"], config["format_version"]
+        config["settings"].keys()
+    if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
+        want = f"eqinfo {kind}" if kind else "eqinfo m1 or eqinfo m2"
+        raise FormatError(f"{path}: of another format; found {shortened(found)}, want {want}.")
+    if version != FORMAT_VERSION:
+        raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
+    return config  # type: ignore[no-any-return]
+
+
+@contextmanager
+def refusing(folder: Path) -> Iterator[None]:
+    """Turn what reading a config.json raises that says something else into a FormatError."""
+    try:
+        yield
+    except (InputError, *DISBELIEVED) as error:
+        raise FormatError(f"{folder / CONFIG}: damaged ({shortened(error)}).") from None
+
+
+def _git_commit() -> str | None:
+    """The commit of the code, when it runs from a checkout."""
+    here = Path(__file__).parents[1]
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    if not (here.parent / ".git").exists() or shutil.which("git") is None:
+        return None
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

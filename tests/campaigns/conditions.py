@@ -1,0 +1,574 @@
+"""What the commands do under bad conditions: how they end, what they say, and what they leave.
+
+    python conditions.py --work conditions/ --text train.jsonl.zst -o conditions.md
+
+Mounts need root on Linux; where nothing can be mounted the page says what is missing.
+What this module does not do: kill (`endurance`), or damage inputs (`faults`).
+"""
+
+import argparse
+import importlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from endurance import COMMAND, M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
+from launch import Run, as_others, can_mount, closed, gone, mounted
+
+PREVIOUS = b"what was there before\n"
+OFTEN = """
+from eqinfo import __main__
+from eqinfo.training import loop
+loop.CHECKPOINT_EVERY_S = 0.0
+__main__.main()
+"""
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+
+
+class Job(NamedTuple):
+    """A command: its words, with {work} and {out} in them, and the names of what it makes in {out}."""
+
+    name: str
+    words: str
+    outputs: list[str]
+    held: str  # words of the same that read what they need from stdin, so that they can be kept waiting
+    stdin: str  # in {work}: what these read first
+    resume: str = ""  # words that continue it: a training run, whose output is a folder
+
+    def command(self, words: str, work: Path, out: Path) -> list[str]:
+        """Words as arguments."""
+        return [word.format(work=work, out=out) for word in words.split()]
+
+
+M1, M2 = " ".join(M1_OPTIONS), " ".join([*M2_OPTIONS, "--steps 150"])  # long enough to be met at work
+M2_WORDS = "train-m2 -q {work}/tokens.bin --valid {work}/tokens.bin -m {work}/model -o {out}/run " + M2
+JOBS = [
+    Job("compress", "compress -f {work}/small -o {out}/f", ["f"], "compress -f -o {out}/f", "text"),
+    Job(
+        "decompress",
+        "decompress -f {work}/small.eqi -o {out}/f",
+        ["f"],
+        "decompress -f -o {out}/f",
+        "text.eqi",
+    ),
+    Job(
+        "eval --figure",
+        "eval -q {work}/run --text {work}/tiny --figure {out}/f.svg --device cpu",
+        ["f.svg"],
+        "eval -q {work}/run --text - --figure {out}/f.svg --device cpu",
+        "tiny",
+    ),
+    Job(
+        "train-m1",
+        "train-m1 -q {work}/small -o {out}/run " + M1,
+        ["run"],
+        "train-m1 -q - -o {out}/run " + M1,
+        "small",
+        "train-m1 -q -o {out}/run --device cpu --resume",
+    ),
+    Job("train-m2", M2_WORDS, ["run"], M2_WORDS, "", M2_WORDS + " --resume"),
+]
+TRAINING = [job for job in JOBS if job.resume]
+FILES = [job for job in JOBS if not job.resume]
+
+
+class Outcome(NamedTuple):
+    """How a command ended under a condition."""
+
+    status: int
+    words: str | None  # on stderr; None where nobody can read it
+    output: str  # complete, absent, previous, to be continued, or what is wrong with it
+    strays: list[str]
+    resumed: str = ""  # equal, or what is wrong with it
+
+    def text(self) -> str:
+        """In a cell of the table."""
+        words = f", {self.n_lines} line{'s' * (self.n_lines != 1)}" if self.words is not None else ""
+        strays = f", **left {' '.join(self.strays)}**" if self.strays else ""
+        resumed = f", {self.resumed}" if self.resumed else ""
+        return f"{self.status}{words}, {self.output}{strays}{resumed}"
+
+    @property
+    def n_lines(self) -> int:
+        """Lines on stderr."""
+        return len((self.words or "").splitlines())
+
+    def is_right(self, statuses: set[int]) -> bool:
+        """Whether nothing is wrong with it, and the status is one of these."""
+        words = self.words or ""
+        return (
+            self.status in statuses
+            and self.n_lines <= 1
+            and not re.search("Traceback|Exception|Error\\b", words)
+            and not self.strays
+            and self.output
+            in (("complete",) if self.status == 0 else ("absent", "previous", "complete", "to be continued"))
+            and self.resumed in ("", "equal when resumed")
+        )
+
+
+class Cell(NamedTuple):
+    """What a job did under a condition, in all tries, and whether that is right."""
+
+    outcomes: list[Outcome]
+    right: int
+
+    def text(self) -> str:
+        """In the table: each different outcome, with how often it came if there are several."""
+        texts = [outcome.text() for outcome in self.outcomes]
+        different = list(dict.fromkeys(texts))
+        shown = [f"{texts.count(t)} × {t}" if len(texts) > 1 else t for t in different]
+        wrong = len(texts) - self.right
+        return "; ".join(shown) + (f" **wrong: {wrong}**" if wrong else "")
+
+
+class Trials:
+    """Commands in a folder of their own, each time a new one."""
+
+    def __init__(self, work: Path, has_previous: bool = True) -> None:
+        self.work, self.out, self.has_previous = work, work / "out", has_previous
+        self.want: dict[str, Any] = {}
+        self.rows = dict[str, dict[str, Cell]]()
+        self.messages = dict[str, str]()
+
+    def fresh(self) -> None:
+        """An empty output folder."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir()
+
+    def run(self, job: Job, words: str, fork: bool = True, **how: Any) -> Run:
+        """Start a job by some of its words; training as a copy of this process, which saves seconds."""
+        return Run(job.command(words, self.work, self.out), fork=fork and bool(job.resume), **how)
+
+    def learn(self, jobs: list[Job]) -> None:
+        """Run each job undisturbed: what all others must equal."""
+        for job in jobs:
+            self.fresh()
+            status, words = self.run(job, job.words).end()
+            assert (status, words) == (0, ""), (job.name, status, words)
+            self.want[job.name] = self.made(job)
+
+    def made(self, job: Job) -> Any:
+        """What is there under the name of the output; None if nothing is."""
+        path = self.out / job.outputs[0]
+        if path.is_dir():
+            config = path / "config.json"
+            is_complete = config.exists() and '"measured"' in config.read_text()
+            return facts(path) if is_complete else "not complete"
+        if path.suffix == ".svg" and path.exists():  # its figures depend on the time
+            return path.read_bytes().rstrip().endswith(b"</svg>") or path.read_bytes()
+        return path.read_bytes() if path.exists() else None
+
+    def outcome(self, job: Job, status: int, words: str | None, resume: bool = True) -> Outcome:
+        """What a command that has ended left, and whether it can be continued."""
+        made, path = self.made(job), self.out / job.outputs[0]
+        strays = [p.name for p in temporaries(self.out)]
+        strays += [p.name for p in self.out.iterdir() if p.name not in job.outputs and p.name not in strays]
+        resumed = ""
+        if made is None:
+            output = "absent"
+        elif made == self.want[job.name]:
+            output = "complete"
+        elif made == PREVIOUS:
+            output = "previous"
+        elif job.resume and (path / "config.json").exists():
+            output = "to be continued"
+            if resume:
+                resumed = self.resumed(job)
+        else:
+            output = "**partial**"
+        return Outcome(status, words, output, strays, resumed)
+
+    def resumed(self, job: Job) -> str:
+        """Continue a run, in words."""
+        status, words = self.run(job, job.resume).end()
+        is_equal = (status, words, self.made(job)) == (0, "", self.want[job.name])
+        return "equal when resumed" if is_equal else f"**not resumed: {status} {words}**"
+
+    def note(self, condition: str, job: Job, outcomes: list[Outcome], statuses: set[int]) -> None:
+        """Keep a cell of the table."""
+        cell = Cell(outcomes, sum(outcome.is_right(statuses) for outcome in outcomes))
+        self.rows.setdefault(condition, {})[job.name] = cell
+        print(f"{condition} | {job.name} | {cell.text()}", file=sys.stderr, flush=True)
+        for outcome in outcomes:
+            for line in (outcome.words or "").splitlines():
+                line = line.replace(f"{self.out}/", "").replace(f"{self.work}/", "")
+                self.messages.setdefault(line, f"{job.name}, {condition}")
+                if not outcome.is_right(statuses):
+                    print("   ", line, file=sys.stderr)
+
+    def previous(self, job: Job) -> None:
+        """Put a file where the output goes, which -f would replace."""
+        if not job.resume and self.has_previous:
+            (self.out / job.outputs[0]).write_bytes(PREVIOUS)
+
+    def once(self, condition: str, job: Job, statuses: set[int], **streams: Any) -> None:
+        """A job from beginning to end under a condition of its streams or limits."""
+        self.fresh()
+        self.previous(job)
+        status, words = self.run(job, job.words, fork=False, **streams).end()
+        readable = streams.get("stderr") is None and "stderr" not in condition
+        self.note(condition, job, [self.outcome(job, status, words if readable else None)], statuses)
+
+    # ---- full disks and folders that cannot be written
+
+    def full(self, job: Job, sizes: list[int]) -> None:
+        """Outputs on a file system of some KB, which is made larger before a run is continued."""
+        outcomes = []
+        for size in sizes:
+            self.fresh()
+            with mounted(self.out, "-t", "tmpfs", "-o", f"size={size}k", "none"):
+                with suppress(OSError):
+                    self.previous(job)
+                status, words = self.run(job, job.words).end()
+                subprocess.run(["mount", "-o", "remount,size=1g", self.out], check=True)
+                outcomes.append(self.outcome(job, status, words))
+        self.note("a full disk", job, outcomes, {1})
+
+    def limited(self, job: Job, sizes: list[int]) -> None:
+        """Files limited to some KB."""
+        outcomes = []
+        for size in sizes:
+            self.fresh()
+            self.previous(job)
+            limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size << 10, size << 10))
+            status, words = self.run(job, job.words, before=limit).end()
+            outcomes.append(self.outcome(job, status, words))
+        self.note("a limit to the size of files", job, outcomes, {1})
+
+    def read_only(self, job: Job) -> None:
+        """A file system that cannot be written; a run that cannot begin there, and one that cannot go on."""
+        self.fresh()
+        self.previous(job)
+        with mounted(self.out, "--bind", str(self.out)):
+            subprocess.run(["mount", "-o", "remount,ro,bind", self.out], check=True)
+            status, words = self.run(job, job.words).end()
+            found = self.outcome(job, status, words)
+        self.note("a read-only file system", job, [found], {1})
+        if job.resume:
+            self.stopped(job)
+            with mounted(self.out, "--bind", str(self.out)):
+                subprocess.run(["mount", "-o", "remount,ro,bind", self.out], check=True)
+                status, words = self.run(job, job.resume).end()
+            self.note("a read-only file system, --resume", job, [self.outcome(job, status, words)], {1})
+
+    def forbidden(self, job: Job) -> None:
+        """A folder without the permission to write; and none, or no room, for machine code."""
+        self.fresh()
+        self.previous(job)
+        self.out.chmod(0o555)
+        status, words = self.run(job, job.words, fork=False, before=as_others).end()
+        self.note("a folder without permission", job, [self.outcome(job, status, words)], {1})
+        if job.resume:
+            return  # which has its machine code here already
+        cache = self.work / "cache"
+        cache.mkdir(exist_ok=True)
+        environment = {"NUMBA_CACHE_DIR": str(cache)}
+        for name, size, mode in (("read-only", "1g", "ro"), ("full", "16k", "rw")):
+            self.fresh()
+            with mounted(cache, "-t", "tmpfs", "-o", f"size={size},{mode}", "none"):
+                status, words = self.run(job, job.words, environment=environment).end()
+            self.note(f"a {name} cache of machine code", job, [self.outcome(job, status, words)], {0})
+
+    # ---- signals
+
+    def under_way(self, job: Job) -> bool:
+        """Whether a job has begun its output; a training run, to train."""
+        if job.resume:
+            return any((self.out / "run" / name).exists() for name in ("round-0.eqcb", "metrics.jsonl"))
+        return bool(temporaries(self.out))
+
+    def stopped(self, job: Job) -> None:
+        """A run that was told to stop after its first steps."""
+        self.fresh()
+        run = self.run(job, job.words)
+        run.wait_for(lambda: self.under_way(job))
+        run.send(signal.SIGTERM)
+        assert run.end()[0] == 128 + signal.SIGTERM
+
+    def held(self, job: Job, **how: Any) -> Run:
+        """A job that has begun and waits for more input; a training run that is on its way."""
+        self.fresh()
+        self.previous(job)
+        if job.resume:
+            run = self.run(job, job.words, **how)
+        else:
+            run = Run(job.command(job.held, self.work, self.out), stdin=subprocess.PIPE, **how)
+            assert run.process.stdin
+            run.process.stdin.write((self.work / job.stdin).read_bytes()[: 1 << 21])
+            run.process.stdin.flush()
+        run.wait_for(lambda: self.under_way(job))
+        return run
+
+    def fed(self, run: Run, job: Job) -> tuple[int, str]:
+        """The end of a job that was held, once it has the rest of its input."""
+        if run.process.stdin:
+            run.process.stdin.write((self.work / job.stdin).read_bytes()[1 << 21 :])
+            run.process.stdin.close()
+        return run.end()
+
+    def told(self, job: Job, numbers: list[int], terminal: bool, tries: int = 1) -> None:
+        """Signals, the second one soon after the first."""
+        outcomes = []
+        for k in range(tries):
+            run = self.held(job, terminal=terminal)
+            for number in numbers:
+                run.send(number)
+                time.sleep(0.02 * (k + 1))
+            status, words = run.end()
+            hung_up = terminal and signal.SIGHUP in numbers
+            outcomes.append(self.outcome(job, status, None if hung_up else words))
+        twice = " twice" if len(numbers) > 1 else ""
+        where = "in a terminal" if terminal else "no terminal"
+        self.note(f"{NAMES[numbers[0]]}{twice}, {where}", job, outcomes, {128 + numbers[0]})
+
+    def ignoring(self, job: Job) -> None:
+        """SIGHUP under nohup, which ignores it."""
+        run = self.held(job, before=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
+        run.send(signal.SIGHUP)
+        status, words = self.fed(run, job)
+        if job.name in ("compress", "decompress"):
+            path = self.out / job.outputs[0]
+            wanted = (self.work / {"compress": "text.eqi", "decompress": "text"}[job.name]).read_bytes()
+            output = "complete" if path.read_bytes() == wanted else "**wrong**"
+            found = Outcome(status, words, output, [p.name for p in temporaries(self.out)])
+        else:
+            found = self.outcome(job, status, words)
+        self.note("SIGHUP under nohup", job, [found], {0})
+
+    def sweep(self, condition: str, job: Job, moments: list[float]) -> None:
+        """Ctrl-C at moments after the start, in seconds, with no machine code in the cache."""
+        outcomes = []
+        for moment in moments:
+            self.fresh()
+            self.previous(job)
+            environment = {"NUMBA_CACHE_DIR": str(self.work / "cache")}
+            shutil.rmtree(self.work / "cache", ignore_errors=True)
+            run = self.run(job, job.words, fork=False, environment=environment)
+            with suppress(subprocess.TimeoutExpired):
+                run.process.wait(moment)
+            run.send(signal.SIGINT)
+            outcomes.append(self.outcome(job, *run.end()))
+        self.note(condition, job, outcomes, {0, 130})
+
+    def staging(self, job: Job) -> None:
+        """Ctrl-C while text is being read."""
+        self.fresh()
+        run = Run(job.command(job.held, self.work, self.out), stdin=subprocess.PIPE)
+        assert run.process.stdin
+        run.process.stdin.write((self.work / job.stdin).read_bytes())
+        run.process.stdin.flush()
+        run.wait_for((self.out / "run" / "corpus" / "train").exists)
+        run.send(signal.SIGINT)
+        self.note("Ctrl-C while text is read", job, [self.outcome(job, *run.end())], {130})
+
+    def saving(self, job: Job, tries: int) -> None:
+        """Ctrl-C twice while a checkpoint is being written, with one before it."""
+        outcomes = []
+        for k in range(tries):
+            self.fresh()
+            run = self.run(job, job.words, code=OFTEN)
+            folder = self.out / "run"
+            run.wait_for((folder / "checkpoint.pt").exists)
+            run.send(signal.SIGINT)
+            run.wait_for(lambda: bool(temporaries(folder)), 2)  # noqa: B023 - called here
+            time.sleep(0.0005 * k)
+            run.send(signal.SIGINT)
+            outcomes.append(self.outcome(job, *run.end()))
+        self.note("Ctrl-C twice while a checkpoint is written", job, outcomes, {130})
+
+    # ---- two at once
+
+    def two_runs(self, job: Job) -> None:
+        """A second run in the folder of one that is under way: to begin anew, and to continue."""
+        first = self.held(job)
+        outcomes = []
+        for words in (job.words, job.resume):
+            status, said = self.run(job, words).end()
+            outcomes.append(Outcome(status, said, "to be continued", []))
+        self.note("a second run in its folder, the second", job, outcomes, {1})
+        found = self.outcome(job, *first.end())
+        self.note("a second run in its folder, the first", job, [found], {0})
+
+    def two_outputs(self, job: Job, force: bool) -> None:
+        """Two commands with one output: one that is under way when the other begins and ends."""
+        has, self.has_previous = self.has_previous, False
+        cut = (lambda words: words) if force else (lambda words: words.replace(" -f", ""))
+        first = self.held(job._replace(held=cut(job.held)))
+        found = self.outcome(job, *Run(job.command(cut(job.words), self.work, self.out)).end())
+        strays = [name for name in found.strays if not name.startswith(".eqinfo-")]  # the first's, at work
+        name = "two onto one name" + (" with -f" if force else "")
+        self.note(f"{name}, the one that ends first", job, [found._replace(strays=strays)], {0})
+        status, words = self.fed(first, job)
+        wanted = (self.work / {"compress": "text.eqi", "decompress": "text"}[job.name]).read_bytes()
+        output = "complete" if (self.made(job) == wanted) == force else "**wrong**"
+        left = [path.name for path in temporaries(self.out)]
+        self.note(f"{name}, the other", job, [Outcome(status, words, output, left)], {0 if force else 1})
+        self.has_previous = has
+
+
+def streams(trials: Trials, job: Job) -> None:
+    """Standard streams that are closed, or whose reader is gone."""
+    name = job.words.split()[0]
+    loud = job._replace(
+        words=job.words.replace(" -q", "").replace(f"{name} ", f"{name} -v ", 1 - bool(job.resume))
+    )
+    if name == "eval":
+        loud = job
+    trials.once("stdin closed, not needed", job, {0}, before=closed(0))
+    trials.once(
+        "stdout closed, not needed" if name != "eval" else "stdout closed",
+        job,
+        {0 if name != "eval" else 1},
+        before=closed(1),
+    )
+    trials.once("stderr closed", loud, {0}, before=closed(2))
+    trials.once("stderr without a reader", loud, {0}, stderr=gone())
+    trials.once("stderr on a full disk", loud, {0}, stderr=os.open("/dev/full", os.O_WRONLY))
+    if not job.resume:
+        held = job._replace(words=job.held)
+        if job.held != job.words:
+            trials.once("stdin closed, needed", held, {1}, before=closed(0))
+    elif job.held != job.words:
+        trials.once("stdin closed, needed", job._replace(words=job.held), {1}, before=closed(0))
+    if name in ("compress", "decompress"):
+        piped = job._replace(words=job.words.replace(" -o {out}/f", " -c").replace("small", "text"))
+    elif name == "eval":
+        piped = job
+    else:
+        return
+    trials.once("stdout without a reader", piped, {141}, stdout=gone())
+    trials.once("stdout on a full disk", piped, {1}, stdout=os.open("/dev/full", os.O_WRONLY))
+    if name != "eval":
+        trials.once("stdout closed, needed", piped, {1}, before=closed(1))
+
+
+def signalled(trials: Trials, job: Job) -> None:
+    """Signals."""
+    for number in NAMES:
+        for terminal in (False, True):
+            trials.told(job, [number], terminal)
+            if number == signal.SIGINT or (job.resume and not terminal):
+                trials.told(job, [number, number], terminal, tries=2)
+    trials.ignoring(job)
+
+
+SIZES_KB = {
+    "compress": ([4, 16, 40], [1, 16, 40]),
+    "decompress": ([4, 100, 180], [1, 100, 180]),
+    "eval --figure": ([4], [1]),
+    "train-m1": ([16, 260, 600, 1400], [4, 150, 300]),
+    "train-m2": ([8, 64, 1000, 2500], [4, 64, 1000]),
+}  # of a disk, and of the largest file: a run meets the limit at one file or the other
+
+
+def main() -> None:
+    """Measure and write the page."""
+    import peers
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder to work in")
+    parser.add_argument("--text", type=Path, required=True, help="real text, .zst")
+    parser.add_argument("--only", nargs="*", help="names of commands")
+    parser.add_argument("-o", "--output", type=Path, help="the page")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    prepare(work, options.text)
+    if not (work / "run").exists():
+        (work / "tiny").write_bytes((work / "text").read_bytes()[:4000])
+        for words in ("compress {work}/small -f", M2_WORDS.replace("{out}", "{work}")):
+            subprocess.run([*COMMAND, *words.format(work=work).split()], check=True)
+    trials = Trials(work)
+    jobs = [job for job in JOBS if not options.only or job.name in options.only]
+    for module in ("eqinfo.m1.train", "eqinfo.m2.train", "torch._dynamo"):
+        importlib.import_module(module)  # forks have them
+    trials.learn(jobs)
+    mounts = can_mount(work / "out") and os.geteuid() == 0
+    for job in jobs:
+        measure(trials, job, mounts)
+    peers.publish(page(trials, jobs, mounts), options.output)
+
+
+def measure(trials: Trials, job: Job, mounts: bool) -> None:
+    """All conditions of a job."""
+    disk, limit = SIZES_KB[job.name]
+    if mounts:
+        trials.full(job, disk)
+        trials.read_only(job)
+        trials.forbidden(job)
+    trials.limited(job, limit)
+    streams(trials, job)
+    signalled(trials, job)
+    if job.resume:
+        trials.sweep("Ctrl-C while PyTorch is imported", job, [0.1 + 0.25 * k for k in range(8)])
+        trials.saving(job, 5)
+        trials.two_runs(job)
+    elif job.name != "eval --figure":
+        step_s = 0.9 if job.name == "compress" else 0.06
+        trials.sweep("Ctrl-C while loops are compiled", job, [0.1 + step_s * k for k in range(8)])
+        trials.two_outputs(job, force=False)
+        trials.two_outputs(job, force=True)
+    if job.name == "train-m1":
+        trials.staging(job)
+
+
+INTRODUCTION = """\
+What the commands do when the disk is full, a stream is closed, somebody else is at work or they are told to
+end.
+"""
+
+LEGEND = """\
+A cell has the exit status as shells count it (128 and a signal's number), the lines on stderr where they can
+be read, and the output: *complete*, that is equal to that of an undisturbed run; *absent*; *previous*, a file
+that was there before and `-f` was to replace; or *to be continued*, a run folder. Such a run was then
+continued with `--resume` on a sound disk, and its files compared with those of an undisturbed run, times left
+out: *equal when resumed*. Right is: such an output and no other file, at most one line, and the status that
+the condition asks for. A full disk and a limit were tried at several sizes, as files of a run differ in size.
+"""
+
+
+def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
+    """The page."""
+    import peers
+
+    cells = [cell for row in trials.rows.values() for cell in row.values()]
+    n, right = sum(len(cell.outcomes) for cell in cells), sum(cell.right for cell in cells)
+    rows = [
+        [condition, *(row[job.name].text() if job.name in row else "–" for job in jobs)]
+        for condition, row in trials.rows.items()
+    ]
+    without = (
+        ""
+        if mounts
+        else "Nothing could be mounted here: full disks and read-only file systems are missing.\n"
+    )
+    return [
+        "# Bad conditions\n",
+        INTRODUCTION,
+        peers.provenance(sys.argv, ("torch", "numba", "numpy")),
+        LEGEND,
+        without,
+        f"Right: {right:,} of {n:,}.\n",
+        peers.table(["condition", *(job.name for job in jobs)], rows),
+        "## What was said\n",
+        "Each line once, with where it came first.\n",
+        peers.table(
+            ["line", "command, condition"],
+            [[f"`{line}`".replace("|", "\\|"), where] for line, where in trials.messages.items()],
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,634 @@
+"""How eqinfo ends when it is killed, when a resource runs out, and when it runs for long.
+
+    python endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
+    python endurance.py many --work endurance/ --text train.jsonl.zst
+    python endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
+    python endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
+    python endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
+    python endurance.py report --work endurance/ -o endurance.md
+
+Each part keeps what it measured as JSON in the work folder, and `report` writes the page from that.
+What this module does not do: damage inputs.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import eqinfo
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONPATH"] = str(Path(eqinfo.__file__).parents[1])
+COMMAND = [sys.executable, "-m", "eqinfo"]
+CHUNK = 1 << 20
+KILL_BYTES = 24_000_000  # of text that is compressed and killed
+TRAIN_BYTES = 200_000
+CHECKPOINT_EVERY_S = 0.1  # in forked training runs, so that kills meet checkpoints being written
+SOFT_SHARE = 0.3  # of the kills of training runs come just after a SIGTERM, which asks for a checkpoint
+SOFT_S = 0.1  # how long after, at most
+M1_OPTIONS = shlex.split("--preset tiny --window-bits 10 --rounds 2 --steps 24 --device cpu")
+M2_OPTIONS = shlex.split(
+    "--preset nano --block-size 64 --batch-tokens 512 --steps 30 --validations 4 --device cpu"
+)
+TIMES = {
+    "training_s",
+    "time_s",
+    "tokens_per_s",
+    "bytes_per_s",
+    "git_commit",
+}  # all that differs between equal runs
+
+
+def keep(work: Path, name: str, result: Any) -> None:
+    """Keep what a part measured."""
+    temporary = work / f"{name}.json.new"
+    temporary.write_text(json.dumps(result, indent=1) + "\n")
+    temporary.replace(work / f"{name}.json")
+
+
+def sample_text(texts: Path, n_bytes: int) -> bytes:
+    """The first bytes of a .zst file's content."""
+    with subprocess.Popen(["zstd", "-dcq", texts], stdout=subprocess.PIPE) as source:
+        assert source.stdout is not None
+        data = source.stdout.read(n_bytes)
+        source.terminate()
+    return data
+
+
+# ---- kills
+
+
+class Ended(NamedTuple):
+    """How a process ended: its status, minus a signal's number, and what it said."""
+
+    status: int
+    words: str
+
+
+def run_child(arguments: list[str], log: Path) -> None:
+    """The whole life of a forked child: eqinfo in this copy of ours, which has torch loaded."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    from eqinfo import __main__
+    from eqinfo.training import loop
+
+    loop.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
+    sys.argv = ["eqinfo", *arguments]
+    __main__.main()
+
+
+def run_until(
+    arguments: list[str], log: Path, fresh: bool, delay_s: float | None = None, soft_s: float | None = None
+) -> Ended:
+    """Run eqinfo, and kill it if it still runs after a delay.
+
+    Args:
+        arguments: of eqinfo.
+        log: where its words go.
+        fresh: whether as a new program, or as a fork of this process.
+        delay_s: when to kill; never, if None.
+        soft_s: if given, SIGTERM is sent after the delay, and SIGKILL this much later.
+    """
+    if fresh:
+        return run_new(arguments, log, delay_s, soft_s)
+    process = multiprocessing.get_context("fork").Process(target=run_child, args=(arguments, log))
+    process.start()
+    process.join(delay_s)
+    if process.exitcode is None:
+        if soft_s is not None:
+            process.terminate()
+            process.join(soft_s)
+        process.kill()
+        process.join()
+    assert process.exitcode is not None
+    return Ended(process.exitcode, log.read_text(errors="replace") if log.exists() else "")
+
+
+def run_new(arguments: list[str], log: Path, delay_s: float | None, soft_s: float | None) -> Ended:
+    """The same with a new program."""
+    with (
+        log.open("wb") as words,
+        subprocess.Popen([*COMMAND, *arguments], stdout=words, stderr=words) as process,
+    ):
+        for stop, wait_s in (
+            (process.terminate, delay_s),
+            (process.kill, soft_s if soft_s is not None else 0),
+        ):
+            try:
+                process.wait(wait_s)
+                break
+            except subprocess.TimeoutExpired:
+                if stop == process.terminate and soft_s is None:
+                    process.kill()
+                    break
+                stop()
+    return Ended(process.returncode, log.read_text(errors="replace"))
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What killed processes left behind."""
+    return list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+
+
+def kill_files(
+    work: Path, name: str, arguments: list[str], outputs: list[str], n_kills: int, seed: int = 0
+) -> dict[str, Any]:
+    """Kill a command that writes files, at random moments; see `kills`."""
+    rng, folder, log = random.Random(f"{name} {seed}"), work / name, work / f"{name}.log"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    paths = [folder / output for output in outputs]
+    command = [word.format(out=paths[0]) for word in arguments]
+
+    def ends_well() -> float:
+        started = time.monotonic()
+        ended = run_until(command, log, True)
+        assert ended.status == 0, ended
+        return time.monotonic() - started
+
+    ends_well()  # caches are warm after this
+    for path in paths:
+        path.unlink()
+    duration_s = ends_well()
+    want = [path.read_bytes() for path in paths]
+    counts = dict.fromkeys(("kills", "completed", "left", "wrong", "in_time"), 0)
+    while counts["kills"] < n_kills:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        ended = run_until(command, log, True, rng.uniform(0, duration_s))
+        counts["kills" if ended.status == -signal.SIGKILL else "in_time"] += 1
+        there = [path.exists() for path in paths]
+        counts["completed"] += all(there) and ended.status == -signal.SIGKILL
+        right = all(
+            path.read_bytes() == data for path, data, here in zip(paths, want, there, strict=True) if here
+        )
+        # of several outputs the last named appears last: it may be missing, never alone
+        counts["wrong"] += not right or there != sorted(there, reverse=True) or ended.status not in (-9, 0)
+        left = temporaries(folder)
+        counts["left"] += bool(left)
+        for path in left:
+            path.unlink()
+    for path in paths:
+        path.unlink(missing_ok=True)
+    ends_well()
+    assert [path.read_bytes() for path in paths] == want
+    return {"what": name, "duration_s": duration_s, "seed": seed, **counts}
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What is in a folder of a complete run: the hash of each file, times left out."""
+
+    def timeless(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: timeless(item) for name, item in value.items() if name not in TIMES}
+        return value
+
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == "config.json":
+            found[name] = timeless(json.loads(path.read_text()))
+        elif path.name == "metrics.jsonl":
+            found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
+        else:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    return found
+
+
+class Chain:
+    """Training runs that are killed and continued, as the messages tell a user, until each is complete."""
+
+    def __init__(self, work: Path, name: str, start: list[str], resume: list[str], seed: int = 0) -> None:
+        """Run it once without a kill, to have what all others must equal."""
+        self.name, self.folder, self.log = name, work / name, work / f"{name}.log"
+        self.start, self.resume = ([*words, "-o", str(self.folder)] for words in (start, resume))
+        self.rng = random.Random(f"{name} {seed}")
+        self.counts = dict.fromkeys(("kills", "stopped", "continued", "emptied", "complete", "left"), 0)
+        self.wrong = list[str]()
+        self.again()
+        self.duration_s = {}
+        for fresh in (True, False):
+            self.again()
+            started = time.monotonic()
+            ended = run_until(self.start, self.log, fresh)
+            assert ended.status == 0, ended
+            self.duration_s[fresh] = time.monotonic() - started
+        self.want = facts(self.folder)
+        self.again()
+
+    def again(self) -> None:
+        """Forget the run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def next(self) -> list[str]:
+        """The command that a user would give now: what the message to the first one says."""
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return self.start
+        ended = run_until(self.start, self.log, False)
+        if ended.status == 1 and "--resume" in ended.words:
+            self.counts["continued"] += 1
+            return self.resume
+        if ended.status == 1 and "empty it" in ended.words:
+            self.counts["emptied"] += 1
+            self.again()
+            return self.start
+        self.wrong.append(f"after a kill: {ended}")
+        self.again()
+        return self.start
+
+    def once(self, fresh: bool, is_killed: bool = True) -> None:
+        """One process of the chain."""
+        command, delay_s, soft_s = self.next(), None, None
+        if is_killed:
+            delay_s = self.rng.uniform(0, self.duration_s[fresh])
+            soft_s = self.rng.uniform(0, SOFT_S) if self.rng.random() < SOFT_SHARE else None
+        ended = run_until(command, self.log, fresh, delay_s, soft_s)
+        if ended.status == -signal.SIGKILL:
+            self.counts["kills"] += 1
+            self.counts["left"] += len(temporaries(self.folder))
+        elif ended.status in (130, 128 + signal.SIGTERM, -signal.SIGTERM):
+            self.counts["stopped"] += 1
+        elif ended.status == 0:
+            self.counts["complete"] += 1
+            if (found := facts(self.folder)) != self.want:
+                different = [k for k in found | self.want if found.get(k) != self.want.get(k)]
+                self.wrong.append(f"not equal: {', '.join(different)}")
+            self.again()
+        else:
+            self.wrong.append(f"{' '.join(command)}: {ended}")
+
+    def killed(self, n_kills: int, fresh: bool) -> dict[str, Any]:
+        """Kill so many times, and complete the last run."""
+        self.counts = dict.fromkeys(self.counts, 0)
+        while self.counts["kills"] < n_kills and len(self.wrong) < 20:
+            self.once(fresh)
+        if self.folder.exists():
+            self.once(fresh, is_killed=False)
+        how = "new process" if fresh else "fork"
+        return {
+            "what": f"{self.name}, {how}",
+            "duration_s": self.duration_s[fresh],
+            "wrong": list(self.wrong),
+            **self.counts,
+        }
+
+
+def prepare(work: Path, texts: Path) -> None:
+    """Small inputs for the commands that are killed."""
+    work.mkdir(parents=True, exist_ok=True)
+    if (work / "tokens.bin.json").exists():
+        return
+    (work / "text").write_bytes(sample_text(texts, KILL_BYTES))
+    (work / "small").write_bytes((work / "text").read_bytes()[:TRAIN_BYTES])
+    for arguments in (
+        f"compress {work}/text -o {work}/text.eqi -f",
+        f"train-m1 -q {work}/small -o {work}/model {shlex.join(M1_OPTIONS)}",
+        f"compress -m {work}/model --tokens {work}/small -o {work}/tokens.bin -f",
+    ):
+        subprocess.run([*COMMAND, *shlex.split(arguments)], check=True)
+
+
+def m1_chain(work: Path) -> Chain:
+    """Kills of train-m1: three phases of training, with expanding and refitting between them."""
+    command = ["train-m1", "-q"]
+    return Chain(
+        work,
+        "train-m1",
+        [*command, str(work / "small"), *M1_OPTIONS],
+        [*command, "--device", "cpu", "--resume"],
+    )
+
+
+def m2_chain(work: Path) -> Chain:
+    """Kills of train-m2 with validations."""
+    tokens = str(work / "tokens.bin")
+    command = ["train-m2", "-q", tokens, "--valid", tokens, "-m", str(work / "model"), *M2_OPTIONS]
+    return Chain(work, "train-m2", command, [*command, "--resume"])
+
+
+FILE_JOBS = {
+    "compress -T 1": (["compress", "{work}/text", "-T", "1", "-o", "{out}"], ["text.eqi"]),
+    "compress -T 2": (["compress", "{work}/text", "-T", "2", "-o", "{out}"], ["text.eqi"]),
+    "compress --tokens": (["compress", "{work}/text", "--tokens", "-o", "{out}"], ["t.bin", "t.bin.json"]),
+    "decompress -T 1": (["decompress", "{work}/text.eqi", "-T", "1", "-o", "{out}"], ["text"]),
+    "decompress -T 2": (["decompress", "{work}/text.eqi", "-T", "2", "-o", "{out}"], ["text"]),
+}
+
+
+def kill_file_jobs(work: Path, n_kills: int) -> None:
+    """Kill compress and decompress."""
+    rows = []
+    for name, (arguments, outputs) in FILE_JOBS.items():
+        words = [word.replace("{work}", str(work)) for word in arguments]
+        rows.append(kill_files(work, name, words, outputs, n_kills))
+        keep(work, "kills-files", rows)
+        print(rows[-1], file=sys.stderr, flush=True)
+
+
+def kill_training(work: Path, chain: Chain, n_kills: int, n_fresh: int) -> None:
+    """Kill training runs: some as new processes, most as forks."""
+    rows = []
+    for fresh, n in ((True, n_fresh), (False, n_kills)):
+        rows.append(chain.killed(n, fresh))
+        keep(work, f"kills-{chain.name}", rows)
+        print(rows[-1], file=sys.stderr, flush=True)
+
+
+# ---- soak
+
+
+def rss_mb(pid: int) -> float:
+    """Memory that a process holds now, in MB; 0 if it is gone."""
+    return _memory_mb(Path(f"/proc/{pid}/status"), "VmRSS")
+
+
+def pss_mb(pid: int) -> float:
+    """The same, with what several processes share divided among them."""
+    return _memory_mb(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
+
+
+def _memory_mb(path: Path, field: str) -> float:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(field)), 0.0)
+
+
+def feed(texts: Path, n_bytes: int, sink: BinaryIO, digest: Any, passed: list[int]) -> None:
+    """Write a .zst file's content over and over, until `n_bytes` are written."""
+    while passed[0] < n_bytes:
+        with subprocess.Popen(["zstd", "-dcq", texts], stdout=subprocess.PIPE) as source:
+            assert source.stdout is not None
+            while data := source.stdout.read(min(CHUNK, n_bytes - passed[0])):
+                digest.update(data)
+                sink.write(data)
+                passed[0] += len(data)
+            source.terminate()
+    sink.close()
+
+
+def soak(work: Path, texts: Path, n_bytes: int) -> None:
+    """Many bytes through `compress | decompress`: digests of both ends, and memory each second."""
+    ends = {"in": hashlib.sha256(), "out": hashlib.sha256()}
+    passed, returned = [0], [0]
+    compress = subprocess.Popen(
+        [*COMMAND, "compress", "-q", "-T", "2", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    decompress = subprocess.Popen(
+        [*COMMAND, "decompress", "-q", "-T", "2"], stdin=compress.stdout, stdout=subprocess.PIPE
+    )
+    assert compress.stdout is not None
+    compress.stdout.close()
+
+    def drain() -> None:
+        assert decompress.stdout is not None
+        while data := decompress.stdout.read(CHUNK):
+            ends["out"].update(data)
+            returned[0] += len(data)
+
+    threads = [
+        threading.Thread(target=feed, args=(texts, n_bytes, compress.stdin, ends["in"], passed)),
+        threading.Thread(target=drain),
+    ]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    samples = list[tuple[int, int, float, float]]()
+
+    def state() -> dict[str, Any]:
+        return {
+            "bytes_wanted": n_bytes,
+            "bytes_in": passed[0],
+            "bytes_out": returned[0],
+            "time_s": time.monotonic() - started,
+            "digests": [end.hexdigest() for end in ends.values()],
+            "status": [compress.poll(), decompress.poll()],
+            "samples": samples,  # bytes in, bytes out, MB of compress, MB of decompress
+        }
+
+    while threads[1].is_alive():
+        samples.append((passed[0], returned[0], rss_mb(compress.pid), rss_mb(decompress.pid)))
+        if len(samples) % 20 == 0:
+            keep(work, "soak", state())
+        threads[1].join(1.0)
+    threads[0].join()
+    compress.wait()
+    decompress.wait()
+    keep(work, "soak", state())
+
+
+def round_trip(text: bytes) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Start `compress | decompress` of a text."""
+    compress = subprocess.Popen([*COMMAND, "compress"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    decompress = subprocess.Popen(
+        [*COMMAND, "decompress"], stdin=compress.stdout, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert compress.stdin is not None
+    assert compress.stdout is not None
+    compress.stdin.write(text)
+    compress.stdin.close()
+    compress.stdout.close()
+    return compress, decompress
+
+
+def many(texts: Iterable[bytes], at_once: int) -> dict[str, Any]:
+    """Many small round trips at the same time.
+
+    Args:
+        texts: one a round trip, which is two processes; each fits the buffer of a pipe.
+        at_once: processes at a time.
+    """
+    waiting, running = deque(texts), list[tuple[bytes, Any, Any]]()
+    n, right, peak_mb, peak, started = 2 * len(waiting), 0, 0.0, 0, time.monotonic()
+    looked_s = started
+    while waiting or running:
+        while waiting and 2 * len(running) < at_once:
+            text = waiting.popleft()
+            running.append((text, *round_trip(text)))
+        alive = [p for _, *pair in running for p in pair if p.poll() is None]
+        if time.monotonic() - looked_s > 0.5:  # to look costs time
+            peak_mb, looked_s = max(peak_mb, sum(pss_mb(p.pid) for p in alive)), time.monotonic()
+        peak = max(peak, len(alive))
+        for job in [job for job in running if job[1].poll() is not None and job[2].poll() is not None]:
+            text, compress, decompress = job
+            out, words = decompress.communicate()
+            right += (compress.returncode, decompress.returncode, out, words) == (0, 0, text, b"")
+            running.remove(job)
+        time.sleep(0.01)
+    return {
+        "processes": n,
+        "at_once": peak,
+        "right": 2 * right,
+        "time_s": time.monotonic() - started,
+        "peak_pss_mb": peak_mb,
+    }
+
+
+def small_texts(texts: Path, n: int) -> list[bytes]:
+    """Different texts of 1 KB."""
+    data = sample_text(texts, n << 10)
+    return [data[k << 10 : (k + 1) << 10] for k in range(n)]
+
+
+# ---- the page
+
+
+def kept(work: Path, name: str) -> Any:
+    """What a part measured, or nothing."""
+    path = work / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def report(work: Path, output: Path | None) -> None:
+    """Write the page of all parts that were measured."""
+    import peers
+
+    parts = [
+        "# Endurance\n",
+        "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
+        peers.provenance(sys.argv, ("torch", "numpy")),
+        "The parts were measured one by one, perhaps at earlier commits than that of this page. What is\n"
+        "in no table was not measured.\n",
+        *kill_tables(work),
+        *soak_tables(work),
+    ]
+    peers.publish(parts, output)
+
+
+def kill_tables(work: Path) -> Iterator[str]:
+    """What kills left."""
+    import peers
+
+    yield "## SIGKILL at random moments\n"
+    yield (
+        "Spread evenly over the time that the command takes. Files: the output is complete and right or not\n"
+        "there at all. Hidden temporary files (`.eqinfo-*`) stay after a kill, nothing else does.\n"
+    )
+    head = [
+        "command on 24 MB",
+        "kills",
+        "of them after the output was complete",
+        "left a temporary",
+        "**wrong**",
+    ]
+    rows = [
+        [row["what"], *(str(row[name]) for name in ("kills", "completed", "left", "wrong"))]
+        for row in kept(work, "kills-files")
+    ]
+    yield peers.table(head, rows)
+    yield (
+        "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
+        "continued as the message says, until they are complete. Then every file of the run folder is\n"
+        "compared with a run never killed, times left out. Rows of forks, if any, are of copies of a\n"
+        "process that has PyTorch loaded, with a checkpoint every 0.1 s.\n"
+    )
+    head = ["command", "kills", "stopped", "continued", "begun again", "completed, equal", "**wrong**"]
+    rows = [
+        [
+            row["what"],
+            *(str(row[name]) for name in ("kills", "stopped", "continued", "emptied")),
+            str(row["complete"] - len(row["wrong"])),
+            str(len(row["wrong"])),
+        ]
+        for name in ("train-m1", "train-m2")
+        for row in kept(work, f"kills-{name}")
+    ]
+    yield peers.table(head, rows)
+
+
+def soak_tables(work: Path) -> Iterator[str]:
+    """Long and many runs."""
+    import peers
+
+    found = kept(work, "soak")
+    if found:
+        samples = [sample for sample in found["samples"] if sample[2] and sample[3]]
+        yield "## `eqinfo compress -T 2 | eqinfo decompress -T 2`\n"
+        rows = [
+            ["bytes in", f"{found['bytes_in']:,}"],
+            ["bytes out", f"{found['bytes_out']:,}"],
+            ["SHA-256 of both", "equal" if len(set(found["digests"])) == 1 else "**differ**"],
+            ["exit statuses", ", ".join(map(str, found["status"]))],
+            ["MB/s by the clock", f"{found['bytes_in'] / 1e6 / found['time_s']:.1f}"],
+        ]
+        for k, name in ((2, "compress"), (3, "decompress")):
+            sizes = [sample[k] for sample in samples]
+            cells = [sizes[len(sizes) // 10], sizes[len(sizes) // 2], sizes[-1], max(sizes)]
+            rows.append(
+                [
+                    f"memory of {name} in MB after a tenth, half, all; most",
+                    ", ".join(f"{mb:.0f}" for mb in cells),
+                ]
+            )
+        yield peers.table(["", ""], rows)
+    rows = [
+        [
+            f"{row['processes']:,}",
+            str(row["at_once"]),
+            f"{row['right']:,}",
+            f"{row['time_s']:.0f}",
+            f"{row['peak_pss_mb']:,.0f}",
+        ]
+        for row in kept(work, "many")
+    ]
+    if rows:
+        yield "## Many at once: `compress | decompress` of 1 KB, each process counted\n"
+        yield peers.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
+
+
+def main() -> None:
+    """Do a part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=["soak", "many", "kills", "kills-m1", "kills-m2", "report"])
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is measured")
+    parser.add_argument("--text", type=Path, help="real text, .zst")
+    parser.add_argument("--bytes", type=float, default=20e9, help="of text for soak")
+    parser.add_argument("--kills", type=int, default=200, help="of each command")
+    parser.add_argument(
+        "--fresh", type=int, default=25, help="kills of training runs in new processes, besides"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="the page")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    if options.part == "soak":
+        soak(work, options.text, int(options.bytes))
+    elif options.part == "many":
+        rows = [many(small_texts(options.text, 500), 64), many(small_texts(options.text, 100), 200)]
+        keep(work, "many", rows)
+    elif options.part == "kills":
+        prepare(work, options.text)
+        kill_file_jobs(work, options.kills)
+    elif options.part == "report":
+        report(work, options.output)
+    elif options.part in ("kills-m1", "kills-m2"):
+        import eqinfo.m1
+        import eqinfo.m2  # noqa: F401 - forks have it
+
+        prepare(work, options.text)
+        chain = (m1_chain if options.part == "kills-m1" else m2_chain)(work)
+        kill_training(work, chain, options.kills, options.fresh)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Bad conditions in short; in full: conditions.py."""
+
+import signal
+from pathlib import Path
+
+import conditions
+from helpers.texts import prose
+
+
+def test_compress_does_what_is_right_under_bad_conditions(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(prose(3000))
+    (tmp_path / "text").write_bytes(b"\0" * (3 << 20))
+    job = conditions.JOBS[0]
+    trials = conditions.Trials(tmp_path)
+    trials.learn([job])
+    trials.limited(job, [1])
+    conditions.streams(trials, job)
+    for terminal in (False, True):
+        trials.told(job, [signal.SIGINT, signal.SIGINT], terminal)
+    trials.told(job, [signal.SIGHUP], terminal=True)
+    cells = {condition: row[job.name] for condition, row in trials.rows.items()}
+    wrong = [f"{name}: {cell.text()}" for name, cell in cells.items() if cell.right < len(cell.outcomes)]
+    assert not wrong
+    assert len(cells) == 13
+    assert "eqinfo: f: File too large" in trials.messages

@@ -1,0 +1,217 @@
+"""The adaptive arithmetic code gives every text back, learns from it, and is in integers throughout."""
+
+import math
+import threading
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from helpers.networks import random_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eqinfo.coder import live_windows
+from eqinfo.coder.integer_m1 import BOS, TOTAL
+from eqinfo.coder.kernels import adaptive_ac, context_mixer
+from eqinfo.coder.kernels.m1_step import new_state, step
+
+U8 = npt.NDArray[np.uint8]
+
+NETWORK = random_network()
+TEXT = (
+    "The window ends where the text ends; a text that repeats costs less. Straße, naïve, 世界.\r\n\0".encode()
+)
+
+
+def array(data: bytes) -> U8:
+    return np.frombuffer(data, np.uint8).copy()
+
+
+def ends_array(ends: list[int]) -> npt.NDArray[np.int64]:
+    return np.array(ends, np.int64)
+
+
+def encoded(text: bytes, ends: list[int] | None = None) -> bytes:
+    return adaptive_ac.encode(NETWORK, array(text), ends_array(ends or []))
+
+
+def decoded(payload: bytes, n: int, n_documents: int = 0) -> tuple[bytes, list[int]]:
+    text, ends = adaptive_ac.decode(NETWORK, array(payload), n, n_documents)
+    return text.tobytes(), ends.tolist()
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
+def test_any_bytes_with_any_document_ends_come_back(text: bytes, at: list[int]) -> None:
+    ends = sorted(min(end, len(text)) for end in at)
+    assert decoded(encoded(text, ends), len(text), len(ends)) == (text, ends)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\0", b"\xff" * 3000, b"ab" * 2000, TEXT * 9, bytes(range(256)) * 5], ids=len
+)
+def test_runs_repeats_and_every_byte_come_back(text: bytes) -> None:
+    assert decoded(encoded(text), len(text)) == (text, [])
+
+
+def test_empty_documents_at_the_very_end_come_back() -> None:
+    n = len(TEXT)
+    for ends in ([0], [n], [0, 0, 7, n, n, n]):
+        assert decoded(encoded(TEXT, ends), n, len(ends)) == (TEXT, ends)
+    assert decoded(encoded(b"", [0, 0]), 0, 2) == (b"", [0, 0])
+
+
+def test_noise_costs_little_more_than_itself() -> None:
+    noise = np.random.default_rng(3).integers(0, 256, 4000).astype(np.uint8).tobytes()
+    payload = encoded(noise)
+    assert decoded(payload, len(noise)) == (noise, [])
+    assert len(payload) < 1.5 * len(noise)  # the random network alone expects something else altogether
+
+
+def test_the_second_time_costs_far_less() -> None:
+    text = np.random.default_rng(5).integers(97, 123, 2000).astype(np.uint8).tobytes()
+    once, twice = len(encoded(text)), len(encoded(text + text))
+    assert twice - once < 0.05 * once
+
+
+def test_tables_outlive_the_end_of_a_document() -> None:
+    n = len(TEXT)
+    once, twice = len(encoded(TEXT, [n])), len(encoded(TEXT * 2, [n, 2 * n]))
+    assert twice - once < 0.4 * once
+
+
+@pytest.mark.parametrize("n", [1, 8, 20, 60, len(TEXT)])
+def test_short_texts_cost_hardly_more_than_m1_alone(n: int) -> None:
+    alone = live_windows.encode_ac(NETWORK, TEXT[:n], [])
+    assert len(encoded(TEXT[:n])) <= 1.01 * len(alone) + 1
+
+
+def test_the_first_bit_is_m1s() -> None:
+    """With nothing known all inputs but M1's are 0, and its weight is 1: p is M1's but for rounding."""
+    state, mixer = new_state(NETWORK), context_mixer.new_mixer(10)
+    step(NETWORK, state, BOS)
+    context_mixer.begin_byte(mixer, state.frequencies, array(b""))
+    ones = int(state.frequencies[128:].sum())
+    assert abs(context_mixer.predict(mixer, 1) - ones) <= 16 + TOTAL // 1024
+    assert list(np.flatnonzero(mixer.inputs)) in ([context_mixer.M1], [])
+
+
+def test_a_slot_by_hand() -> None:
+    """A 1 after nothing: 1/2 moves 2/3 of the way to 1, and the history is 1 (its start) and then 1."""
+    state, mixer = new_state(NETWORK), context_mixer.new_mixer(10)
+    step(NETWORK, state, BOS)
+    context_mixer.begin_byte(mixer, state.frequencies, array(b""))
+    before = context_mixer.predict(mixer, 1)
+    error = (TOTAL - before >> 4) * 16
+    change = (int(mixer.inputs[context_mixer.M1]) * error + (1 << 19)) >> 20
+    context_mixer.update(mixer, 1, 1, 16)
+    for k in range(context_mixer.N_CONTEXTS):
+        entry = int(mixer.slots[k, mixer.at[k]])
+        assert entry >> 16 == 32768 + (32767 * (131072 // 3) >> 16) == 54612
+        assert entry & 255 == 0b11
+        assert mixer.histories[k, 1] == 32768 + (32767 >> context_mixer.HISTORY_SHIFT)
+    assert mixer.weights[context_mixer.M1, 0] == 65536 + change
+    assert mixer.node_weights[1, context_mixer.M1] == mixer.byte_weights[0, context_mixer.M1] == change
+    assert context_mixer.predict(mixer, 1) > before
+
+
+def test_a_history_keeps_seven_bits_and_a_probability_its_range() -> None:
+    state, mixer = new_state(NETWORK), context_mixer.new_mixer(10)
+    step(NETWORK, state, BOS)
+    context_mixer.begin_byte(mixer, state.frequencies, array(b""))
+    for bit in [0] * 200 + [1] * 200 + [0, 1] * 50:
+        assert 16 <= context_mixer.predict(mixer, 1) <= TOTAL - 16
+        context_mixer.update(mixer, 1, bit, 16)
+    entries = mixer.slots[np.arange(context_mixer.N_CONTEXTS), mixer.at].astype(np.int64)
+    assert set(entries & 255) == {0b1_1010101 & 127 | 128}
+    assert mixer.histories.min() >= 0
+    assert mixer.histories.max() < 1 << 16
+
+
+def test_squash_and_stretch_are_the_logistic_function_and_its_inverse() -> None:
+    squash, stretch = context_mixer.logistic_tables()
+    logits = np.arange(-context_mixer.MAX_LOGIT, context_mixer.MAX_LOGIT + 1)
+    exact = TOTAL / (1 + np.exp(-logits / 256))
+    assert np.abs(squash - exact).max() <= 0.5 + 1e-6
+    assert np.array_equal(squash + squash[::-1], np.full(squash.size, TOTAL))
+    assert (squash.min(), squash.max()) == (16, TOTAL - 16)
+    assert stretch.size == 1 << 16
+    assert (np.diff(stretch) >= 0).all()
+    assert abs(stretch[1 << 15]) <= 1
+    assert stretch[(1 << 16) // 4] == pytest.approx(-256 * math.log(3), abs=1)
+    assert (np.abs(stretch) <= context_mixer.MAX_LOGIT).all()
+
+
+def test_tables_are_small_for_small_texts_and_bounded_for_large_ones() -> None:
+    assert sum(array.nbytes for array in context_mixer.new_mixer(200)) < 1 << 20
+    assert sum(array.nbytes for array in context_mixer.new_mixer(1 << 20)) < 40_000_000
+    assert context_mixer.new_mixer(1 << 27).slots.shape == context_mixer.new_mixer(1 << 20).slots.shape
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # hashes are modulo 2**64
+def test_plain_python_computes_the_same() -> None:
+    """The functions that predict and learn, interpreted: integers of Python and numpy, no compiler."""
+    text, state = array(TEXT * 2), new_state(NETWORK)
+    compiled, plain = context_mixer.new_mixer(text.size), context_mixer.new_mixer(text.size)
+    symbol = BOS
+    for i in range(text.size):
+        step(NETWORK, state, symbol)
+        symbol = int(text[i])
+        context_mixer.begin_byte(compiled, state.frequencies, text)
+        context_mixer.begin_byte.py_func(plain, state.frequencies, text)
+        for shift in range(7, -1, -1):
+            node, bit = (256 | symbol) >> shift + 1, symbol >> shift & 1
+            assert context_mixer.predict(compiled, node) == context_mixer.predict.py_func(plain, node)
+            rate = context_mixer.learning_rate(i)
+            assert rate == context_mixer.learning_rate.py_func(i)
+            context_mixer.update(compiled, node, bit, rate)
+            context_mixer.update.py_func(plain, node, bit, rate)
+        context_mixer.end_byte(compiled, text, i + 1)
+        context_mixer.end_byte.py_func(plain, text, i + 1)
+    for name in context_mixer.Mixer._fields:
+        assert np.array_equal(getattr(compiled, name), getattr(plain, name)), name
+    assert compiled.match[1] >= len(TEXT) - context_mixer.MIN_MATCH  # and the match model found the repeat
+
+
+def test_two_threads_give_what_one_gives() -> None:
+    texts = [TEXT * 3, TEXT[::-1] * 4]
+    expected, found = [encoded(text) for text in texts], [b"", b""]
+
+    def work(k: int) -> None:
+        found[k] = encoded(texts[k])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 4))
+def test_hostile_payloads_are_refused_or_are_codes(payload: bytes, n: int, n_documents: int) -> None:
+    try:
+        text, ends = decoded(payload, n, n_documents)
+    except ValueError:
+        return
+    assert encoded(text, ends) == payload
+
+
+def test_what_is_cut_off_added_or_miscounted_is_refused_or_another_text() -> None:
+    payload, n = encoded(TEXT, [9]), len(TEXT)
+    wrong = [(payload[:-k], n, 1) for k in range(1, len(payload))] + [
+        (payload, n + 1, 1),
+        (payload, n - 1, 1),
+    ]
+    for found, length, n_documents in wrong:
+        try:
+            text, ends = decoded(found, length, n_documents)
+        except ValueError:
+            continue
+        assert text != TEXT
+        assert encoded(text, ends) == found
+    never = [(payload + b"\0", n, 1), (payload, n, 0), (payload, n, 2), (payload[:20], n, 1), (b"", n, 1)]
+    for found, length, n_documents in [*never, (b"\0" * 5, 0, 1 << 60)]:
+        with pytest.raises(ValueError, match="not the code of so many bytes and documents"):
+            decoded(found, length, n_documents)

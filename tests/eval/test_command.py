@@ -1,0 +1,397 @@
+"""The eval command end to end, on a model and on runs that the other commands trained."""
+
+import contextlib
+import gzip
+import json
+import math
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.texts import prose
+from typer.testing import CliRunner
+
+from eqinfo.cli.app import app
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.eval import held_out, measure
+from eqinfo.eval.held_out import HeldOut, tokens_for
+from eqinfo.eval.results import M1Row, M2Row, TextFacts
+from eqinfo.formats.model_folder import find_codebook
+from eqinfo.m1.batches import WINDOW_BYTES
+from eqinfo.m2 import generate
+from eqinfo.m2 import train as m2_train
+from eqinfo.m2.measure import total_nats
+from eqinfo.text.frames import Frame
+
+EQINFO = f"OMP_NUM_THREADS=1 {sys.executable} -m eqinfo"
+HELD_OUT = prose(700, 5)
+TEXT = ["--text", "held.txt"]
+M1 = ["--preset", "tiny", "--window-bits", "9", "--rounds", "0", "--device", "cpu", "-q"]
+M2 = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "128", "--device", "cpu", "-q"]
+
+
+def shell(folder: Path, script: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    script = f'set -eo pipefail; eqinfo() {{ {EQINFO} "$@"; }}\n{script}'
+    return subprocess.run(["bash", "-c", script], cwd=folder, input=stdin, capture_output=True, timeout=120)
+
+
+def eqinfo(*arguments: object, stdin: bytes = b"", status: int = 0) -> tuple[bytes, str]:
+    """What a command, in this process, prints on stdout and stderr."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.stderr
+    return result.stdout_bytes, result.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model `mine`, runs `long` and `short` on its windows, and texts to measure on."""
+    folder = tmp_path_factory.mktemp("work")
+    with contextlib.chdir(folder):
+        Path("train.txt").write_bytes(prose(6000))
+        Path("held.txt").write_bytes(HELD_OUT)
+        Path("empty.txt").write_bytes(b"")
+        eqinfo("train-m1", "train.txt", "-o", "mine", *M1, "--steps", 10)
+        eqinfo("compress", "-m", "mine", "--tokens", "train.txt", "-o", "ids.bin")
+        eqinfo("compress", "-m", "mine", "--tokens", "held.txt", "-o", "held.bin")
+        eqinfo("train-m2", "ids.bin", "-m", "mine", "-o", "long", *M2, "--steps", 30, "--lr", 0.003)
+        eqinfo("train-m2", "ids.bin", "-m", "mine", "-o", "short", *M2, "--steps", 1, "--lr", 1e-9)
+    return folder
+
+
+class Eval:
+    """Runs `eqinfo eval`; `err` is of the last run."""
+
+    def __call__(self, *arguments: object, stdin: bytes = b"", status: int = 0) -> bytes:
+        out, self.err = eqinfo("eval", *arguments, stdin=stdin, status=status)
+        return out
+
+    def json(self, *arguments: object, stdin: bytes = b"") -> Any:
+        return json.loads(self(*arguments, "--json", stdin=stdin), parse_constant=pytest.fail)
+
+
+@pytest.fixture
+def run_eval(work: Path, monkeypatch: pytest.MonkeyPatch) -> Eval:
+    monkeypatch.chdir(work)
+    return Eval()
+
+
+def attributes(kind: type) -> list[str]:
+    return list(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def test_a_model_is_measured_beside_the_published_rule_and_general_compressors(run_eval: Eval) -> None:
+    found = run_eval.json("mine", "--text", "held.txt")
+    assert list(found) == ["text", "m1", "m2"]
+    assert list(found["text"]) == attributes(TextFacts)
+    facts = {"name": "held.txt", "original_bytes": len(HELD_OUT), "documents": 1, "is_whole": True}
+    assert found["text"] | facts == found["text"]
+    assert found["text"]["words"] == len(HELD_OUT.split())
+    assert [row["name"] for row in found["text"]["compressors"]] == ["gzip -9", "zstd -19", "xz -9"]
+    gzipped = found["text"]["compressors"][0]
+    assert gzipped["compressed_bytes"] == len(gzip.compress(HELD_OUT, 9, mtime=0))
+    assert gzipped["compression_ratio"] == len(HELD_OUT) / gzipped["compressed_bytes"]
+    ours, paper = found["m1"]
+    assert list(ours) == list(paper) == attributes(M1Row)
+    assert [row["rule"] for row in found["m1"]] == ["fitted", "published"]
+    assert ours["bytes_per_window"] > paper["bytes_per_window"]
+    for row, name in ((ours, "codebook"), (paper, "published")):
+        codebook = Codebook.load(Path(f"mine/{name}.eqcb"))
+        codewords = parse.encode(codebook, HELD_OUT)
+        assert row["fingerprint"] == codebook.fingerprint.hex()
+        assert row["bytes_per_window"] == len(HELD_OUT) / codewords.size
+        assert (row["windows"], row["windows_used"]) == (codewords.size, np.unique(codewords).size)
+        assert row["entropy_bits"] + row["kl_to_uniform_bits"] == pytest.approx(9)
+        assert 0 < row["aligned_share"] <= 1
+        assert len(row["bits_per_byte_by_position"]) == WINDOW_BYTES
+    assert found["m2"] == []
+
+
+def test_the_size_of_a_stream_is_that_of_the_file(run_eval: Eval, work: Path) -> None:
+    lines = "".join(json.dumps({"body": word.decode()}) + "\n" for word in HELD_OUT.split()).encode()
+    (work / "held.jsonl.gz").write_bytes(gzip.compress(lines))
+    size = shell(work, "eqinfo compress -m mine < held.txt | wc -c").stdout
+    assert run_eval.json("mine", "--text", "held.txt")["m1"][0]["compressed_bytes"] == int(size)
+    size = shell(
+        work, "gzip -cd held.jsonl.gz | eqinfo compress -m mine --jsonl --text-field body | wc -c"
+    ).stdout
+    found = run_eval.json("mine", "--text", "held.jsonl.gz", "--text-field", "body")
+    assert [row["compressed_bytes"] for row in found["m1"] if row["rule"] == "fitted"] == [int(size)]
+    assert found["text"]["documents"] == found["text"]["words"] == len(HELD_OUT.split())
+
+
+def test_runs_are_measured_and_sorted_by_bits_per_byte(run_eval: Eval) -> None:
+    found = run_eval.json("short", "long", "--text", "held.txt")
+    assert (found["m1"], found["text"]["compressors"]) == ([], [])
+    assert [row["run"] for row in found["m2"]] == ["long", "short"]
+    codebook = Codebook.load(Path("mine/codebook.eqcb"))
+    n_tokens = parse.encode(codebook, HELD_OUT).size + 1  # and the end of the text
+    for row in found["m2"]:
+        assert list(row) == attributes(M2Row)
+        loaded = m2_train.load_m2(Path(row["run"]), torch.device("cpu"))
+        nats = total_nats(
+            loaded.model, tokens_for(loaded, Path(), HeldOut("a", [Frame(HELD_OUT, [len(HELD_OUT)])]))
+        )
+        shape = loaded.model.config
+        assert row["text"] == "held.txt"
+        assert row["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(HELD_OUT))
+        assert row["word_perplexity"] == pytest.approx(math.exp(nats / len(HELD_OUT.split())))
+        assert row["tokens_per_byte"] == n_tokens / len(HELD_OUT)
+        assert row["bytes_per_step"] == pytest.approx(len(HELD_OUT) / n_tokens)
+        assert row["flops_per_byte"] == pytest.approx(2 * shape.n_params * n_tokens / len(HELD_OUT))
+        everything = sum(p.numel() for p in loaded.model.parameters()) - loaded.model.embedding.weight.numel()
+        assert row["with_output_flops_per_byte"] == pytest.approx(2 * everything * n_tokens / len(HELD_OUT))
+        assert row["scoring_bytes_per_s"] > row["generation_bytes_per_s"] > 0
+    # the short run learned nothing: every window costs its bits
+    uniform = 9 * n_tokens / len(HELD_OUT)
+    assert found["m2"][1]["bits_per_byte"] == pytest.approx(uniform, rel=1e-3)
+    assert found["m2"][0]["bits_per_byte"] < 0.95 * uniform
+
+
+def test_a_token_file_gives_the_same_figures_as_its_text(run_eval: Eval) -> None:
+    of_text, of_ids = (run_eval.json("long", "mine", "--text", name) for name in ("held.txt", "held.bin"))
+    for key in ("original_bytes", "words", "documents"):
+        assert of_text["text"][key] == of_ids["text"][key]
+    for key in ("bits_per_byte", "word_perplexity", "tokens_per_byte"):
+        assert of_text["m2"][0][key] == of_ids["m2"][0][key]
+    assert of_text["m1"][1]["bytes_per_window"] == of_ids["m1"][1]["bytes_per_window"]
+
+
+def test_without_a_text_what_training_measured_is_shown(run_eval: Eval) -> None:
+    shown = run_eval("mine", "long").decode()
+    config = json.loads(Path("mine/config.json").read_bytes())
+    for name, figure in config["measured"]["bytes_per_window"].items():
+        assert re.search(rf"^{re.escape(name)} +{figure:.3f}$", shown, re.MULTILINE)
+    assert "mine: windows unused\n" in shown
+    assert re.search(r"^tokens trained on +3,840$", shown, re.MULTILINE)
+    found = run_eval.json("mine", "long")
+    assert found["text"] is None
+    assert found["m1"][0]["measured"] == config["measured"]
+    assert found["m1"][0]["compression_ratio"] is found["m2"][0]["bits_per_byte"] is None
+    assert found["m2"][0]["measured"]["training_tokens"] == 3840
+
+
+def test_tables_in_a_pipe_are_plain_and_a_row_is_a_line(run_eval: Eval) -> None:
+    shown = run_eval("mine", "long", "short", "--text", "-", stdin=HELD_OUT).decode()
+    assert run_eval.err == ""
+    assert "\x1b" not in shown
+    parts = shown.split("\n\n")
+    assert [part.splitlines()[0] for part in parts] == [
+        f"-: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
+        "M1, bits/byte by position in the window",
+        f"-: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
+    ]
+    for part, first in zip(parts, ("windows", "", "run"), strict=True):
+        head, *rows = (re.split("  +", line) for line in part.splitlines()[1:])
+        assert head[0] == first
+        assert {len(row) for row in rows} == {len(head)}
+    assert shown.endswith("\n")
+    assert not re.search(" $", shown, re.MULTILINE)
+
+
+def test_a_model_of_the_published_rule_has_one_row(run_eval: Eval, work: Path) -> None:
+    config = json.loads(Path("mine/config.json").read_bytes())
+    config["settings"]["rule"] = "published"
+    shutil.copytree("mine", "paper")
+    shutil.copy("mine/published.eqcb", "paper/codebook.eqcb")
+    Path("paper/config.json").write_text(json.dumps(config))
+    [row] = run_eval.json("paper", "--text", "held.txt")["m1"]
+    assert row["rule"] == "published"
+    shutil.rmtree("paper")
+
+
+def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> None:
+    rows = json.loads(run_eval("--json"))["m1"]
+    codebook = Codebook.load(find_codebook(None))
+    assert rows[0]["fingerprint"] == codebook.fingerprint.hex()
+    assert [row["window_bits"] for row in rows] == [16, 16]
+    assert b"M1 on held-out text, bits/byte by position" in run_eval()
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_a_figure_is_drawn_and_replaced(run_eval: Eval, work: Path, suffix: str) -> None:
+    Path(f"figure{suffix}").write_bytes(b"old")
+    assert b"bits/byte" in run_eval("long", "--text", "held.txt", "--figure", f"figure{suffix}")
+    assert Path(f"figure{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
+    Path(f"figure{suffix}").unlink()
+
+
+def test_without_matplotlib_a_line_says_what_to_install(
+    run_eval: Eval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run_eval("long", "--text", "held.txt", "--figure", "f.svg", status=1) == b""
+    assert run_eval.err == (
+        "eqinfo: --figure: matplotlib is missing. Install it: pip install 'eqinfo[figures]'\n"
+    )
+    assert not Path("f.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
+        (["missing"], 1, "missing: not a model folder; config.json is missing."),
+        (["held.txt"], 1, "held.txt: not a model folder; config.json is missing."),
+        (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
+        (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),
+        (["mine", "--text", "-"], 1, "-: no text in it. Give another --text."),
+        (["mine", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
+        ([*TEXT, "mine", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2"),
+        (["long", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2 and a --text."),
+        ([*TEXT, "long", "--figure", "no/f.svg"], 1, "no/f.svg: No such file or directory"),
+        ([*TEXT, "long", "--figure", "f.pdf"], 2, "found 'f.pdf', want a name in .svg or .png"),
+        (["long", "--prompt", "a", "--json"], 2, "takes one run, and neither --text, --json nor --figure"),
+        (["long", "short", "--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
+        (["mine", "--prompt", "a"], 1, "config.json: of another format; found eqinfo m1, want eqinfo m2."),
+        (["long", "--prompt", "a", "--temperature", "-1"], 2, "Invalid value for '--temperature'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_gets_one_line(
+    run_eval: Eval, arguments: list[str], status: int, message: str
+) -> None:
+    before = sorted(Path().rglob("*"))
+    assert run_eval(*arguments, status=status) == b""
+    assert message in " ".join(run_eval.err.split())
+    if status == 1:
+        assert run_eval.err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["mine", "long"])
+def test_an_incomplete_run_is_refused_before_anything_is_measured(
+    run_eval: Eval, work: Path, name: str
+) -> None:
+    shutil.copytree(name, "half")
+    config = json.loads(Path("half/config.json").read_bytes())
+    del config["measured"]
+    Path("half/config.json").write_text(json.dumps(config))
+    assert run_eval("mine", "half", "--text", "missing", status=1) == b""
+    kind = "m1" if name == "mine" else "m2"
+    assert run_eval.err == (
+        f"eqinfo: half: the run is not complete. Complete it: eqinfo train-{kind} -o half --resume\n"
+    )
+    shutil.rmtree("half")
+
+
+def test_a_long_text_is_measured_in_part_and_a_line_says_so(
+    run_eval: Eval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"its first {held_out.MAX_TEXT_BYTES >> 20} MiB" in " ".join(run_eval("--help").decode().split())
+    monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", 1 << 20)
+    monkeypatch.setattr(measure, "COMPRESSORS", {})  # they would take the most time
+    Path("long.txt").write_bytes(b"to be or not to be, " * 60_000)
+    found = run_eval.json("mine", "--text", "long.txt")
+    assert run_eval.err == "long.txt: long; measured on its first 1048576 bytes\n"
+    assert (found["text"]["original_bytes"], found["text"]["is_whole"]) == (1 << 20, False)
+    assert run_eval("mine", "--text", "long.txt", "-q").startswith(b"long.txt: first 1,048,576 bytes, ")
+    assert run_eval.err == ""
+    Path("long.txt").unlink()
+
+
+# ---- prompts
+
+
+def continuation(prompt: bytes, n_bytes: int, temperature: float = 1.0, seed: int = 0) -> bytes:
+    run = m2_train.load_m2(Path("long"), torch.device("cpu"))
+    assert run.codebook
+    return b"".join(generate.stream(run.model, run.codebook, prompt, n_bytes, temperature, None, seed))
+
+
+def test_a_prompt_is_continued_and_nothing_else_is_printed(run_eval: Eval) -> None:
+    found = run_eval("long", "--prompt", "the wor", "--bytes", 30)
+    assert found == continuation(b"the wor", 30)
+    assert run_eval.err == ""
+    assert found == run_eval("long", "--prompt", "-", "--bytes", 30, stdin=b"the wor")
+    assert found != run_eval("long", "--prompt", "the wor", "--bytes", 30, "--seed", 1)
+    certain = run_eval("long", "--prompt", "the wor", "--bytes", 30, "--temperature", 0)
+    assert certain == run_eval("long", "--prompt", "the wor", "--bytes", 30, "--top-k", 1, "--seed", 9)
+    assert run_eval("long", "--prompt", "the wor", "--bytes", 0) == b""
+
+
+def test_prompts_may_be_any_bytes(run_eval: Eval, work: Path) -> None:
+    done = shell(work, "eqinfo eval long --bytes 20 --prompt $'a\\xff\\xc3'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, continuation(b"a\xff\xc3", 20), b"")
+
+
+def on_terminal(folder: Path, code: str) -> bytes:
+    """What a terminal receives when Python runs this."""
+    screen, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
+    received = b""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdout=terminal, stdin=subprocess.DEVNULL, env=environment
+    ) as process:
+        os.close(terminal)
+        try:
+            while data := os.read(screen, 1 << 16):
+                received += b"[" + data + b"]"
+        except OSError:  # how Linux says that the other side is closed
+            pass
+    os.close(screen)
+    assert process.returncode == 0
+    return received
+
+
+def test_on_a_terminal_characters_are_held_back_until_they_are_complete(tmp_path: Path) -> None:
+    code = (
+        "import time\nfrom eqinfo.cli import console\n"
+        "def pieces():\n"
+        "    for piece in (b'\\xe4\\xb8', b'\\x96a\\xc3', b'(\\xff', b'\\xe7'):\n"
+        "        yield piece\n        time.sleep(0.1)\n"
+        "console.show_pieces(pieces())"
+    )
+    assert on_terminal(tmp_path, code) == b"[\xe4\xb8\x96a][\xc3(\xff][\xe7]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"\xe4\xb8\x96a\xc3(\xff\xe7"
+
+
+def test_on_a_terminal_the_best_figures_are_bold_and_wide_tables_get_narrow_heads(tmp_path: Path) -> None:
+    code = (
+        "from eqinfo.cli import console\n"
+        "wide = ['bits/byte', 'compressed bytes'] * 7\n"
+        "for head in (['bits/byte'], wide):\n"
+        "    row = ['1'] * len(head)\n"
+        "    console.show_tables([('a: 3 bytes', ['run', *head], [['x', *row], ['y', *row]], {(1, 1)})])"
+    )
+    shown = on_terminal(tmp_path, code).replace(b"[a: 3", b"a: 3").replace(b"\r\n", b"\n").decode()
+    narrow, wide = shown.split("a: 3 bytes\n")[1:]
+    assert narrow.startswith("run  bits/byte\nx            1\ny    \x1b[1m        1\x1b[0m\n")
+    assert wide.splitlines()[1].split() == ["run", *["/byte", "bytes"] * 7]
+
+
+def test_a_full_disk_and_a_closed_stdout_are_named() -> None:
+    code = (
+        "from eqinfo.cli import console\n"
+        "with console.reporting(): console.show_tables([('a', ['b'], [], set())])"
+    )
+    for where, message in (
+        (">/dev/full", "eqinfo: stdout: No space left on device"),
+        (">&-", "eqinfo: stdout: closed. Send it to a file or a pipe."),
+    ):
+        command = ["bash", "-c", f'"{sys.executable}" -c "{code}" {where}']
+        done = subprocess.run(command, capture_output=True, timeout=60)
+        assert message in done.stderr.decode()
+        assert done.returncode == 1
+
+
+def test_text_to_tokens_to_run_to_figures_in_one_pipeline(work: Path) -> None:
+    done = shell(
+        work,
+        f"""eqinfo compress -m mine --tokens -o piped.bin < train.txt
+        eqinfo train-m2 piped.bin -m mine -o piped {" ".join(M2)} --steps 2
+        eqinfo eval piped --text - --json < held.txt | {sys.executable} -m json.tool --compact""",
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = json.loads(done.stdout)
+    assert (found["text"]["original_bytes"], found["m2"][0]["run"]) == (len(HELD_OUT), "piped")

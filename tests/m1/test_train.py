@@ -1,0 +1,287 @@
+"""train-m1 end to end, through the command and as users stop and continue it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers.signalling import STOPPING, heard
+from helpers.texts import prose
+
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.errors import FormatError, InputError
+from eqinfo.m1 import train as m1_train
+from eqinfo.m1.corpus import Text
+from eqinfo.m1.measure import bits_by_position
+
+QUICK = ["--preset", "tiny", "--window-bits", "10", "--device", "cpu"]
+
+
+def eqinfo(*arguments, stdin=None, **options):
+    command = [sys.executable, "-m", "eqinfo", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, input=stdin, capture_output=True, timeout=120, env=environment, check=False, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "a.jsonl"
+    path.write_text("".join(json.dumps({"body": prose(60, seed).decode()}) + "\n" for seed in range(400)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, corpus_file):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    done = eqinfo("train-m1", corpus_file, "-o", folder, *QUICK, "--steps", "40", "--text-field", "body")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
+    folder, done = trained
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "codebook.eqcb",
+        "config.json",
+        "m1.eqm1",
+        "published.eqcb",
+    ]
+    assert done.stdout == b""
+    config = json.loads((folder / "config.json").read_bytes())
+    codebook = Codebook.load(folder / "codebook.eqcb")
+    assert config["fingerprint"] == codebook.fingerprint.hex()
+    assert config["corpus"]["documents"] == 400
+    assert config["settings"]["steps"] == 40
+    assert config["batches"]["window_share"] == 0.25
+    assert len(codebook.windows) == 1024
+    assert codebook.unaligned_penalty == config["settings"]["unaligned_penalty"]
+
+
+def test_the_stages_get_better_and_all_beat_the_published_rule(trained):
+    measured = json.loads((trained[0] / "config.json").read_bytes())["measured"]["bytes_per_window"]
+    assert measured["refitted, optimal"] > measured["most probable strings, optimal"]
+    assert measured["refitted, optimal"] > 1.1 * measured["published rule, greedy"]
+    for name in measured:
+        assert name.encode() in trained[1].stderr
+
+
+def test_what_is_measured_is_what_the_files_give(trained):
+    folder, _ = trained
+    config = m1_train.read_config(folder)
+    integers = m1_train.load_m1(folder)
+    codebook = Codebook.load(folder / "codebook.eqcb")
+    text = Text(np.frombuffer(prose(3000, 3), np.uint8), np.array([len(prose(3000, 3))]))
+    assert parse.decode(codebook, parse.encode(codebook, text.data)) == prose(3000, 3)
+    bits = bits_by_position(integers, codebook, text)
+    assert np.allclose(bits, config["measured"]["bits_per_byte_by_position"], atol=0.5)
+
+
+def test_the_folder_is_a_model_for_compress_and_decompress(trained, tmp_path):
+    text = prose(300, 7)
+    packed = eqinfo("compress", "-m", trained[0], stdin=text)
+    assert eqinfo("decompress", "-m", trained[0], stdin=packed.stdout).stdout == text
+    assert len(packed.stdout) < len(text)
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(trained, corpus_file, tmp_path):
+    for seed, same in ((0, True), (1, False)):
+        folder = tmp_path / str(seed)
+        arguments = [*QUICK, "--steps", "40", "--text-field", "body", "--seed", seed, "-q"]
+        done = eqinfo("train-m1", corpus_file, "-o", folder, *arguments)
+        assert (done.returncode, done.stderr) == (0, b"")
+        for name in ("codebook.eqcb", "m1.eqm1"):
+            assert ((folder / name).read_bytes() == (trained[0] / name).read_bytes()) == same
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_resumes_to_the_same_files(trained, corpus_file, tmp_path, number):
+    folder = tmp_path / "model"
+    arguments = ["train-m1", corpus_file, "-o", folder, *QUICK, "--steps", "40", "--text-field", "body", "-q"]
+    command = [sys.executable, "-m", "eqinfo", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with heard(number), subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        while not (folder / "round-0.eqcb").exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(number)
+        message = process.stderr.read().decode()
+    assert process.returncode == 128 + number
+    assert message == STOPPING
+    assert (folder / "checkpoint.pt").exists()
+    assert not (folder / "m1.eqm1").exists()
+    done = eqinfo("train-m1", "-o", folder, "--resume", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    for name in ("codebook.eqcb", "m1.eqm1"):
+        assert (folder / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_ctrl_c_while_text_is_read_leaves_no_folder(tmp_path):
+    folder = tmp_path / "model"
+    command = [sys.executable, "-m", "eqinfo", "train-m1", "-", "-o", str(folder), *QUICK]
+    with (
+        heard(signal.SIGINT),
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+    ):
+        process.stdin.write(prose(1000))
+        process.stdin.flush()
+        while not (folder / "corpus").exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr.read()) == (130, b"")
+    assert not folder.exists()
+
+
+def test_a_run_killed_while_text_was_read_says_what_to_do(corpus_file, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "train").write_bytes(b"the beginning of")
+    for arguments, advice in (
+        (["--resume"], b"config.json is missing. Name another, or start a run with a new -o.\n"),
+        ([corpus_file], b"exists, and holds no run to continue. Choose another -o, or empty it.\n"),
+    ):
+        done = eqinfo("train-m1", *arguments, "-o", tmp_path)
+        assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+        assert done.stderr.endswith(advice)
+
+
+def test_a_finished_run_resumed_changes_nothing_and_shows_its_figures(trained):
+    folder, _ = trained
+    before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+    (folder / "corpus").mkdir()  # as if it had been killed before the last step
+    for name in ("corpus/train.bin", "checkpoint.pt", "round-0.eqcb"):
+        (folder / name).write_bytes(b"left")
+    done = eqinfo("train-m1", "-o", folder, "--resume")
+    assert done.returncode == 0
+    assert b"complete already" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_stdin_and_the_published_rule_work(tmp_path):
+    arguments = [*QUICK, "--bytes", "90000", "--rounds", "0", "--rule", "published"]
+    done = eqinfo("train-m1", "-", "-o", tmp_path / "model", *arguments, stdin=prose(5000))
+    assert done.returncode == 0, done.stderr
+    codebook = Codebook.load(tmp_path / "model" / "codebook.eqcb")
+    assert codebook == Codebook.load(tmp_path / "model" / "published.eqcb")
+    assert codebook.method == "greedy"
+    assert 257 <= len(codebook.windows) <= 1024
+    assert m1_train.read_config(tmp_path / "model")["measured"]["training_steps"] == 44  # 90,000 / (32 * 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["TEXT", "--window-bits", "8"], 1, "--window-bits: out of range; found 8, want 9 to 20."),
+        (["TEXT", "--window-bits", "21"], 1, "--window-bits: out of range; found 21, want 9 to 20."),
+        (
+            ["TEXT", "--preset", "huge"],
+            1,
+            "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m.",
+        ),
+        (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, live, published."),
+        (["TEXT", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
+        (["TEXT", "--minutes", "nan"], 1, "--minutes: out of range; found nan, want more than 0."),
+        (
+            ["TEXT", "--unaligned-penalty", "-1"],
+            1,
+            "--unaligned-penalty: out of range; found -1.0, want 0 to 1000.",
+        ),
+        (["TEXT", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
+        (["TEXT", "--steps", "x"], 2, "Invalid value for '--steps'"),
+        (["missing.txt"], 1, "missing.txt: No such file or directory"),
+        (["empty.txt"], 1, "corpus: no text in any of the inputs. Check the files."),
+        (["bad.jsonl"], 1, "bad.jsonl:2: not a line of JSON"),
+        (["other.jsonl"], 1, "other.jsonl:1: no text in this record; found fields ['body']"),
+        ([], 2, "give TEXT to start a run, or --resume to continue one"),
+        (["TEXT", "--resume"], 2, "give TEXT to start a run, or --resume to continue one"),
+        (["--resume"], 1, "model: not a model folder; config.json is missing. Name another, or start"),
+    ],
+)
+def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, arguments, status, message):
+    (tmp_path / "text.txt").write_bytes(prose(500))
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "bad.jsonl").write_bytes(b'{"text": "a"}\nnonsense\n')
+    (tmp_path / "other.jsonl").write_bytes(b'{"body": "a"}\n')
+    arguments = ["text.txt" if a == "TEXT" else a for a in arguments]
+    done = eqinfo("train-m1", *arguments, "-o", "model", cwd=tmp_path)
+    assert done.returncode == status
+    assert message in done.stderr.decode()
+    if status == 1:
+        assert done.stderr.decode().count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_existing_folder_is_kept(trained, corpus_file):
+    done = eqinfo("train-m1", corpus_file, "-o", trained[0], *QUICK, "--steps", "1")
+    assert done.returncode == 1
+    assert b"exists. Choose another -o, or continue its run with --resume." in done.stderr
+
+
+def copied(folder, target):
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_an_incomplete_or_foreign_model_folder_is_refused(trained, tmp_path):
+    folder = copied(trained[0], tmp_path / "a")
+    (folder / "m1.eqm1").unlink()
+    with pytest.raises(FormatError, match=r"incomplete; m1\.eqm1 is missing"):
+        m1_train.load_m1(folder)
+    config = json.loads((folder / "config.json").read_bytes())
+    for changes, error, match in [
+        ({"format_version": 99}, FormatError, "another version; found 99, want 1"),
+        ({"settings": {"preset": "huge"}}, FormatError, "damaged"),
+        ({"settings": 3}, FormatError, "damaged"),
+        ({"settings": config["settings"] | {"rounds": 1.5}}, FormatError, "--rounds: of another type"),
+        ({"settings": config["settings"] | {"seed": True}}, FormatError, "--seed: of another type"),
+        ({"settings": config["settings"] | {"rule": "a\nb"}}, FormatError, "--rule: unknown; found a b"),
+        ({"measured": {}}, FormatError, "damaged .'bits_per_byte_by_position'"),
+        ({"measured": config["measured"] | {"windows_unused": {"\ud800": 1}}}, FormatError, "damaged"),
+    ]:
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(error, match=match):
+            m1_train.load_m1(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(FormatError, match="damaged"):
+        m1_train.read_config(folder)
+
+
+def test_becoming_integers_costs_less_than_one_per_cent(trained):
+    config = m1_train.read_config(trained[0])
+    bits = config["measured"]["bits_per_byte"]
+    assert bits["integers"] == pytest.approx(bits["floats"], rel=0.01)
+    assert b"in integers" in trained[1].stderr
+
+
+def test_the_live_rule_gives_a_codebook_with_every_codeword_in_use(tmp_path):
+    arguments = [*QUICK, "--steps", "20", "--rounds", "0", "--rule", "live", "-q"]
+    done = eqinfo("train-m1", "-", "-o", tmp_path / "model", *arguments, stdin=prose(3000))
+    assert (done.returncode, done.stderr) == (0, b"")
+    codebook = Codebook.load(tmp_path / "model" / "codebook.eqcb")
+    assert (len(codebook.windows), codebook.method) == (1024, "greedy")
+
+
+def test_a_static_model_is_counted_and_works_like_others(corpus_file, tmp_path):
+    folder = tmp_path / "static"
+    arguments = ["--preset", "unigram", "--window-bits", "10", "--text-field", "body", "-q"]
+    done = eqinfo("train-m1", corpus_file, "-o", folder, *arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    measured = m1_train.read_config(folder)["measured"]
+    assert measured["training_steps"] == 0
+    assert 4 < measured["bits_per_byte"]["integers"] < 5
+    assert len(Codebook.load(folder / "codebook.eqcb").windows) == 1024
+
+
+def test_settings_are_checked():
+    with pytest.raises(InputError, match="--candidates: out of range; found 1, want 2 to 64"):
+        m1_train.Settings(candidates=1)
+    with pytest.raises(InputError, match="--candidates: out of range; found 5, want 2 to 4"):
+        m1_train.Settings(window_bits=20, candidates=5)
+    with pytest.raises(InputError, match="--window-bits: out of range; found -1"):
+        m1_train.Settings(window_bits=-1)

@@ -1,0 +1,121 @@
+import math
+
+import pytest
+import torch
+
+from eqinfo.m2.model import GPT, M2_PRESETS, SHORT, GPTConfig, Spelling, attention
+
+
+def tiny(**changes):
+    torch.manual_seed(0)
+    model = GPT(
+        GPTConfig(
+            **({"vocab_size": 257, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32} | changes)
+        )
+    )
+    for weight in model.parameters():  # beyond the zeros it starts with
+        torch.nn.init.normal_(weight, std=0.2)
+    return model
+
+
+def test_an_untrained_model_is_uniform():
+    model = GPT(GPTConfig(257, 16, 1, 2, 32))
+    loss = model.loss(torch.full((2, 8), 256), torch.randint(0, 256, (2, 8)), *model.matrices())
+    assert loss.item() == pytest.approx(16 * math.log(257))
+
+
+def test_parameters_are_as_the_formula_says():
+    for config in (GPTConfig(257, 16, 1, 2, 32), GPTConfig(1000, 64, 3, 4, 64)):
+        model = GPT(config)
+        embeddings = 2 * config.vocab_size * config.n_embd
+        assert sum(p.numel() for p in model.parameters()) == config.n_params + embeddings
+
+
+@pytest.mark.parametrize("preset", M2_PRESETS)
+def test_presets_have_about_the_parameters_of_their_name(preset):
+    config = GPTConfig(65536, 512, *M2_PRESETS[preset])
+    want = {"nano": 0.79e6, "2b": 2e9}.get(preset) or float(preset.removesuffix("m")) * 1e6
+    assert config.n_params == pytest.approx(want, rel=0.06)
+    assert config.n_embd % (2 * config.n_head) == 0
+
+
+def test_training_flops_are_those_of_the_matrix_products():
+    config = GPTConfig(300, 16, 2, 2, 32)
+    linear = [m for m in GPT(config).modules() if isinstance(m, torch.nn.Linear)]
+    forward = sum(2 * m.weight.numel() for m in linear)
+    attention = config.n_layer * sum(2 * 2 * config.n_embd * (t + 1) for t in range(16)) / 16
+    assert config.training_flops == pytest.approx(3 * (forward + attention), rel=0.05)
+
+
+WORDS = [b"", b"a", b"ab", b"b", b"ba", b"abcdefghijk"]
+
+
+def test_a_spelling_adds_the_bytes_of_a_token_by_their_position():
+    spelling = Spelling(WORDS, 3)
+    torch.nn.init.normal_(spelling.vectors)
+    table, head = spelling()
+    vectors = spelling.vectors
+    assert torch.equal(table[0], torch.zeros(3))
+    a, b = ord("a"), ord("b")
+    torch.testing.assert_close(table[1], (vectors[a] + vectors[4 * 256 + a])[:3])
+    want = vectors[a] + vectors[256 + b] + vectors[4 * 256 + b] + vectors[5 * 256 + a]
+    torch.testing.assert_close(torch.cat((table[2], head[2])), want)
+    long = [*enumerate(b"abcd"), *enumerate(b"kjih", 4)]
+    torch.testing.assert_close(head[5], sum(vectors[at * 256 + byte] for at, byte in long)[3:])
+
+
+def test_a_folded_model_computes_the_same_without_its_spelling():
+    config = GPTConfig(len(WORDS), 8, 1, 2, 32)
+    model, plain = GPT(config, Spelling(WORDS, 32)), GPT(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    plain.load_state_dict(model.plain())
+    idx = torch.tensor([[0, 5, 2, 3, 1]])
+    assert torch.equal(model(idx), plain(idx))
+    assert sum(p.numel() for p in plain.parameters()) == config.n_params + 2 * len(WORDS) * 32
+
+
+def test_later_tokens_do_not_change_earlier_logits():
+    model = tiny()
+    idx = torch.randint(0, 256, (1, 12))
+    changed = idx.clone()
+    changed[0, 7:] = 3
+    assert torch.equal(model(idx)[:, :7], model(changed)[:, :7])
+    assert not torch.equal(model(idx)[:, 7:], model(changed)[:, 7:])
+
+
+def test_positions_matter():
+    model = tiny()
+    logits = model(torch.tensor([[5, 6, 5, 6, 5, 6]]))
+    assert not torch.allclose(logits[0, 1], logits[0, 3])
+
+
+def test_written_out_attention_is_the_fused_one():
+    q, k, v = torch.randn(3, 2, 4, SHORT, 8)
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(attention(q, k, v), fused)
+
+
+def test_masked_targets_do_not_count():
+    model = tiny()
+    idx, targets = torch.randint(0, 256, (2, 3, 8)).unbind(0)
+    targets[1:] = -1
+    matrices = model.matrices()
+    alone = model.loss(idx[:1], targets[:1], *matrices)
+    torch.testing.assert_close(model.loss(idx, targets, *matrices), alone)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 2, 9, SHORT, SHORT + 9])
+def test_reading_on_token_by_token_gives_the_logits_of_reading_at_once(n_at_once):
+    model = tiny(block_size=2 * SHORT)
+    n = n_at_once + 9
+    idx = torch.randint(0, 256, (3, n))
+    want = model(idx)
+    past, at = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)], 0
+    while at < n:
+        step = 1 if at else n_at_once
+        logits, present = model.extend(idx[:, at : at + step], past)
+        layers = zip(past, present, strict=True)
+        past = [tuple(torch.cat(pair, 2) for pair in zip(*layer, strict=True)) for layer in layers]
+        at += step
+        torch.testing.assert_close(logits, want[:, at - 1], rtol=1e-4, atol=1e-4)

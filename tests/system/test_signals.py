@@ -1,0 +1,98 @@
+"""How commands end when they are told to."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from helpers.networks import random_network
+
+from eqinfo.coder.kernels import adaptive_ac
+from eqinfo.formats.codec import ArithmeticCodec
+from eqinfo.system import signals
+from eqinfo.text.frames import Frame
+
+
+def ends(code: str, ignored: int | None = None) -> tuple[int, str]:
+    """The status of a program that uses `signals`, and what it printed."""
+    code = f"import os, signal; from eqinfo.system import signals\n{code}"
+    begin: Callable[[], object] = lambda: [  # noqa: E731
+        signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, preexec_fn=begin
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_what_is_half_done_is_undone_by_errors_and_kept_otherwise() -> None:
+    undone = list[str]()
+    with signals.undoing(lambda: undone.append("kept")):
+        pass
+    with pytest.raises(KeyboardInterrupt), signals.undoing(lambda: undone.append("undone")):
+        raise KeyboardInterrupt
+    assert undone == ["undone"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_undoes_the_innermost_first_and_ends_with_its_status(number: int) -> None:
+    code = (
+        "signals.end_when_told()\n"
+        "with signals.undoing(lambda: print('outer', flush=True)):\n"
+        "  with signals.undoing(lambda: print('inner', flush=True)):\n"
+        f"    signal.raise_signal({int(number)})\n"
+    )
+    assert ends(code) == (128 + number, "inner\nouter\n")
+    assert ends(code + "print('on')", ignored=number) == (0, "on\n")
+
+
+def test_a_signal_ends_a_program_even_where_exceptions_are_lost() -> None:
+    code = (
+        "signals.end_when_told()\n"
+        "class Lossy:\n"
+        "  def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
+        "Lossy()\n"
+        "print('still here')\n"
+    )
+    assert ends(code) == (130, "")
+
+
+def test_requests_to_stop_are_heard_once_and_only_ctrl_c_insists() -> None:
+    code = (
+        "signals.end_when_told()\n"
+        "with signals.stop_requests(lambda: print('told')) as asked:\n"
+        "  for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM): signal.raise_signal(number)\n"
+        "  print(int(asked()), flush=True)\n"
+        "  {}\n"
+        "print('end', flush=True)\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    told = f"told\n{int(signal.SIGHUP)}\n"
+    assert ends(code.format("pass")) == (128 + signal.SIGTERM, told + "end\n")
+    assert ends(code.format("signal.raise_signal(signal.SIGINT)")) == (128 + signal.SIGINT, told)
+
+
+def test_slow_compiled_code_leaves_the_main_thread_free_for_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list[int]()
+
+    def encode(*_: object) -> bytes:
+        threads.append(threading.get_ident())
+        return b""
+
+    def decode(*_: object) -> tuple[np.ndarray, np.ndarray]:
+        threads.append(threading.get_ident())
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(adaptive_ac, "encode", encode)
+    monkeypatch.setattr(adaptive_ac, "decode", decode)
+    codec = ArithmeticCodec(random_network())
+    assert codec.encode(Frame(b"text")) == (1, b"\0")
+    with pytest.raises(ValueError, match="damaged"):
+        codec.decode(1, b"\0", 4)
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads

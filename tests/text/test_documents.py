@@ -1,0 +1,103 @@
+import gzip
+import io
+import json
+import tracemalloc
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eqinfo.errors import InputError
+from eqinfo.text.documents import is_jsonl, open_text, read_documents, read_pieces
+
+
+def read(path, field="text"):
+    with open_text(path) as source:
+        return list(read_pieces(source, path.name, field))
+
+
+def joined(pieces):
+    return b"".join(piece for piece, _ in pieces)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("data", [b"", b"\xff\x00\r\nabc", b"long " * 500_000])
+def test_a_plain_file_is_one_document_of_its_bytes(tmp_path, suffix, data):
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix](data))
+    pieces = read(path)
+    assert joined(pieces) == data
+    assert [ends for _, ends in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_zstd_frames_one_after_another_are_read_as_one_text(tmp_path):
+    path = tmp_path / "a.zst"
+    path.write_bytes(b"".join(zstandard.compress(part) for part in (b"one", b"", b"two" * 99999)))
+    assert joined(read(path)) == b"one" + b"two" * 99999
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstandard.compress)])
+def test_a_truncated_or_altered_compressed_file_is_refused(tmp_path, suffix, pack):
+    path = tmp_path / f"a.txt{suffix}"
+    whole = pack(b"some text, " * 1000)
+    for damaged in (whole[:-1], whole[: len(whole) // 2], b"x" + whole[1:], whole + b"more"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged or truncated compressed file"):
+            read(path)
+
+
+def test_a_zstd_bomb_is_read_a_little_at_a_time(tmp_path):
+    size, path = 1 << 17, tmp_path / "a.zst"
+    blocks = [(size << 3 | 1 << 1 | last).to_bytes(3, "little") + b"a" for last in (0, 1)]  # a byte repeated
+    path.write_bytes(b"\x28\xb5\x2f\xfd\x00\x38" + blocks[0] * 4095 + blocks[1])  # 16 KB for 512 MiB
+    tracemalloc.start()
+    try:
+        with open_text(path) as source:
+            assert sum(len(piece) for piece, _ in read_pieces(source, "a.zst", "text")) == 4096 * size
+        assert tracemalloc.get_traced_memory()[1] < 1 << 27
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqinfo.text.documents.MAX_LINE_BYTES", 1 << 20)
+    line, path = b'{"text": "' + b"a" * ((1 << 20) - 12) + b'"}', tmp_path / "a.jsonl"
+    path.write_bytes(line)
+    assert len(joined(read(path))) == (1 << 20) - 12
+    path.write_bytes(b'{"text": ""}\n' + line + b" ")
+    with pytest.raises(InputError, match=r"a\.jsonl:2: too long a line; found over 1 MiB\. Split"):
+        read(path)
+
+
+@given(st.lists(st.text(st.characters(codec=None, exclude_categories=[]))))
+def test_any_text_that_json_can_hold_comes_through(texts):
+    lines = io.BytesIO("".join(json.dumps({"n": 1, "text": text}) + "\n" for text in texts).encode())
+    documents = [d.decode("utf-8", "surrogatepass") for d in read_documents(lines, "a.jsonl", "text")]
+    assert documents == [json.loads(json.dumps(text)) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{oops", r"a\.jsonl:3: not a line of JSON"),
+        (b"\xff", r"a\.jsonl:3: not a line of JSON"),
+        (b"[" * 100_000, r"a\.jsonl:3: not a line of JSON"),
+        (b'"text"', r"a\.jsonl:3: no text in this record; found str, want a string in 'text'"),
+        (
+            b'{"body": "x"}',
+            r"found fields \['body'\], want a string in 'text'\. Name the field with --text-f",
+        ),
+        (b'{"text": 3}', r"want a string in 'text'"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path, line, reason):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "fine"}\n\n' + line + b"\n")
+    with pytest.raises(InputError, match=reason):
+        read(path)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("a.jsonl", 1), ("a.jsonl.zst", 1), ("a.json", 0), ("-", 0)])
+def test_names_tell_jsonl(name, expected):
+    assert is_jsonl(name) == bool(expected)

@@ -1,0 +1,202 @@
+import hashlib
+import io
+import platform
+import resource
+import zipfile
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers.texts import prose
+
+from eqinfo.errors import InputError, MismatchError
+from eqinfo.m1.batches import WindowBatches
+from eqinfo.m1.corpus import Text
+from eqinfo.m2.model import GPT, GPTConfig
+from eqinfo.training.loop import (
+    Budget,
+    Trainer,
+    keep_memory,
+    learning_rate,
+    load_tensors,
+    pick_device,
+    save_tensors,
+)
+
+CPU = torch.device("cpu")
+SHAPE = GPTConfig(257, 32, 1, 2, 32)
+
+
+def trainer(steps=8, seed=0, config=SHAPE, accumulate=1):
+    torch.manual_seed(seed)
+    return Trainer(GPT(config), Budget(steps), 64 * 32, 0.01, CPU, accumulate)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    data = np.frombuffer(prose(5000), np.uint8)
+    return WindowBatches(Text(data, np.array([data.size])), None, 64, 32, seed=0)
+
+
+def nothing(_):
+    pass
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train, with a checkpoint that nobody reads."""
+
+    def run(trainer, batches, until=1.0, on_step=nothing, should_stop=lambda: False):
+        trainer.run(batches, until, tmp_path / "checkpoint.pt", on_step, should_stop)
+
+    return run
+
+
+def test_training_lowers_the_loss(batches, train):
+    losses = []
+    train(trainer(60), batches, 1.0, lambda t: losses.append(t.loss_nats))
+    assert losses[0] == pytest.approx(np.log(257), rel=0.01)
+    assert np.mean(losses[-5:]) < 3.0
+
+
+def test_one_batch_can_be_learnt_by_heart(batches, train):
+    losses = []
+    train(
+        trainer(200, config=GPTConfig(257, 32, 2, 4, 96)),
+        lambda _: batches(0),
+        1.0,
+        lambda t: losses.append(t.loss_nats),
+    )
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_a_resumed_run_ends_bit_equal_to_one_that_never_stopped(batches, train, tmp_path):
+    whole, first, second = trainer(), trainer(), trainer(seed=9)
+    train(whole, batches)
+    with pytest.raises(KeyboardInterrupt):
+        train(first, batches, should_stop=lambda: first.step == 3)
+    second.load(tmp_path / "checkpoint.pt")
+    assert second.step == 4
+    train(second, batches)
+    assert second.step == whole.step == 8
+    assert second.loss_nats == whole.loss_nats
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
+    rates = [learning_rate(p) for p in np.linspace(0, 1, 1001)]
+    assert 0 < rates[0] < 0.02
+    assert rates[200] == rates[400] == 1
+    assert rates[750] == pytest.approx(0.5)
+    assert rates[1000] == 0
+    assert all(a >= b for a, b in pairwise(rates[20:]))
+
+
+def test_progress_is_that_of_the_limit_reached_first():
+    assert Budget(steps=10).progress(4, 1e9) == 0.4
+    assert Budget(minutes=2).progress(10**9, 30) == 0.25
+    assert Budget(steps=10, minutes=2).progress(4, 90) == 0.75
+    assert Budget(steps=10).progress(12, 0) == 1
+
+
+def test_a_loss_that_is_no_number_stops_training_and_keeps_the_checkpoint(batches, train, tmp_path):
+    broken = trainer()
+    broken.save(tmp_path / "checkpoint.pt")
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    torch.nn.init.constant_(broken.model.norm.weight, torch.nan)
+    with pytest.raises(InputError, match="not finite at step 0"):
+        train(broken, batches)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_step_in_parts_is_the_step_at_once(batches, train):
+    whole, parts = trainer(), trainer(accumulate=4)
+    losses = {1: [], 4: []}
+    for each in (whole, parts):
+        train(each, batches, 1.0, lambda t: losses[t.accumulate].append(t.loss_nats))
+    assert np.allclose(losses[1], losses[4], rtol=1e-2)
+    assert losses[4][-1] < losses[4][0]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    trainer().save(tmp_path / "checkpoint.pt")
+    other = trainer(config=GPTConfig(257, 16, 2, 2, 32))
+    with pytest.raises(MismatchError, match="not a checkpoint of this model"):
+        other.load(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("changes", [{"step": "3"}, {"step": -1}, {"time_s": float("nan")}, {"model": []}])
+def test_a_checkpoint_that_says_something_else_is_refused(tmp_path, changes):
+    path = tmp_path / "checkpoint.pt"
+    trainer().save(path)
+    save_tensors(load_tensors(path, CPU) | changes, path)
+    with pytest.raises(MismatchError, match="not a checkpoint of this model"):
+        trainer().load(path)
+
+
+def test_a_damaged_file_of_tensors_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    save_tensors({"a": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    for damaged in (b"", b"noise" * 99, whole[:-30], whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(MismatchError, match="damaged, or not a file of tensors"):
+            load_tensors(path, CPU)
+
+
+def test_flipped_bits_of_a_file_of_tensors_are_refused_which_torch_does_not(tmp_path):
+    path = tmp_path / "a.pt"
+    save_tensors({"a": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+    for bit in range(0, 8 * len(whole), 13):  # all of them in tests/campaigns/faults.py
+        altered = bytearray(whole)
+        altered[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(altered)
+        with pytest.raises(MismatchError, match="checksum"):
+            load_tensors(path, CPU)
+
+
+def test_a_file_of_tensors_that_holds_more_than_its_size_is_refused(tmp_path):
+    path, bomb = tmp_path / "a.pt", io.BytesIO()
+    save_tensors({"a": torch.zeros(1 << 20)}, path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in whole.infolist():
+            packed.writestr(part.filename, whole.read(part))
+    archive = bomb.getvalue()[:-2] + (32).to_bytes(2, "little")
+    path.write_bytes(archive + hashlib.sha256(archive).digest())
+    assert torch.load(path, weights_only=True)["a"].numel() == 1 << 20  # torch unpacks it
+    with pytest.raises(MismatchError, match=r"not a file of tensors \(its parts claim 4[0-9]+ bytes\)"):
+        load_tensors(path, CPU)
+
+
+def test_a_pickle_is_not_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit(3)",))
+
+    save_tensors({"a": Bomb()}, tmp_path / "a.pt")
+    with pytest.raises(MismatchError, match="not a file of tensors"):
+        load_tensors(tmp_path / "a.pt", CPU)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_freed_memory_is_kept_and_needs_no_new_pages():
+    keep_memory()
+    new_pages = []
+    for _ in range(20):  # tensors are aligned, so what the first ones leave may be a little too small
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(1 << 24)  # 64 MiB, 16,384 pages
+        new_pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert new_pages[-1] < 1000
+
+
+def test_devices_are_checked():
+    assert pick_device("cpu") == CPU
+    with pytest.raises(InputError, match="unknown device; found tpu"):
+        pick_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no usable GPU"):
+            pick_device("cuda")
