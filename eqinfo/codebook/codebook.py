@@ -133,14 +133,14 @@ class Codebook:
 
     @cached_property
     def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
-        """What the compiled parses walk: table, codewords and root, as `kernels.build_trie` makes them.
+        """What the compiled parses walk: table, codewords and root, as `build_trie` makes them.
 
         Raises:
             InputError: there are more nodes than a table holds.
         """
-        from eqinfo.codebook import kernels
+        from eqinfo.codebook.kernels.trie import build_trie
 
-        table, codewords, root = kernels.build_trie(*flat(self.windows))
+        table, codewords, root = build_trie(*flat(self.windows))
         if not table.size:
             raise InputError("codebook: too large a trie; windows share too few beginnings.")
         return table, codewords, root
@@ -149,11 +149,11 @@ class Codebook:
     def rows(
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """What the compiled decoder copies from, as `kernels.decode` says: words, lengths, blob, offsets."""
-        from eqinfo.codebook import kernels
+        """What the compiled decoder copies from, as `kernels/decode` says: words, lengths, blob, offsets."""
+        from eqinfo.codebook.kernels.decode import first_bytes
 
         blob, offsets = flat(self.windows)
-        words = kernels.first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
+        words = first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
         return words, self.lengths.astype(np.uint8), blob, offsets
 
     def to_bytes(self) -> bytes:

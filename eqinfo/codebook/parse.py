@@ -107,16 +107,16 @@ def encode_compiled(
     codebook: Codebook, text: npt.NDArray[np.uint8], document_ends: npt.NDArray[np.int64]
 ) -> Codewords:
     """`encode` by compiled code, whatever the size."""
-    from eqinfo.codebook import kernels
+    from eqinfo.codebook.kernels.parse import encode_greedy, encode_optimal
 
     ends = document_ends
     assert text.size <= MAX_SEGMENT_BYTES
     assert not ends.size or (ends[0] >= 0 and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
     if codebook.method == "greedy":
-        return kernels.encode_greedy(text, ends, *codebook.trie)
+        return encode_greedy(text, ends, *codebook.trie)
     unaligned = unaligned_cost(codebook.unaligned_penalty)
     longest = codebook.max_window_bytes
-    return kernels.encode_optimal(text, ends, *codebook.trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
+    return encode_optimal(text, ends, *codebook.trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
 
 
 def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:
@@ -127,6 +127,6 @@ def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> by
     """
     if not codewords.size or not _pays(codebook, codewords.size):
         return b"".join(map(codebook.windows.__getitem__, codewords.tolist()))
-    from eqinfo.codebook import kernels
+    from eqinfo.codebook.kernels import decode as kernel
 
-    return kernels.decode(codewords, *codebook.rows).tobytes()
+    return kernel.decode(codewords, *codebook.rows).tobytes()

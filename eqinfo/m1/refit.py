@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.codebook import kernels
 from eqinfo.codebook.codebook import Codebook, flat
+from eqinfo.codebook.kernels.parse import encode_optimal
+from eqinfo.codebook.kernels.trie import MAX_SLOTS, build_trie, count_nodes
 from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.pairs import Pairs
@@ -24,7 +25,7 @@ FIRST_GROWTH = (4, 4)  # passes that add up to so many times 2**window_bits pair
 LATER_GROWTH = (1, 1, 1)  # and after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # of the candidates survive a pass that shrinks
-MAX_NODES = kernels.MAX_SLOTS // 8 * 7  # of the trie of candidates; a table is never quite full
+MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates; a table is never quite full
 NO_ENDS = np.empty(0, np.int64)  # the refit parses across document ends: they are few
 
 
@@ -96,7 +97,7 @@ def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
         if len(string) <= MAX_JOINED_BYTES:
             known.setdefault(string, p)
     strings = sorted(known)
-    if first.size and kernels.count_nodes(*flat(strings)) > MAX_NODES:
+    if first.size and count_nodes(*flat(strings)) > MAX_NODES:
         return _joined(candidates, pairs, first.size // 2)
     return Candidates(strings, np.array([known[string] for string in strings]))
 
@@ -117,13 +118,13 @@ def count_windows(
 
     With `pairs`, neighbours are counted as well.
     """
-    trie = kernels.build_trie(*flat(strings))
+    trie = build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
     longest, unaligned = max(map(len, strings)), unaligned_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return kernels.encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
+        return encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))

@@ -115,7 +115,7 @@ def test_compiled_code_gives_what_the_definition_gives_for_every_kind_of_codeboo
 def test_compiled_code_cuts_at_the_edges_of_its_blocks_as_anywhere(
     penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eqinfo.codebook.kernels import BLOCK
+    from eqinfo.codebook.kernels.parse import BLOCK
 
     runs = {b"a" * n for n in range(2, MAX_WINDOW_BYTES + 1)}  # as many windows from a place as there can be
     codebook = Codebook(sorted({b""} | {bytes([b]) for b in range(256)} | runs), 9, "optimal", penalty)

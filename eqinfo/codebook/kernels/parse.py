@@ -1,22 +1,11 @@
-"""The compiled loops: a trie as one flat table, the two parses, and decoding.
-
-Nothing here decides what a result *is*: `parse` defines it in plain Python and the tests compare.
-
-The trie is a double array addressed by XOR, one uint32 a node:
-
-    bits 0-7 label | bit 8 stop | bits 9-31 base
-
-The child of a node by `byte` is at slot `base ^ byte` if the label there equals `byte`. That one compare is
-enough because bases are unique and no base is a multiple of 256: an empty slot t carries the label t & 255,
-which only such a base could match. A node without children has base 0, and the labels in slots 0 to 255 never
-match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cache.
-"""
+"""The two parses: the longest match, and the cut of least cost; `codebook.parse` defines both."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -24,116 +13,13 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-MAX_SLOTS = 1 << 23  # a base has 23 bits
-MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
-
 # Indices are unsigned: signed ones may be negative, and numba then compares each with 0. All numbers that
 # meet them must be unsigned as well, for numba makes floats of a signed and an unsigned one.
 ZERO: Any = np.uint64(0)
 ONE: Any = np.uint64(1)
-NODE_LABEL, NODE_STOP, NODE_BASE = np.uint64(255), np.uint64(8), np.uint64(9)  # mask and shifts
 PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # mask and shift
 BLOCK: Any = np.uint64(512)  # bytes of text: what is known of them stays in the nearest cache
-ROW_BYTES: Any = np.uint64(16)  # a decoded window is copied as two halves, and what is longer byte by byte
-HALF_ROW, BYTE_BITS = np.uint64(8), np.uint64(3)
 USUAL: Any = np.uint64(4)  # windows from a place: most places of real text have up to so many
-
-
-@compiled
-def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
-    """The trie of sorted windows.
-
-    Args:
-        blob: all windows one after another, (N,).
-        offsets: where each starts and the last one ends, (n_windows + 1,).
-
-    Returns:
-        The table (slots,), the codeword of the window that ends in each slot (slots,), and the root's base.
-        Empty tables if there are more nodes than MAX_SLOTS can hold.
-    """
-    n = offsets.size - 1
-    size = 1 << 16
-    table = (np.arange(size) & 255).astype(np.uint32)
-    for t in range(256):
-        table[t] = (t + 1) & 255
-    codewords = np.zeros(size, np.uint32)
-    used_slot = np.zeros(size, np.uint8)
-    used_base = np.zeros(size, np.uint8)
-    failures = np.zeros(MAX_SLOTS >> 8, np.int32)
-    first_open = 1
-    root = 0
-    # nodes still to place: windows [low, high) share their first `depth` bytes and end in `slot`
-    stack = [(0, n, 0, 0)]
-    labels = np.zeros(256, np.int64)
-    starts = np.zeros(257, np.int64)
-    while len(stack) > 0:
-        low, high, depth, slot = stack.pop()
-        stop = 1 if offsets[low + 1] - offsets[low] == depth else 0
-        n_children = 0
-        for i in range(low + stop, high):
-            byte = blob[offsets[i] + depth]
-            if n_children == 0 or labels[n_children - 1] != byte:
-                labels[n_children] = byte
-                starts[n_children] = i
-                n_children += 1
-        starts[n_children] = high
-        base = 0
-        block = first_open
-        while n_children > 0 and base == 0:
-            if (block + 1) << 8 > size:
-                if size >= MAX_SLOTS:
-                    return table[:0], codewords[:0], 0
-                grown = (np.arange(2 * size) & 255).astype(np.uint32)
-                grown[:size] = table
-                table = grown
-                codewords = np.concatenate((codewords, np.zeros(size, np.uint32)))
-                used_slot = np.concatenate((used_slot, np.zeros(size, np.uint8)))
-                used_base = np.concatenate((used_base, np.zeros(size, np.uint8)))
-                size *= 2
-            if failures[block] <= MAX_FAILED_PLACEMENTS:
-                for candidate in range((block << 8) + 1, (block + 1) << 8):
-                    if used_base[candidate]:
-                        continue
-                    free = True
-                    for k in range(n_children):
-                        if used_slot[candidate ^ labels[k]]:
-                            free = False
-                            break
-                    if free:
-                        base = candidate
-                        break
-                if base == 0:
-                    failures[block] += 1
-            block += 1
-        while failures[first_open] > MAX_FAILED_PLACEMENTS:
-            first_open += 1
-        if depth == 0:
-            root = base
-        else:
-            table[slot] = (base << 9) | (stop << 8) | (table[slot] & 255)
-            codewords[slot] = low
-        if n_children > 0:
-            used_base[base] = 1
-        for k in range(n_children):
-            child = base ^ labels[k]
-            used_slot[child] = 1
-            table[child] = labels[k]
-            stack.append((starts[k], starts[k + 1], depth + 1, child))
-    return table, codewords, root
-
-
-@compiled
-def count_nodes(blob: U8, offsets: I64) -> int:
-    """How many nodes the trie of sorted windows has, the root left out; arguments as in `build_trie`."""
-    total = 0
-    for i in range(offsets.size - 1):
-        shared = 0
-        if i:
-            before, length = offsets[i - 1], min(offsets[i] - offsets[i - 1], offsets[i + 1] - offsets[i])
-            while shared < length and blob[before + shared] == blob[offsets[i] + shared]:
-                shared += 1
-        total += offsets[i + 1] - offsets[i] - shared
-    return total
 
 
 @compiled
@@ -285,49 +171,3 @@ def encode_optimal(
             out[n_out] = 0
             n_out += 1
     return out[:n_out].copy()
-
-
-@compiled
-def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, blob: U8, offsets: I64) -> U8:
-    """The bytes of codewords.
-
-    Args:
-        codewords: (n,), any unsigned type.
-        words: the first 16 bytes of each window as two numbers, lowest byte first, (n_windows, 2).
-        lengths: of each window, (n_windows,); by itself it stays in the nearest cache.
-        blob: all windows one after another.
-        offsets: where each starts and the last one ends, (n_windows + 1,).
-
-    Raises:
-        IndexError: a codeword is not in the codebook.
-    """
-    total = ZERO
-    for codeword in codewords:
-        if codeword >= lengths.size:
-            raise IndexError("codeword out of range")
-        total += np.uint64(lengths[codeword])
-    out = np.empty(total + ROW_BYTES, np.uint8)  # a row may be written beyond the end
-    at = ZERO
-    for codeword in codewords:
-        # numbers, for bytes that are read after others were written are not merged into one load and store
-        low = words[codeword, 0]
-        high = words[codeword, 1]
-        for k in range(HALF_ROW):
-            out[at + k] = np.uint8(low >> (k << BYTE_BITS))
-        for k in range(HALF_ROW):
-            out[at + HALF_ROW + k] = np.uint8(high >> (k << BYTE_BITS))
-        length = np.uint64(lengths[codeword])
-        for k in range(ROW_BYTES, length):
-            out[at + k] = blob[np.uint64(offsets[codeword]) + k]
-        at += length
-    return out[:total]
-
-
-@compiled
-def first_bytes(blob: U8, offsets: I64) -> U8:
-    """The first ROW_BYTES bytes of each window, zero-padded, (n_windows, ROW_BYTES)."""
-    rows = np.zeros((offsets.size - 1, np.int64(ROW_BYTES)), np.uint8)
-    for i in range(offsets.size - 1):
-        for k in range(min(np.int64(ROW_BYTES), offsets[i + 1] - offsets[i])):
-            rows[i, k] = blob[offsets[i] + k]
-    return rows
