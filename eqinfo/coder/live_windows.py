@@ -14,118 +14,14 @@ end, with frequency 1, or a byte with M1's frequency, of network.TOTAL + 1 in al
 the same loops compiled. All is in integers, so the results are the same everywhere, always.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
-from eqinfo.coder.intervals import narrow
+from eqinfo.coder.integer_m1 import Network
 from eqinfo.text.frames import Bytes
-
-if TYPE_CHECKING:
-    pass
 
 WINDOW_BITS = range(24, 129, 8)  # that live windows may have
 LIMBS_BYTES = 16  # of a codeword in the compiled loops
-
-
-def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
-    """How many of a node's codewords each byte has; they add up to `rest`.
-
-    Largest remainders: each byte has the whole part of rest * frequency / TOTAL, and the bytes with the
-    largest remainders, of equal ones the lower bytes, one more. The quotient of rest and TOTAL takes no part
-    in remainders, so it is kept apart: then they fit 20 bits however wide a window is.
-
-    Args:
-        frequencies: of the 256 bytes, each at least 1, adding up to TOTAL.
-        rest: codewords of the node beside the stop symbol's.
-        is_start: of a window: then each byte first has one codeword, and rest is at least 256.
-    """
-    least = int(is_start)
-    quotient, small = divmod(rest - least * N_BYTES, TOTAL)
-    products = [small * frequency for frequency in frequencies]
-    left = small - sum(product // TOTAL for product in products)
-    order = sorted(range(N_BYTES), key=lambda byte: (-(products[byte] % TOTAL), byte))
-    first = set(order[:left])
-    return [
-        least + quotient * frequency + product // TOTAL + (byte in first)
-        for byte, (frequency, product) in enumerate(zip(frequencies, products, strict=True))
-    ]
-
-
-class Reader:
-    """M1 reading symbols one by one, for the codings in plain Python."""
-
-    def __init__(self, network: Network) -> None:
-        from eqinfo.coder.kernels.m1_step import new_state
-
-        self._network, self._state = network, new_state(network)
-
-    def read(self, symbol: int) -> "npt.NDArray[np.int64]":
-        """The frequencies (256,) after one more byte, or after BOS alone."""
-        from eqinfo.coder.kernels.m1_step import step
-
-        step(self._network, self._state, symbol)
-        return self._state.frequencies.copy()
-
-
-def documents(text: bytes, document_ends: npt.ArrayLike) -> Iterator[tuple[bytes, bool]]:
-    """The documents of a text, each with whether it ends; the last does not, and may be empty."""
-    ends = np.asarray(document_ends, np.int64).tolist()
-    for start, end in zip([0, *ends], ends, strict=False):
-        yield text[start:end], True
-    yield text[ends[-1] if ends else 0 :], False
-
-
-def encode_plainly(
-    network: Network, text: bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
-) -> list[int]:
-    """The codewords of `encode_windows`, by narrowing symbol by symbol."""
-    reader, codewords = Reader(network), []
-    for document, ends in documents(text, document_ends):
-        frequencies, at = reader.read(BOS), 0
-        while at < len(document):
-            if not carry:
-                frequencies = reader.read(BOS)
-            low, width, start = 0, 1 << window_bits, at
-            while at < len(document):
-                at_node = [1, *shares(frequencies.tolist(), width - 1, at == start)]
-                symbol = document[at] + 1
-                if not at_node[symbol]:
-                    break
-                low, width = narrow(low, width, sum(at_node[:symbol]), at_node[symbol], width)
-                frequencies = reader.read(document[at])
-                at += 1
-            codewords.append(low)
-        codewords += [0] * ends
-    return codewords
-
-
-def decode_plainly(
-    network: Network, codewords: list[int], window_bits: int, carry: bool = False
-) -> tuple[bytes, list[int]]:
-    """Text and document ends of codewords below 2**window_bits, by descending to stop symbols."""
-    reader, text, document_ends = Reader(network), bytearray(), list[int]()
-    frequencies = reader.read(BOS)
-    for codeword in codewords:
-        if not carry:
-            frequencies = reader.read(BOS)
-        low, width, start = 0, 1 << window_bits, len(text)
-        while codeword != low:
-            at_node = [1, *shares(frequencies.tolist(), width - 1, len(text) == start)]
-            symbol, before = 0, 0
-            while low + before + at_node[symbol] <= codeword:
-                before += at_node[symbol]
-                symbol += 1
-            low, width = narrow(low, width, before, at_node[symbol], width)
-            text.append(symbol - 1)
-            frequencies = reader.read(symbol - 1)
-        if codeword == 0:
-            document_ends.append(len(text))
-            frequencies = reader.read(BOS)
-    return bytes(text), document_ends
 
 
 def encode_windows(
@@ -147,7 +43,7 @@ def encode_windows(
     from eqinfo.coder.kernels import live_windows as kernels
 
     assert window_bits in WINDOW_BITS
-    view, ends = _checked(text, document_ends)
+    view, ends = as_arrays(text, document_ends)
     work, largest = kernels.new_work(network), kernels.largest_rest(window_bits)
     codewords = kernels.encode_windows(network, work, view, ends, largest, carry)
     return pack(codewords, window_bits)
@@ -181,46 +77,6 @@ def decode_windows(
     return text.tobytes(), ends.tolist()
 
 
-def encode_ac(network: Network, text: Bytes, document_ends: npt.ArrayLike) -> bytes:
-    """The plain arithmetic code of a text; the arguments are those of `encode_windows`.
-
-    Returns:
-        All bytes that have left the coder, and then the fewest that, followed by zeros, are in its interval.
-    """
-    from eqinfo.coder.kernels import range_coder
-    from eqinfo.coder.kernels.m1_step import new_state
-
-    view, ends = _checked(text, document_ends)
-    return range_coder.encode_ac(network, new_state(network), view, ends).tobytes()
-
-
-def decode_ac(
-    network: Network, payload: bytes, text_length: int, n_documents: int
-) -> tuple[bytes, list[int]]:
-    """Text and document ends of a plain arithmetic code.
-
-    Args:
-        network: M1.
-        payload: as `encode_ac` gives it.
-        text_length: bytes of the text.
-        n_documents: how many documents end in it.
-
-    Raises:
-        ValueError: the payload is not of a text of this length with so many document ends.
-    """
-    from eqinfo.coder.kernels import range_coder
-    from eqinfo.coder.kernels.m1_step import new_state
-
-    what = "not the code of so many bytes and documents"
-    if n_documents * TOTAL_BITS > 8 * (len(payload) + 1):  # the bits that leave the coder
-        raise ValueError(what)
-    view = np.frombuffer(payload, np.uint8).copy()
-    text, ends, is_right = range_coder.decode_ac(network, new_state(network), view, text_length, n_documents)
-    if not is_right:
-        raise ValueError(what)
-    return text.tobytes(), ends.tolist()
-
-
 def pack(codewords: npt.NDArray[np.uint64], window_bits: int) -> bytes:
     """Codewords (n, 2), the higher half first, as window_bits / 8 bytes each."""
     rows = codewords.astype(">u8").view(np.uint8).reshape(-1, LIMBS_BYTES)
@@ -241,7 +97,7 @@ def unpack(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
     return rows.view(">u8").astype(np.uint64)
 
 
-def _checked(
+def as_arrays(
     text: Bytes, document_ends: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Text and document ends as arrays of one type for the compiled loops."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, Network
 from eqinfo.coder.intervals import TOTAL, narrow, quantise
-from eqinfo.coder.live_windows import Reader, documents
+from eqinfo.coder.reference import Reader, documents
 from eqinfo.text.frames import Bytes
 
 SPARE_BITS = 28  # 14 by which one symbol may narrow the shortest interval with a cell, and 14 to round in

@@ -14,7 +14,7 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder import integer_m1, live_windows, paper
+from eqinfo.coder import arithmetic_coding, integer_m1, live_windows, paper
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.errors import FormatError, MismatchError
 from eqinfo.formats.packing import pack, read_varint, unpack, varint
@@ -151,13 +151,7 @@ class ArithmeticCodec(Codec):
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        if self._adapts:
-            from eqinfo.coder.kernels import adaptive_ac
-
-            text, ends = np.frombuffer(frame.text, np.uint8).copy(), np.array(frame.document_ends, np.int64)
-            code = aside(adaptive_ac.encode, self.network, text, ends)
-        else:
-            code = aside(live_windows.encode_ac, self.network, *frame)
+        code = aside(arithmetic_coding.encode, self.network, *frame, self._adapts)
         payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
@@ -167,13 +161,9 @@ class ArithmeticCodec(Codec):
         if n_documents > MAX_DOCUMENTS:
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
-        if not self._adapts:
-            return Frame(*aside(live_windows.decode_ac, self.network, code, text_length, n_documents))
-        from eqinfo.coder.kernels import adaptive_ac
-
-        data = np.frombuffer(code, np.uint8).copy()
-        text, ends = aside(adaptive_ac.decode, self.network, data, text_length, n_documents)
-        return Frame(text.tobytes(), ends.tolist())
+        return Frame(
+            *aside(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._adapts)
+        )
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
         return 20 * (text_length + MAX_DOCUMENTS) + 16  # eight bits of a byte have some 16 bits each at most

@@ -4,7 +4,7 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +14,13 @@ from helpers.texts import mixed, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqinfo.coder import live_windows
+from eqinfo.coder import arithmetic_coding, live_windows, reference
 from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, N_BYTES, TOTAL, Network
 from eqinfo.coder.kernels import live_windows as kernels
 from eqinfo.coder.kernels import m1_step, range_coder
+
+plain_encode = partial(arithmetic_coding.encode, is_adaptive=False)
+plain_decode = partial(arithmetic_coding.decode, is_adaptive=False)
 
 BITS = [24, 32, 48, 64, 128]
 TEXTS = {
@@ -83,7 +86,7 @@ def test_shares_are_those_of_the_largest_remainders_and_add_up(
 ) -> None:
     frequencies = table(seed)
     rest = min(int(part * 2**bits) + N_BYTES * is_start, (1 << 128) - 1)
-    found = live_windows.shares(frequencies, rest, is_start)
+    found = reference.shares(frequencies, rest, is_start)
     assert found == exact_shares(frequencies, rest, is_start)
     assert sum(found) == rest
     assert min(found) >= is_start
@@ -100,7 +103,7 @@ def compiled_shares(frequencies: list[int], rest: int, is_start: bool) -> list[i
 
 
 def test_equal_remainders_go_to_the_lower_bytes() -> None:
-    assert live_windows.shares([TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
+    assert reference.shares([TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -110,11 +113,11 @@ def test_compiled_windows_are_those_of_the_definition(name: str, bits: int, carr
     text = TEXTS[name]
     ends = document_ends(text, random.Random(bits))
     payload = live_windows.encode_windows(network(), text, ends, bits, carry)
-    codewords = live_windows.encode_plainly(network(), text, ends, bits, carry)
+    codewords = reference.encode_plainly(network(), text, ends, bits, carry)
     assert payload == b"".join(codeword.to_bytes(bits // 8, "big") for codeword in codewords)
     assert live_windows.decode_windows(network(), payload, bits, len(text), carry) == (text, ends)
     if bits in (24, 128):
-        assert live_windows.decode_plainly(network(), codewords, bits, carry) == (text, ends)
+        assert reference.decode_plainly(network(), codewords, bits, carry) == (text, ends)
 
 
 @settings(max_examples=60)
@@ -130,8 +133,8 @@ def test_any_bytes_come_back(text: bytes, rng: random.Random, bits: int, carry: 
     chosen = [network(), uniform(), skewed(0), skewed(255)][which]
     payload = live_windows.encode_windows(chosen, text, ends, bits, carry)
     assert live_windows.decode_windows(chosen, payload, bits, len(text), carry) == (text, ends)
-    payload = live_windows.encode_ac(chosen, text, ends)
-    assert live_windows.decode_ac(chosen, payload, len(text), len(ends)) == (text, ends)
+    payload = plain_encode(chosen, text, ends)
+    assert plain_decode(chosen, payload, len(text), len(ends)) == (text, ends)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda text: np.frombuffer(text, np.uint8)])
@@ -140,7 +143,7 @@ def test_text_may_be_any_buffer(kind: type) -> None:
     assert live_windows.encode_windows(network(), kind(text), [], 24) == live_windows.encode_windows(
         network(), text, [], 24
     )
-    assert live_windows.encode_ac(network(), kind(text), []) == live_windows.encode_ac(network(), text, [])
+    assert plain_encode(network(), kind(text), []) == plain_encode(network(), text, [])
 
 
 def test_a_tiny_example_by_hand() -> None:
@@ -156,15 +159,15 @@ def test_a_tiny_example_by_hand() -> None:
 @pytest.mark.parametrize("bits", [24, 64])
 def test_a_window_fills_its_bits(bits: int) -> None:
     text, at = TEXTS["prose"] + TEXTS["noise"], 0
-    for codeword in live_windows.encode_plainly(network(), text, [], bits):
-        window, _ = live_windows.decode_plainly(network(), [codeword], bits)
-        reader, width = live_windows.Reader(network()), 1 << bits
+    for codeword in reference.encode_plainly(network(), text, [], bits):
+        window, _ = reference.decode_plainly(network(), [codeword], bits)
+        reader, width = reference.Reader(network()), 1 << bits
         table = reader.read(BOS).tolist()
         for i, byte in enumerate(window):
-            width = live_windows.shares(table, width - 1, i == 0)[byte]
+            width = reference.shares(table, width - 1, i == 0)[byte]
             table = reader.read(byte).tolist()
         at += len(window)
-        assert at == len(text) or live_windows.shares(table, width - 1, False)[text[at]] == 0
+        assert at == len(text) or reference.shares(table, width - 1, False)[text[at]] == 0
     assert at == len(text)
 
 
@@ -173,7 +176,7 @@ def test_windows_do_not_depend_on_what_came_before_them() -> None:
     for bits in BITS:
         payload, size = live_windows.encode_windows(network(), text, [], bits), bits // 8
         windows = [
-            live_windows.decode_plainly(network(), [int.from_bytes(payload[i : i + size], "big")], bits)[0]
+            reference.decode_plainly(network(), [int.from_bytes(payload[i : i + size], "big")], bits)[0]
             for i in range(0, len(payload), size)
         ]
         assert b"".join(windows) == text
@@ -235,10 +238,10 @@ def test_part_of_a_window_is_refused() -> None:
 def test_plain_arithmetic_coding_has_the_size_that_m1_says(name: str) -> None:
     text = TEXTS[name]
     ends = document_ends(text, random.Random(3))
-    payload = live_windows.encode_ac(network(), text, ends)
-    assert live_windows.decode_ac(network(), payload, len(text), len(ends)) == (text, ends)
-    reader, bits = live_windows.Reader(network()), math.log2(TOTAL + 1) * len(ends)
-    for document, _ in live_windows.documents(text, ends):
+    payload = plain_encode(network(), text, ends)
+    assert plain_decode(network(), payload, len(text), len(ends)) == (text, ends)
+    reader, bits = reference.Reader(network()), math.log2(TOTAL + 1) * len(ends)
+    for document, _ in reference.documents(text, ends):
         table = reader.read(BOS)
         for byte in document:
             bits += math.log2((TOTAL + 1) / int(table[byte]))
@@ -309,16 +312,16 @@ def test_plain_arithmetic_coding_of_what_is_certain_and_of_what_is_not(byte: int
     rng = random.Random(byte)
     for _ in range(50):
         text = bytes(rng.choices([0, 127, 128, 129, 255, byte], [1, 1, 1, 1, 1, 200], k=rng.randrange(400)))
-        payload = live_windows.encode_ac(skewed(byte), text, [len(text)])
-        assert live_windows.decode_ac(skewed(byte), payload, len(text), 1) == (text, [len(text)])
+        payload = plain_encode(skewed(byte), text, [len(text)])
+        assert plain_decode(skewed(byte), payload, len(text), 1) == (text, [len(text)])
         with pytest.raises(ValueError, match="not the code"):
-            live_windows.decode_ac(skewed(byte), payload + b"\0", len(text), 1)
+            plain_decode(skewed(byte), payload + b"\0", len(text), 1)
 
 
 @pytest.mark.parametrize("n_documents", [0, 2, 50])
 def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: int) -> None:
     rng, text = random.Random(4), TEXTS["prose"]
-    good = live_windows.encode_ac(network(), text, [9, 9])
+    good = plain_encode(network(), text, [9, 9])
     payloads = [rng.randbytes(rng.randrange(100)) for _ in range(20)]
     payloads += [good[:n] for n in range(0, len(good), 7)] + [bytes(300), b"\xff" * 300]
     for _ in range(20):
@@ -327,7 +330,7 @@ def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: in
     for payload in payloads:
         for length in (0, len(text), 1 << 30):
             try:
-                found, ends = live_windows.decode_ac(network(), payload, length, n_documents)
+                found, ends = plain_decode(network(), payload, length, n_documents)
             except ValueError:
                 continue
             assert len(found) == length
@@ -337,7 +340,7 @@ def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: in
 
 def test_arithmetic_codes_of_other_texts_are_refused() -> None:
     text = TEXTS["prose"]
-    payload = live_windows.encode_ac(network(), text, [len(text)])
+    payload = plain_encode(network(), text, [len(text)])
     n = len(text)
     for wrong, length, n_documents in [
         (payload + bytes(9), n, 1),
@@ -348,7 +351,7 @@ def test_arithmetic_codes_of_other_texts_are_refused() -> None:
         (b"", n, 0),
     ]:
         with pytest.raises(ValueError, match="not the code"):
-            live_windows.decode_ac(network(), wrong, length, n_documents)
+            plain_decode(network(), wrong, length, n_documents)
 
 
 def test_two_threads_do_not_disturb_each_other() -> None:
@@ -356,7 +359,7 @@ def test_two_threads_do_not_disturb_each_other() -> None:
     coders = [
         lambda text: live_windows.encode_windows(network(), text, [5], 24),
         lambda text: live_windows.encode_windows(network(), text, [5], 128, True),
-        lambda text: live_windows.encode_ac(network(), text, [5]),
+        lambda text: plain_encode(network(), text, [5]),
     ]
     for code in coders:
         with ThreadPoolExecutor(2) as pool:

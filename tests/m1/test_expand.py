@@ -9,7 +9,7 @@ from eqinfo.codebook import parse
 from eqinfo.coder import intervals
 from eqinfo.coder.integer_m1 import BOS, TOTAL
 from eqinfo.coder.kernels.m1_step import new_state, run
-from eqinfo.coder.live_windows import encode_plainly
+from eqinfo.coder.reference import encode_plainly
 from eqinfo.m1 import expand as expand_module
 from eqinfo.m1.expand import expand, live, next_byte_frequencies, published
 
@@ -65,7 +65,7 @@ def test_the_published_windows_are_those_of_every_codeword_by_brute_force(m1):
     for codeword in range(1 << bits):
         string, low, width = b"", 0, 1 << intervals.PRECISION_BITS
         at, size = codeword << (intervals.PRECISION_BITS - bits), 1 << (intervals.PRECISION_BITS - bits)
-        while len(string) < expand.MAX_BYTES:
+        while len(string) < expand_module.MAX_BYTES:
             if string not in tables:
                 tables[string] = intervals.quantise(frequencies_after(m1, string)[None].astype(np.int64))[0]
             sums = [0, *itertools.accumulate(tables[string].tolist())]

@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
+from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, Network
 from eqinfo.coder.kernels.context_mixer import (
-    MAX_TEXT,
     Mixer,
     begin_byte,
     end_byte,
     learning_rate,
-    new_mixer,
     predict,
     update,
 )
-from eqinfo.coder.kernels.m1_step import State, new_state, step
+from eqinfo.coder.kernels.m1_step import State, step
 from eqinfo.coder.kernels.range_coder import (
     CODER_BYTES,
     CODER_TOTAL,
@@ -36,7 +34,6 @@ from eqinfo.coder.kernels.range_coder import (
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 BITS_TOTAL = TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
@@ -44,8 +41,8 @@ BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BITS_T
 
 
 @compiled
-def encode_kernel(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
-    """The bytes of `encode`."""
+def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
+    """The adaptive arithmetic code of a text; see `arithmetic_coding.encode`."""
     out = np.empty(BYTES_A_BYTE * (text.size + ends.size) + CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), ZERO, MAX_RANGE
     i: Any = 0
@@ -71,7 +68,7 @@ def encode_kernel(network: Network, state: State, mixer: Mixer, text: U8, ends: 
 
 
 @compiled
-def decode_kernel(
+def decode(
     network: Network, state: State, mixer: Mixer, payload: U8, text_length: int, n_documents: int
 ) -> tuple[U8, I64, bool]:
     """Text, document ends, and whether the payload can be right."""
@@ -108,43 +105,3 @@ def decode_kernel(
         n_text += 1
         end_byte(mixer, text, n_text)
     return text, ends, is_whole(payload, interval, n_read)
-
-
-def encode(network: Network, text: U8, document_ends: I64) -> bytes:
-    """The adaptive arithmetic code of a text.
-
-    Args:
-        network: M1.
-        text: below MAX_TEXT bytes.
-        document_ends: offsets in [0, len(text)], ascending; equal ones are empty documents.
-
-    Returns:
-        All bytes that have left the coder, and then the fewest that, followed by zeros, are in its interval.
-    """
-    assert text.size < MAX_TEXT
-    return encode_kernel(network, new_state(network), new_mixer(text.size), text, document_ends).tobytes()
-
-
-def decode(network: Network, payload: U8, text_length: int, n_documents: int) -> tuple[U8, I64]:
-    """Text and document ends of a payload that `encode` gave.
-
-    Args:
-        network: M1.
-        payload: any bytes.
-        text_length: bytes of the text, below MAX_TEXT.
-        n_documents: how many documents end in it.
-
-    Raises:
-        ValueError: the payload is not of a text of this length with so many document ends.
-    """
-    assert text_length < MAX_TEXT
-    what = "not the code of so many bytes and documents"
-    if n_documents * TOTAL_BITS > 8 * (payload.size + 1):  # the bits that leave the coder
-        raise ValueError(what)
-    mixer = new_mixer(text_length)
-    text, ends, is_right = decode_kernel(
-        network, new_state(network), mixer, payload, text_length, n_documents
-    )
-    if not is_right:
-        raise ValueError(what)
-    return text, ends
