@@ -8,7 +8,7 @@ compare with.
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import TOTAL_BITS, Network
+from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.coder.live_windows import as_arrays
 from eqinfo.text.frames import Bytes
 
@@ -54,7 +54,9 @@ def decode(
     from eqinfo.coder.kernels import adaptive_ac, context_mixer, plain_ac
     from eqinfo.coder.kernels.m1_step import new_state
 
-    is_right = n_documents * TOTAL_BITS <= 8 * (len(payload) + 1)  # a document end takes TOTAL_BITS bits
+    is_right = n_documents * M1_TOTAL_BITS <= 8 * (
+        len(payload) + 1
+    )  # a document end takes M1_TOTAL_BITS bits
     if is_right:
         view, state = np.frombuffer(payload, np.uint8).copy(), new_state(network)
         if is_adaptive:

@@ -33,8 +33,8 @@ ROW = 32  # numbers in a row of an n-gram table
 MIXED = len(ORDERS) * ROW  # as many as WIDTH, so that one compiled loop serves both
 MAX_LAYERS, MAX_TABLE_BITS = 8, 20
 
-TOTAL_BITS = 20
-TOTAL = 1 << TOTAL_BITS  # what the frequencies of the 256 bytes add up to; each is at least 1
+M1_TOTAL_BITS = 20
+M1_TOTAL = 1 << M1_TOTAL_BITS  # what the frequencies of the 256 bytes add up to; each is at least 1
 KEEP_RANGE = 2048  # the table of forgetting covers inputs in [-KEEP_RANGE, KEEP_RANGE)
 EXP_STEPS = 1024  # logits are in 1 / EXP_STEPS bit
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 Int = TypeVar("Int", int, npt.NDArray[np.int64])
 
-TOTAL_BITS = 14  # of the published rule's frequencies
-TOTAL = 1 << TOTAL_BITS
+PAPER_TOTAL_BITS = 14  # of the published rule's frequencies
+PAPER_TOTAL = 1 << PAPER_TOTAL_BITS
 PRECISION_BITS = 48  # of its intervals: 48 + 14 bits fit an int64, and 48 - 20 = 28 are left to round in
 
 
@@ -55,7 +55,7 @@ def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> 
     return apportioned
 
 
-def quantise(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, k) of other sums, each at least 1, that add up to TOTAL in each row."""
-    spare = np.full((len(frequencies), 1), TOTAL - frequencies.shape[1])
+def paper_frequencies(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Frequencies (n, k) of other sums, each at least 1, that add up to PAPER_TOTAL in each row."""
+    spare = np.full((len(frequencies), 1), PAPER_TOTAL - frequencies.shape[1])
     return apportion(frequencies, spare) + 1

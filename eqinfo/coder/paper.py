@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, Network
-from eqinfo.coder.intervals import TOTAL, narrow, quantise
+from eqinfo.coder.intervals import PAPER_TOTAL, narrow, paper_frequencies
 from eqinfo.coder.reference import Reader, documents
 from eqinfo.text.frames import Bytes
 
@@ -82,7 +82,7 @@ def _longest_window(tables: "_Tables", symbols: list[int], at: int, window_bits:
     for end in range(at, len(symbols)):
         table, symbol = tables.after(symbols[at:end]), symbols[end]
         nodes.append((low, width, table))
-        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], TOTAL)
+        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], PAPER_TOTAL)
         if not _cells(low, width):
             break
     else:  # beyond an open text anything may follow but the end of a document, whose cells are the first
@@ -91,7 +91,7 @@ def _longest_window(tables: "_Tables", symbols: list[int], at: int, window_bits:
     # inside a cell all intervals end where cells do, and a symbol without a cell follows only on such a node.
     for length in range(len(nodes) - 1, 0, -1):
         low, width, table = nodes[length]
-        starts = (low + width * start // TOTAL for start in table[1:-1])
+        starts = (low + width * start // PAPER_TOTAL for start in table[1:-1])
         inside = _cells(low, width)
         for start in starts:
             if start % (1 << SPARE_BITS) and start >> SPARE_BITS in inside:
@@ -106,8 +106,10 @@ def _window(tables: "_Tables", codeword: int, window_bits: int, most: int) -> li
     while not symbols or symbols[-1] != END:
         table = tables.after(symbols)
         offset = (codeword << SPARE_BITS) - low
-        symbol = bisect_right(table, ((offset + 1) * TOTAL - 1) // width) - 1  # of the cell's first number
-        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], TOTAL)
+        symbol = (
+            bisect_right(table, ((offset + 1) * PAPER_TOTAL - 1) // width) - 1
+        )  # of the cell's first number
+        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], PAPER_TOTAL)
         if codeword not in _cells(low, width) or (symbol != END and len(symbols) == most):
             break
         symbols.append(symbol)
@@ -138,4 +140,4 @@ class _Tables:
 
     def _read(self, symbol: int) -> list[int]:
         frequencies = np.concatenate(([0], self._reader.read(symbol)))
-        return [0, *accumulate(quantise(frequencies[None])[0].tolist())]
+        return [0, *accumulate(paper_frequencies(frequencies[None])[0].tolist())]

@@ -9,30 +9,30 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, Network
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.intervals import narrow
 
 
 def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
     """How many of a node's codewords each byte has; they add up to `rest`.
 
-    Largest remainders: each byte has the whole part of rest * frequency / TOTAL, and the bytes with the
-    largest remainders, of equal ones the lower bytes, one more. The quotient of rest and TOTAL takes no part
+    Largest remainders: each byte has the whole part of rest * frequency / M1_TOTAL, and the bytes with the
+    largest remainders, of equal ones the lower bytes, one more. The quotient of rest and M1_TOTAL takes no part
     in remainders, so it is kept apart: then they fit 20 bits however wide a window is.
 
     Args:
-        frequencies: of the 256 bytes, each at least 1, adding up to TOTAL.
+        frequencies: of the 256 bytes, each at least 1, adding up to M1_TOTAL.
         rest: codewords of the node beside the stop symbol's.
         is_start: of a window: then each byte first has one codeword, and rest is at least 256.
     """
     least = int(is_start)
-    quotient, small = divmod(rest - least * N_BYTES, TOTAL)
+    quotient, small = divmod(rest - least * N_BYTES, M1_TOTAL)
     products = [small * frequency for frequency in frequencies]
-    left = small - sum(product // TOTAL for product in products)
-    order = sorted(range(N_BYTES), key=lambda byte: (-(products[byte] % TOTAL), byte))
+    left = small - sum(product // M1_TOTAL for product in products)
+    order = sorted(range(N_BYTES), key=lambda byte: (-(products[byte] % M1_TOTAL), byte))
     first = set(order[:left])
     return [
-        least + quotient * frequency + product // TOTAL + (byte in first)
+        least + quotient * frequency + product // M1_TOTAL + (byte in first)
         for byte, (frequency, product) in enumerate(zip(frequencies, products, strict=True))
     ]
 

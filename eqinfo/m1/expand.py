@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from eqinfo.codebook.codebook import MAX_WINDOW_BYTES, Codebook
 from eqinfo.coder import intervals
-from eqinfo.coder.integer_m1 import TOTAL, Network
+from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.errors import InputError
 from eqinfo.m1.refit import Candidates, OnProgress
 from eqinfo.system.threads import ordered_map
@@ -21,7 +21,7 @@ CHUNK = 512  # strings that a thread reads at a time
 
 
 def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, 256), adding up to TOTAL, of the byte after each of n strings, (n, length)."""
+    """Frequencies (n, 256), adding up to M1_TOTAL, of the byte after each of n strings, (n, length)."""
     from eqinfo.coder.kernels.m1_step import after_strings, new_state
 
     def read(chunk: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
@@ -59,7 +59,7 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
             batch = batch[level_log_p[batch] >= floor]
             if not batch.size:
                 break
-            next_log_p = np.log(next_byte_frequencies(network, level[batch]) / TOTAL)
+            next_log_p = np.log(next_byte_frequencies(network, level[batch]) / M1_TOTAL)
             log_p = level_log_p[batch, None] + next_log_p
             parent, byte = np.nonzero(log_p >= floor)
             strings = np.concatenate((level[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
@@ -104,9 +104,9 @@ def published(network: Network, window_bits: int, on_progress: OnProgress) -> Co
         levels = []
         for at in range(0, len(strings), EXPAND_BATCH):
             batch = slice(at, at + EXPAND_BATCH)
-            frequency = intervals.quantise(next_byte_frequencies(network, strings[batch]))
+            frequency = intervals.paper_frequencies(next_byte_frequencies(network, strings[batch]))
             start = np.cumsum(frequency, 1) - frequency
-            total = np.array(intervals.TOTAL)
+            total = np.array(intervals.PAPER_TOTAL)
             inner = intervals.narrow(low[batch, None], width[batch, None], start, frequency, total)
             n_inner = intervals.n_codewords(*inner, window_bits)
             left = intervals.n_codewords(low[batch], width[batch], window_bits) - n_inner.sum(1)

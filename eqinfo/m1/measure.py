@@ -10,7 +10,7 @@ import torch
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.parse import WORD_BYTES, encode, encode_compiled
-from eqinfo.coder.integer_m1 import TOTAL_BITS, Network
+from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.m1.batches import WINDOW_BYTES, window_tensors
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.model import ByteModel
@@ -108,7 +108,7 @@ def _bits(
     state, place = new_state(network), np.arange(idx.shape[1])
     rows = zip(idx.astype(np.uint16), targets, strict=True)
     found = np.stack([run(network, state, row)[place, wanted] for row, wanted in rows])
-    return np.where(targets >= 0, TOTAL_BITS - np.log2(found), 0.0)
+    return np.where(targets >= 0, M1_TOTAL_BITS - np.log2(found), 0.0)
 
 
 def float_bits(model: ByteModel, text: Text) -> float:

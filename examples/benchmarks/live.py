@@ -18,7 +18,7 @@ import numpy as np
 import peers
 from compressors import ppmd
 
-from eqinfo.coder.integer_m1 import BOS, TOTAL_BITS
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL_BITS
 from eqinfo.coder.kernels.m1_step import new_state, run
 from eqinfo.eval.measure import COMPRESSORS
 from eqinfo.formats import eqi
@@ -180,7 +180,7 @@ def entropy(model: Model, texts: list[Text]) -> Iterator[str]:
         data = np.frombuffer(text.data(SAMPLE_BYTES), np.uint8)
         symbols = np.append(np.uint16(BOS), data[:-1])
         found = run(model.network, new_state(model.network), symbols)[np.arange(data.size), data]
-        bits = float((TOTAL_BITS - np.log2(found)).mean())
+        bits = float((M1_TOTAL_BITS - np.log2(found)).mean())
         sizes = [8 * len(codec.encode(Frame(data.tobytes()))[1]) / data.size for codec in (plain, adaptive)]
         rows.append(
             [text.name, f"{bits:.4f}", f"{sizes[0]:.4f}", f"{sizes[0] / bits:.5f}", f"{sizes[1]:.4f}"]

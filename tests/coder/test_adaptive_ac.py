@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eqinfo.coder import arithmetic_coding
-from eqinfo.coder.integer_m1 import BOS, TOTAL
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
 from eqinfo.coder.kernels import context_mixer
 from eqinfo.coder.kernels.m1_step import new_state, step
 
@@ -87,7 +87,7 @@ def test_the_first_bit_is_m1s() -> None:
     step(NETWORK, state, BOS)
     context_mixer.begin_byte(mixer, state.frequencies, array(b""))
     ones = int(state.frequencies[128:].sum())
-    assert abs(context_mixer.predict(mixer, 1) - ones) <= 16 + TOTAL // 1024
+    assert abs(context_mixer.predict(mixer, 1) - ones) <= 16 + M1_TOTAL // 1024
     assert list(np.flatnonzero(mixer.inputs)) in ([context_mixer.M1], [])
 
 
@@ -97,7 +97,7 @@ def test_a_slot_by_hand() -> None:
     step(NETWORK, state, BOS)
     context_mixer.begin_byte(mixer, state.frequencies, array(b""))
     before = context_mixer.predict(mixer, 1)
-    error = (TOTAL - before >> 4) * 16
+    error = (M1_TOTAL - before >> 4) * 16
     change = (int(mixer.inputs[context_mixer.M1]) * error + (1 << 19)) >> 20
     context_mixer.update(mixer, 1, 1, 16)
     for k in range(context_mixer.N_CONTEXTS):
@@ -115,7 +115,7 @@ def test_a_history_keeps_seven_bits_and_a_probability_its_range() -> None:
     step(NETWORK, state, BOS)
     context_mixer.begin_byte(mixer, state.frequencies, array(b""))
     for bit in [0] * 200 + [1] * 200 + [0, 1] * 50:
-        assert 16 <= context_mixer.predict(mixer, 1) <= TOTAL - 16
+        assert 16 <= context_mixer.predict(mixer, 1) <= M1_TOTAL - 16
         context_mixer.update(mixer, 1, bit, 16)
     entries = mixer.slots[np.arange(context_mixer.N_CONTEXTS), mixer.at].astype(np.int64)
     assert set(entries & 255) == {0b1_1010101 & 127 | 128}
@@ -126,10 +126,10 @@ def test_a_history_keeps_seven_bits_and_a_probability_its_range() -> None:
 def test_squash_and_stretch_are_the_logistic_function_and_its_inverse() -> None:
     squash, stretch = context_mixer.logistic_tables()
     logits = np.arange(-context_mixer.MAX_LOGIT, context_mixer.MAX_LOGIT + 1)
-    exact = TOTAL / (1 + np.exp(-logits / 256))
+    exact = M1_TOTAL / (1 + np.exp(-logits / 256))
     assert np.abs(squash - exact).max() <= 0.5 + 1e-6
-    assert np.array_equal(squash + squash[::-1], np.full(squash.size, TOTAL))
-    assert (squash.min(), squash.max()) == (16, TOTAL - 16)
+    assert np.array_equal(squash + squash[::-1], np.full(squash.size, M1_TOTAL))
+    assert (squash.min(), squash.max()) == (16, M1_TOTAL - 16)
     assert stretch.size == 1 << 16
     assert (np.diff(stretch) >= 0).all()
     assert abs(stretch[1 << 15]) <= 1

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eqinfo.coder import arithmetic_coding, live_windows, reference
-from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, N_BYTES, TOTAL, Network
+from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels import live_windows as kernels
 from eqinfo.coder.kernels import m1_step, range_coder
 
@@ -59,20 +59,20 @@ def document_ends(text: bytes, rng: random.Random) -> list[int]:
 
 
 def table(seed: int) -> list[int]:
-    """Frequencies, each at least 1, that add up to TOTAL: some equal, some large."""
+    """Frequencies, each at least 1, that add up to M1_TOTAL: some equal, some large."""
     weights = np.random.default_rng(seed).choice([0, 1, 2, 3, 1000], N_BYTES).astype(np.int64) + (
         seed % 7 == 0
     )
     weights[seed % N_BYTES] += 1 << seed % 20
-    found = 1 + weights * (TOTAL - N_BYTES) // weights.sum()
-    found[seed % 3] += TOTAL - found.sum()
+    found = 1 + weights * (M1_TOTAL - N_BYTES) // weights.sum()
+    found[seed % 3] += M1_TOTAL - found.sum()
     return found.tolist()
 
 
 def exact_shares(frequencies: list[int], rest: int, is_start: bool) -> list[int]:
     """Largest remainders with fractions."""
     least = int(is_start)
-    exact = [Fraction((rest - least * N_BYTES) * f, TOTAL) for f in frequencies]
+    exact = [Fraction((rest - least * N_BYTES) * f, M1_TOTAL) for f in frequencies]
     found = [math.floor(share) for share in exact]
     order = sorted(range(N_BYTES), key=lambda i: (found[i] - exact[i], i))
     for i in order[: rest - least * N_BYTES - sum(found)]:
@@ -103,7 +103,7 @@ def compiled_shares(frequencies: list[int], rest: int, is_start: bool) -> list[i
 
 
 def test_equal_remainders_go_to_the_lower_bytes() -> None:
-    assert reference.shares([TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
+    assert reference.shares([M1_TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -240,11 +240,11 @@ def test_plain_arithmetic_coding_has_the_size_that_m1_says(name: str) -> None:
     ends = document_ends(text, random.Random(3))
     payload = plain_encode(network(), text, ends)
     assert plain_decode(network(), payload, len(text), len(ends)) == (text, ends)
-    reader, bits = reference.Reader(network()), math.log2(TOTAL + 1) * len(ends)
+    reader, bits = reference.Reader(network()), math.log2(M1_TOTAL + 1) * len(ends)
     for document, _ in reference.documents(text, ends):
         table = reader.read(BOS)
         for byte in document:
-            bits += math.log2((TOTAL + 1) / int(table[byte]))
+            bits += math.log2((M1_TOTAL + 1) / int(table[byte]))
             table = reader.read(byte)
     assert bits / 8 - 1 <= len(payload) <= bits / 8 * 1.005 + 8
 
@@ -254,10 +254,10 @@ def coder_symbols(rng: random.Random, n: int) -> list[tuple[int, int]]:
     low, width, half = 0, (1 << 64) - 1, 1 << 63
     symbols = []
     for _ in range(n):
-        part = width // (TOTAL + 1)
+        part = width // (M1_TOTAL + 1)
         below = (half - low) // part  # the symbol has this frequency in it
-        start = max(0, min(below - rng.choice([0, 1, 7, 1000]), TOTAL))
-        symbols.append((start, min(rng.choice([1, 2, 9, 2000]) + below - start, TOTAL + 1 - start)))
+        start = max(0, min(below - rng.choice([0, 1, 7, 1000]), M1_TOTAL))
+        symbols.append((start, min(rng.choice([1, 2, 9, 2000]) + below - start, M1_TOTAL + 1 - start)))
         low, width = low + part * start, part * symbols[-1][1]
         if not low <= half < low + width:
             half = low + width // 2
@@ -278,12 +278,12 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
     rng = random.Random(seed)
     symbols = coder_symbols(rng, 60)[: rng.randrange(61)]
     for _ in range(rng.randrange(20)):
-        start = rng.choice([0, rng.randrange(TOTAL), TOTAL])
-        symbols.append((start, rng.choice([1, TOTAL + 1 - start])))
+        start = rng.choice([0, rng.randrange(M1_TOTAL), M1_TOTAL])
+        symbols.append((start, rng.choice([1, M1_TOTAL + 1 - start])))
     exact_low, exact_width, n_out = 0, (1 << 64) - 1, 0  # in units of 256**-(n_out + 8); nothing is carried
     out, n, low, width = np.zeros(999, np.uint8), 0, 0, (1 << 64) - 1
     for start, frequency in symbols:
-        part = exact_width // (TOTAL + 1)
+        part = exact_width // (M1_TOTAL + 1)
         exact_low, exact_width = exact_low + part * start, part * frequency
         while exact_width < 1 << 56:
             exact_low, exact_width, n_out = exact_low << 8, exact_width << 8, n_out + 1
@@ -303,7 +303,7 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
 def test_carries_travel_over_many_bytes() -> None:
     full, out = (1 << 64) - 1, np.zeros(9, np.uint8)
     out[:5] = 7, 255, 255, 255, 255
-    compiled_narrow(out, 5, full, full, TOTAL // 2, TOTAL // 2)
+    compiled_narrow(out, 5, full, full, M1_TOTAL // 2, M1_TOTAL // 2)
     assert out[:5].tolist() == [8, 0, 0, 0, 0]
 
 

@@ -38,10 +38,10 @@ def longest_window(text: bytes, bits: int) -> tuple[bytes, int]:
     best = (b"", 0)
     for i, byte in enumerate(text):
         table = [0, *reader.read(symbol).tolist()]
-        frequencies = intervals.quantise(np.array([table]))[0].tolist()
+        frequencies = intervals.paper_frequencies(np.array([table]))[0].tolist()
         assert frequencies[0] == 1
         children = [
-            intervals.narrow(low, width, sum(frequencies[:k]), frequency, intervals.TOTAL)
+            intervals.narrow(low, width, sum(frequencies[:k]), frequency, intervals.PAPER_TOTAL)
             for k, frequency in enumerate(frequencies)
         ]
         own = cells(low, width).start

@@ -8,7 +8,7 @@ from helpers.texts import mixed, prose
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder.integer_m1 import BOS, TOTAL_BITS
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL_BITS
 from eqinfo.coder.kernels.m1_step import new_state, run
 from eqinfo.formats.model_folder import DEFAULT_MODEL, find_codebook
 from eqinfo.m1 import train as m1_train
@@ -51,7 +51,7 @@ def test_m1_predicts_english():
     m1_of_package = m1_train.load_m1(DEFAULT_MODEL)
     text = b"the United States of America"
     found = run(m1_of_package, new_state(m1_of_package), np.array([BOS, *text[:-1]], np.uint16))
-    assert TOTAL_BITS - np.log2(found[np.arange(len(text)), [*text]]).mean() < 2
+    assert M1_TOTAL_BITS - np.log2(found[np.arange(len(text)), [*text]]).mean() < 2
 
 
 def test_the_card_gives_the_figures_of_its_config():

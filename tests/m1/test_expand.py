@@ -7,7 +7,7 @@ from helpers.texts import mixed
 
 from eqinfo.codebook import parse
 from eqinfo.coder import intervals
-from eqinfo.coder.integer_m1 import BOS, TOTAL
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
 from eqinfo.coder.kernels.m1_step import new_state, run
 from eqinfo.coder.reference import encode_plainly
 from eqinfo.m1 import expand as expand_module
@@ -33,7 +33,7 @@ def test_strings_that_share_their_beginnings_get_what_each_gets_by_itself(m1):
     for length in (0, 1, 2, 5):
         strings = rng.integers(0, 3, (700, length)).astype(np.uint8)  # many share, some are equal
         found = next_byte_frequencies(m1, strings)
-        assert np.array_equal(found.sum(1), np.full(700, TOTAL))
+        assert np.array_equal(found.sum(1), np.full(700, M1_TOTAL))
         for string, row in list(zip(strings, found, strict=True))[::60]:
             assert np.array_equal(row, frequencies_after(m1, string))
 
@@ -41,12 +41,12 @@ def test_strings_that_share_their_beginnings_get_what_each_gets_by_itself(m1):
 def test_candidates_are_the_most_probable_strings_of_all(m1, monkeypatch):
     monkeypatch.setattr(expand_module, "MAX_BYTES", 3)
     n = 600
-    one = np.log(next_byte_frequencies(m1, np.empty((1, 0), np.uint8))[0] / TOTAL)
+    one = np.log(next_byte_frequencies(m1, np.empty((1, 0), np.uint8))[0] / M1_TOTAL)
     every = {bytes([a]): one[a] for a in range(256)}
-    after = np.log(next_byte_frequencies(m1, np.arange(256, dtype=np.uint8)[:, None]) / TOTAL)
+    after = np.log(next_byte_frequencies(m1, np.arange(256, dtype=np.uint8)[:, None]) / M1_TOTAL)
     two = {bytes([a, b]): one[a] + after[a, b] for a in range(256) for b in range(256)}
     for start in sorted(two, key=two.get)[-n:]:  # no string after the n-th can have a child among the best
-        rest = np.log(frequencies_after(m1, start) / TOTAL)
+        rest = np.log(frequencies_after(m1, start) / M1_TOTAL)
         every |= {start + bytes([c]): two[start] + rest[c] for c in range(256)}
     every |= two
     floor = sorted(every.values())[-n]
@@ -67,10 +67,12 @@ def test_the_published_windows_are_those_of_every_codeword_by_brute_force(m1):
         at, size = codeword << (intervals.PRECISION_BITS - bits), 1 << (intervals.PRECISION_BITS - bits)
         while len(string) < expand_module.MAX_BYTES:
             if string not in tables:
-                tables[string] = intervals.quantise(frequencies_after(m1, string)[None].astype(np.int64))[0]
+                tables[string] = intervals.paper_frequencies(
+                    frequencies_after(m1, string)[None].astype(np.int64)
+                )[0]
             sums = [0, *itertools.accumulate(tables[string].tolist())]
             inner = [
-                intervals.narrow(low, width, sums[b], sums[b + 1] - sums[b], intervals.TOTAL)
+                intervals.narrow(low, width, sums[b], sums[b + 1] - sums[b], intervals.PAPER_TOTAL)
                 for b in range(256)
             ]
             fits = [b for b, (lo, w) in enumerate(inner) if lo <= at and at + size <= lo + w]

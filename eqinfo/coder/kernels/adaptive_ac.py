@@ -1,6 +1,6 @@
 """Arithmetic coding that adapts: one range coder a text, its probabilities from M1 and from the text so far.
 
-Before each byte it is said that no document ends here, with TOTAL of TOTAL + 1, as in `live`'s plain code;
+Before each byte it is said that no document ends here, with M1_TOTAL of M1_TOTAL + 1, as in `live`'s plain code;
 then the eight bits of the byte follow, high bit first, each with the probability that `predictor` has for it.
 M1 begins anew where a document ends, the predictor only with the text.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, Network
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels.context_mixer import (
     Mixer,
     begin_byte,
@@ -36,8 +36,8 @@ from eqinfo.system.jit import compiled
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-BITS_TOTAL = TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
-BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BITS_TOTAL each, 129 in all
+BIT_TOTAL = M1_TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
+BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BIT_TOTAL each, 129 in all
 
 
 @compiled
@@ -52,12 +52,12 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) ->
         while i < end:
             step(network, state, symbol)
             symbol = np.int64(text[i])
-            n_out, low, width = narrow(out, n_out, low, width, 1, TOTAL)
+            n_out, low, width = narrow(out, n_out, low, width, 1, M1_TOTAL)
             begin_byte(mixer, state.frequencies, text)
             for shift in range(7, -1, -1):
                 node, bit = (N_BYTES | symbol) >> shift + 1, symbol >> shift & 1
                 ones = predict(mixer, node)
-                start, frequency = (0, ones) if bit else (ones, BITS_TOTAL - ones)
+                start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
                 n_out, low, width = narrow(out, n_out, low, width, start, frequency)
                 update(mixer, node, bit, learning_rate(i))
             i += 1
@@ -89,14 +89,14 @@ def decode(
             continue
         if n_text == text_length:
             return text, ends, False
-        n_read = take(payload, interval, n_read, 1, TOTAL)
+        n_read = take(payload, interval, n_read, 1, M1_TOTAL)
         step(network, state, symbol)
         begin_byte(mixer, state.frequencies, text)
         node: Any = 1
         while node < N_BYTES:
             ones = predict(mixer, node)
             bit = np.int64(interval[2] // (interval[1] // CODER_TOTAL) < np.uint64(ones))
-            start, frequency = (0, ones) if bit else (ones, BITS_TOTAL - ones)
+            start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
             n_read = take(payload, interval, n_read, start, frequency)
             update(mixer, node, bit, learning_rate(n_text))
             node = node << 1 | bit

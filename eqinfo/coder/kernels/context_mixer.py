@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import N_BYTES, TOTAL, TOTAL_BITS
+from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS, N_BYTES
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Mixer(NamedTuple):
     contexts apart that share a slot; the later one takes it.
 
     Attributes:
-        squash: probability in 1/TOTAL of each logit from -MAX_LOGIT on, (N_LOGITS,).
+        squash: probability in 1/M1_TOTAL of each logit from -MAX_LOGIT on, (N_LOGITS,).
         stretch: logit of each probability in 1/2**16, (2**16,).
         slots: (N_CONTEXTS, a power of two).
         histories: probability of a 1 after each history, (N_CONTEXTS, N_HISTORIES).
@@ -85,7 +85,7 @@ class Mixer(NamedTuple):
         entries: what they hold, or would, (N_CONTEXTS,).
         inputs: logits, (N_INPUTS,).
         counts: which weight each takes, (N_INPUTS,).
-        mixed: the mixed probability in 1/TOTAL, (1,).
+        mixed: the mixed probability in 1/M1_TOTAL, (1,).
     """
 
     squash: I64
@@ -119,9 +119,9 @@ def logistic_tables() -> tuple[I64, I64]:
     powers = [unit]
     for _ in range(MAX_LOGIT):
         powers.append(powers[-1] * ratio >> 80)
-    low = [(TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
-    squash = np.array(low[:0:-1] + [TOTAL - p for p in low], np.int64)
-    probabilities = np.arange(1 << ONE_BITS, dtype=np.int64) << TOTAL_BITS - ONE_BITS
+    low = [(M1_TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
+    squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)
+    probabilities = np.arange(1 << ONE_BITS, dtype=np.int64) << M1_TOTAL_BITS - ONE_BITS
     return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
 
 
@@ -192,7 +192,7 @@ def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
 
 @compiled
 def predict(mixer: Mixer, node: Any) -> Any:
-    """The probability in 1/TOTAL, in [16, TOTAL - 16], that the next bit is 1.
+    """The probability in 1/M1_TOTAL, in [16, M1_TOTAL - 16], that the next bit is 1.
 
     Args:
         mixer: after `begin_byte`, and `update` with all bits before.
@@ -239,7 +239,7 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     """Learn from a bit after `predict`."""
     target = ONE * bit
     byte = np.int64(mixer.recent[0]) & 255
-    error = ((bit << TOTAL_BITS) - mixer.mixed[0] >> TOTAL_BITS - ONE_BITS) * rate
+    error = ((bit << M1_TOTAL_BITS) - mixer.mixed[0] >> M1_TOTAL_BITS - ONE_BITS) * rate
     for i in range(N_INPUTS):
         change = mixer.inputs[i] * error + (1 << RATE_BITS - 1) >> RATE_BITS
         mixer.weights[i, mixer.counts[i]] += change

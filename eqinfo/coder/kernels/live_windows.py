@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, INNER, N_BYTES, TOTAL, TOTAL_BITS, Network
+from eqinfo.coder.integer_m1 import BOS, INNER, M1_TOTAL, M1_TOTAL_BITS, N_BYTES, Network
 from eqinfo.coder.kernels.m1_step import State, new_state, step
 from eqinfo.system.jit import compiled
 
@@ -24,8 +24,8 @@ ZERO, ONE, HALF, MASK = np.uint64(0), np.uint64(1), np.uint64(32), np.uint64((1 
 NOTHING, STOP = (ZERO, ZERO), (ZERO, ONE)  # no codewords; the one of the stop symbol
 LIMB_BITS = 64
 START_BYTES = np.uint64(N_BYTES)  # codewords that the bytes get at a window's start before the rest is shared
-SHARE_BITS, SHARE_MASK = np.uint64(TOTAL_BITS), np.uint64(TOTAL - 1)
-SHARE_SHIFT = np.uint64(LIMB_BITS - TOTAL_BITS)
+SHARE_BITS, SHARE_MASK = np.uint64(M1_TOTAL_BITS), np.uint64(M1_TOTAL - 1)
+SHARE_SHIFT = np.uint64(LIMB_BITS - M1_TOTAL_BITS)
 
 # a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share
 FIRST_KEY, FIRST_SLOTS, SLOTS = 1, 2 * N_BYTES, 4096
@@ -40,7 +40,7 @@ class Node(NamedTuple):
         before: sums of the frequencies of the bytes before each byte and before the end, (257,).
         start: likewise of what each byte has beyond quotient times frequency, (257,).
         floors: of that the whole parts, (256,).
-        remainders: in [0, TOTAL), (256,).
+        remainders: in [0, M1_TOTAL), (256,).
     """
 
     before: I64
@@ -120,11 +120,11 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
     floors, remainders = node.floors, node.remainders
     for i in range(N_BYTES):
         product = small * frequencies[i]
-        floors[i] = product >> TOTAL_BITS
-        remainders[i] = product & (TOTAL - 1)
+        floors[i] = product >> M1_TOTAL_BITS
+        remainders[i] = product & (M1_TOTAL - 1)
         left -= floors[i]
     least = np.int32(0)  # the largest number that `left` remainders reach
-    for bit in range(TOTAL_BITS - 1, -1, -1):
+    for bit in range(M1_TOTAL_BITS - 1, -1, -1):
         tried = np.int32(least | np.int32(1 << bit))
         n_reached = np.int32(0)
         for i in range(N_BYTES):

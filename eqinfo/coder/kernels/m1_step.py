@@ -17,11 +17,11 @@ from eqinfo.coder.integer_m1 import (
     EXP_STEPS,
     INNER,
     KEEP_RANGE,
+    M1_TOTAL,
     MIXED,
     N_BYTES,
     ORDERS,
     ROW,
-    TOTAL,
     WIDTH,
     Network,
 )
@@ -49,7 +49,7 @@ class State(NamedTuple):
     Attributes:
         states: of each layer, in 1/2**19, (L, INNER).
         history: the last bytes as one integer, the latest lowest, (1,).
-        frequencies: of the next byte, (256,), each at least 1; they add up to TOTAL.
+        frequencies: of the next byte, (256,), each at least 1; they add up to M1_TOTAL.
         stream: (WIDTH,).
         unit: inputs of a matrix, (WIDTH,).
         mixed: likewise, (MIXED,).
@@ -199,8 +199,8 @@ def step(network: Network, state: State, symbol: Any) -> None:
         below: Any = min(top - np.int64(logits[i]), MAX_BELOW)
         frequencies[i] = np.int64(network.exp2[below & EXP_STEPS - 1]) >> (below >> EXP_BITS)
         total += frequencies[i]
-    multiplier = (np.int64(TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
-    left = np.int64(TOTAL)
+    multiplier = (np.int64(M1_TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
+    left = np.int64(M1_TOTAL)
     for i in range(N_BYTES):
         frequencies[i] = 1 + (frequencies[i] * multiplier >> 32)
         left -= frequencies[i]
