@@ -46,7 +46,7 @@ def encode_windows(
     view, ends = as_arrays(text, document_ends)
     work, largest = kernels.new_work(network), kernels.largest_rest(window_bits)
     codewords = kernels.encode_windows(network, work, view, ends, largest, carry)
-    return pack(codewords, window_bits)
+    return to_big_endian(codewords, window_bits)
 
 
 def decode_windows(
@@ -67,7 +67,7 @@ def decode_windows(
     from eqinfo.coder.kernels import live_windows as kernels
 
     assert window_bits in WINDOW_BITS
-    codewords = unpack(payload, window_bits)
+    codewords = from_big_endian(payload, window_bits)
     work, largest = kernels.new_work(network), kernels.largest_rest(window_bits)
     text, ends = kernels.decode_windows(network, work, codewords, largest, text_length, carry)
     if text.size != text_length:
@@ -77,14 +77,14 @@ def decode_windows(
     return text.tobytes(), ends.tolist()
 
 
-def pack(codewords: npt.NDArray[np.uint64], window_bits: int) -> bytes:
+def to_big_endian(codewords: npt.NDArray[np.uint64], window_bits: int) -> bytes:
     """Codewords (n, 2), the higher half first, as window_bits / 8 bytes each."""
     rows = codewords.astype(">u8").view(np.uint8).reshape(-1, LIMBS_BYTES)
     return rows[:, LIMBS_BYTES - window_bits // 8 :].tobytes()
 
 
-def unpack(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
-    """The inverse of `pack`.
+def from_big_endian(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
+    """The inverse of `to_big_endian`.
 
     Raises:
         ValueError: the payload is not a whole number of windows.

@@ -195,9 +195,9 @@ def test_carry_changes_codewords_within_a_document_only() -> None:
 def test_packing_is_big_endian(bits: int) -> None:
     numbers = [random.Random(bits).getrandbits(bits) for _ in range(20)] + [0, (1 << bits) - 1]
     packed = b"".join(number.to_bytes(bits // 8, "big") for number in numbers)
-    limbs = live_windows.unpack(packed, bits)
+    limbs = live_windows.from_big_endian(packed, bits)
     assert [int(high) << 64 | int(low) for high, low in limbs] == numbers
-    assert live_windows.pack(limbs, bits) == packed
+    assert live_windows.to_big_endian(limbs, bits) == packed
 
 
 @pytest.mark.parametrize("bits", [24, 64, 128])
@@ -266,11 +266,11 @@ def coder_symbols(rng: random.Random, n: int) -> list[tuple[int, int]]:
     return symbols
 
 
-def compiled_narrow(
+def encode_symbol(
     out: np.ndarray, n_out: int, low: int, width: int, start: int, frequency: int
 ) -> tuple[int, int, int]:
     limbs = np.uint64(low), np.uint64(width)  # a plain int would be an int64
-    return range_coder.narrow(out, n_out, *limbs, start, frequency)
+    return range_coder.encode_symbol(out, n_out, *limbs, start, frequency)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -287,7 +287,7 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
         exact_low, exact_width = exact_low + part * start, part * frequency
         while exact_width < 1 << 56:
             exact_low, exact_width, n_out = exact_low << 8, exact_width << 8, n_out + 1
-        n, low, width = compiled_narrow(out, n, low, width, start, frequency)
+        n, low, width = encode_symbol(out, n, low, width, start, frequency)
         assert n == n_out
         assert int.from_bytes(out[:n].tobytes(), "big") << 64 | low == exact_low
         assert width == exact_width
@@ -303,7 +303,7 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
 def test_carries_travel_over_many_bytes() -> None:
     full, out = (1 << 64) - 1, np.zeros(9, np.uint8)
     out[:5] = 7, 255, 255, 255, 255
-    compiled_narrow(out, 5, full, full, M1_TOTAL // 2, M1_TOTAL // 2)
+    encode_symbol(out, 5, full, full, M1_TOTAL // 2, M1_TOTAL // 2)
     assert out[:5].tolist() == [8, 0, 0, 0, 0]
 
 

@@ -25,11 +25,11 @@ from eqinfo.coder.kernels.range_coder import (
     CODER_TOTAL,
     MAX_RANGE,
     ZERO,
-    begin,
+    begin_decoding,
+    decode_symbol,
+    encode_symbol,
     finish,
     is_whole,
-    narrow,
-    take,
 )
 from eqinfo.system.jit import compiled
 
@@ -52,18 +52,18 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) ->
         while i < end:
             step(network, state, symbol)
             symbol = np.int64(text[i])
-            n_out, low, width = narrow(out, n_out, low, width, 1, M1_TOTAL)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 1, M1_TOTAL)
             begin_byte(mixer, state.frequencies, text)
             for shift in range(7, -1, -1):
                 node, bit = (N_BYTES | symbol) >> shift + 1, symbol >> shift & 1
                 ones = predict(mixer, node)
                 start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
-                n_out, low, width = narrow(out, n_out, low, width, start, frequency)
+                n_out, low, width = encode_symbol(out, n_out, low, width, start, frequency)
                 update(mixer, node, bit, learning_rate(i))
             i += 1
             end_byte(mixer, text, i)
         if segment < ends.size:
-            n_out, low, width = narrow(out, n_out, low, width, 0, 1)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 0, 1)
     return finish(out, n_out, low, width)
 
 
@@ -74,7 +74,7 @@ def decode(
     """Text, document ends, and whether the payload can be right."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = np.int64(0)
-    interval, n_read = begin(payload), np.int64(CODER_BYTES)
+    interval, n_read = begin_decoding(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
         if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
@@ -85,11 +85,11 @@ def decode(
             ends[n_ends] = n_text
             n_ends += 1
             symbol = BOS
-            n_read = take(payload, interval, n_read, 0, 1)
+            n_read = decode_symbol(payload, interval, n_read, 0, 1)
             continue
         if n_text == text_length:
             return text, ends, False
-        n_read = take(payload, interval, n_read, 1, M1_TOTAL)
+        n_read = decode_symbol(payload, interval, n_read, 1, M1_TOTAL)
         step(network, state, symbol)
         begin_byte(mixer, state.frequencies, text)
         node: Any = 1
@@ -97,7 +97,7 @@ def decode(
             ones = predict(mixer, node)
             bit = np.int64(interval[2] // (interval[1] // CODER_TOTAL) < np.uint64(ones))
             start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
-            n_read = take(payload, interval, n_read, start, frequency)
+            n_read = decode_symbol(payload, interval, n_read, start, frequency)
             update(mixer, node, bit, learning_rate(n_text))
             node = node << 1 | bit
         symbol = node - N_BYTES

@@ -20,7 +20,12 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 Wide = tuple[Any, Any]
 
-ZERO, ONE, HALF, MASK = np.uint64(0), np.uint64(1), np.uint64(32), np.uint64((1 << 32) - 1)
+ZERO, ONE, HALF_LIMB_BITS, HALF_LIMB_MASK = (
+    np.uint64(0),
+    np.uint64(1),
+    np.uint64(32),
+    np.uint64((1 << 32) - 1),
+)
 NOTHING, STOP = (ZERO, ZERO), (ZERO, ONE)  # no codewords; the one of the stop symbol
 LIMB_BITS = 64
 START_BYTES = np.uint64(N_BYTES)  # codewords that the bytes get at a window's start before the rest is shared
@@ -30,7 +35,7 @@ SHARE_SHIFT = np.uint64(LIMB_BITS - M1_TOTAL_BITS)
 # a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share
 FIRST_KEY, FIRST_SLOTS, SLOTS = 1, 2 * N_BYTES, 4096
 UNKEPT = 1 << 32  # the key of all longer beginnings, which are not kept
-MULTIPLIER = 0x9E3779B1  # 2**32 / golden ratio, odd
+SLOT_MULTIPLIER = 0x9E3779B1  # 2**32 / golden ratio, odd
 
 
 class Node(NamedTuple):
@@ -90,31 +95,31 @@ def largest_rest(window_bits: int) -> Wide:
 
 
 @compiled
-def add(a: Wide, b: Wide) -> Wide:
+def wide_sum(a: Wide, b: Wide) -> Wide:
     """The sum modulo 2**128."""
     low = a[1] + b[1]
     return a[0] + b[0] + (ONE if low < b[1] else ZERO), low
 
 
 @compiled
-def subtract(a: Wide, b: Wide) -> Wide:
+def wide_difference(a: Wide, b: Wide) -> Wide:
     """The difference modulo 2**128."""
     return a[0] - b[0] - (ONE if a[1] < b[1] else ZERO), a[1] - b[1]
 
 
 @compiled
-def multiply(a: Wide, factor: Any) -> Wide:
+def wide_product(a: Wide, factor: Any) -> Wide:
     """The product with a factor below 2**32, modulo 2**128."""
-    lower = (a[1] & MASK) * factor
-    upper = (a[1] >> HALF) * factor + (lower >> HALF)
-    return a[0] * factor + (upper >> HALF), upper << HALF | lower & MASK
+    lower = (a[1] & HALF_LIMB_MASK) * factor
+    upper = (a[1] >> HALF_LIMB_BITS) * factor + (lower >> HALF_LIMB_BITS)
+    return a[0] * factor + (upper >> HALF_LIMB_BITS), upper << HALF_LIMB_BITS | lower & HALF_LIMB_MASK
 
 
 @compiled
 def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
     """Apportion the rest of a node over the bytes, as `live.shares`: into `node`; the quotient comes back."""
     if is_start:
-        rest = subtract(rest, (ZERO, START_BYTES))
+        rest = wide_difference(rest, (ZERO, START_BYTES))
     small = np.int64(rest[1] & SHARE_MASK)
     left = small
     floors, remainders = node.floors, node.remainders
@@ -150,7 +155,7 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
 @compiled
 def start_of(node: Node, quotient: Wide, byte: Any) -> Wide:
     """How many codewords the bytes before this one have."""
-    return add(multiply(quotient, np.uint64(node.before[byte])), (ZERO, np.uint64(node.start[byte])))
+    return wide_sum(wide_product(quotient, np.uint64(node.before[byte])), (ZERO, np.uint64(node.start[byte])))
 
 
 @compiled
@@ -186,7 +191,7 @@ def read(network: Network, work: Work, key: Any, symbol: Any) -> Any:
     """
     state, memory = work.state, work.memory
     key = FIRST_KEY if symbol == BOS else min(key << 8 | symbol, UNKEPT)
-    slot = key if key < FIRST_SLOTS else FIRST_SLOTS + (key * MULTIPLIER >> 16) % (SLOTS - FIRST_SLOTS)
+    slot = key if key < FIRST_SLOTS else FIRST_SLOTS + (key * SLOT_MULTIPLIER >> 16) % (SLOTS - FIRST_SLOTS)
     known = key < UNKEPT and memory.keys[slot] == key
     if known:
         state.history[0] = memory.history[slot]
@@ -218,10 +223,14 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
                 byte = np.int64(text[i])
                 quotient = divide(frequencies, rest, is_start, node)
                 start = start_of(node, quotient, byte)
-                share = subtract(start_of(node, quotient, byte + 1), start)
+                share = wide_difference(start_of(node, quotient, byte + 1), start)
                 if share == NOTHING:
                     break
-                low, rest, is_start = add(add(low, start), STOP), subtract(share, STOP), False
+                low, rest, is_start = (
+                    wide_sum(wide_sum(low, start), STOP),
+                    wide_difference(share, STOP),
+                    False,
+                )
                 if carry or rest != NOTHING:
                     key = read(network, work, key, byte)
                 i += 1
@@ -254,12 +263,12 @@ def decode_windows(
             n_ends += 1
         rest, is_start = largest, True
         while offset != NOTHING:
-            offset = subtract(offset, STOP)
+            offset = wide_difference(offset, STOP)
             quotient = divide(frequencies, rest, is_start, node)
             byte = byte_at(node, quotient, offset)
             start = start_of(node, quotient, byte)
-            offset = subtract(offset, start)
-            rest = subtract(subtract(start_of(node, quotient, byte + 1), start), STOP)
+            offset = wide_difference(offset, start)
+            rest = wide_difference(wide_difference(start_of(node, quotient, byte + 1), start), STOP)
             is_start = False
             out[n_out] = byte
             n_out += 1

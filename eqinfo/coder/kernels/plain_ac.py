@@ -12,11 +12,11 @@ from eqinfo.coder.kernels.range_coder import (
     CODER_TOTAL,
     MAX_RANGE,
     ZERO,
-    begin,
+    begin_decoding,
+    decode_symbol,
+    encode_symbol,
     finish,
     is_whole,
-    narrow,
-    take,
 )
 from eqinfo.system.jit import compiled
 
@@ -41,10 +41,10 @@ def encode(network: Network, state: State, text: U8, ends: I64) -> U8:
             start = np.int64(1)  # the end of a document comes first
             for byte in range(symbol):
                 start += state.frequencies[byte]
-            n_out, low, width = narrow(out, n_out, low, width, start, state.frequencies[symbol])
+            n_out, low, width = encode_symbol(out, n_out, low, width, start, state.frequencies[symbol])
             i += 1
         if segment < ends.size:
-            n_out, low, width = narrow(out, n_out, low, width, 0, 1)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 0, 1)
     return finish(out, n_out, low, width)
 
 
@@ -55,7 +55,7 @@ def decode(
     """Text, document ends, and whether the payload can be right; see `arithmetic_coding.decode`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = np.int64(0)
-    interval, n_read = begin(payload), np.int64(CODER_BYTES)
+    interval, n_read = begin_decoding(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
         if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
@@ -67,7 +67,7 @@ def decode(
             ends[n_ends] = n_text
             n_ends += 1
             symbol = BOS
-            n_read = take(payload, interval, n_read, 0, 1)
+            n_read = decode_symbol(payload, interval, n_read, 0, 1)
             continue
         if n_text == text_length or value >= CODER_TOTAL:
             return text, ends, False
@@ -80,5 +80,5 @@ def decode(
             frequency = state.frequencies[symbol]
         text[n_text] = symbol
         n_text += 1
-        n_read = take(payload, interval, n_read, start, frequency)
+        n_read = decode_symbol(payload, interval, n_read, start, frequency)
     return text, ends, is_whole(payload, interval, n_read)

@@ -39,7 +39,9 @@ def add_carry(out: U8, n_out: Any) -> None:
 
 
 @compiled
-def narrow(out: U8, n_out: Any, low: Any, width: Any, start: Any, frequency: Any) -> tuple[Any, Any, Any]:
+def encode_symbol(
+    out: U8, n_out: Any, low: Any, width: Any, start: Any, frequency: Any
+) -> tuple[Any, Any, Any]:
     """One symbol of plain arithmetic coding: n_out, low and width after it.
 
     The interval is [0.out + low / 2**64, ... + width / 2**64) in units of the last byte of out; a low that
@@ -92,8 +94,8 @@ def byte_or_zero(payload: U8, at: Any) -> Any:
 
 
 @compiled
-def begin(payload: U8) -> U64:
-    """What `take` works on: the interval's low, modulo 2**64, its width, and where the payload is in it."""
+def begin_decoding(payload: U8) -> U64:
+    """What `decode_symbol` works on: the interval's low, modulo 2**64, its width, and where the payload is in it."""
     interval = np.array([ZERO, MAX_RANGE, ZERO])
     for at in range(CODER_BYTES):
         interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, at)
@@ -101,8 +103,8 @@ def begin(payload: U8) -> U64:
 
 
 @compiled
-def take(payload: U8, interval: U64, n_read: Any, start: Any, frequency: Any) -> Any:
-    """The inverse of `narrow` on low, width and where the payload is in the interval; n_read after it.
+def decode_symbol(payload: U8, interval: U64, n_read: Any, start: Any, frequency: Any) -> Any:
+    """The inverse of `encode_symbol` on low, width and where the payload is in the interval; n_read after it.
 
     A payload that is not in the interval, which none that is coded can be, counts as read beyond its end.
     """
