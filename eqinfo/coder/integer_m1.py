@@ -28,9 +28,10 @@ N_BYTES = 256
 BOS = N_BYTES  # what the network reads before the first byte of a window
 WIDTH = 192  # of the stream; constants, since the compiled loops are made for them
 INNER = 256  # of the state of a layer
-ORDERS = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams in bytes
+NGRAM_BYTES = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams in bytes
+HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 ROW = 32  # numbers in a row of an n-gram table
-MIXED = len(ORDERS) * ROW  # as many as WIDTH, so that one compiled loop serves both
+MIXED = len(NGRAM_BYTES) * ROW  # as many as WIDTH, so that one compiled loop serves both
 MAX_LAYERS, MAX_TABLE_BITS = 8, 20
 
 M1_TOTAL_BITS = 20
@@ -51,7 +52,7 @@ class Network(NamedTuple):
 
     Attributes:
         embedding: of bytes and BOS, (257, WIDTH).
-        tables: rows for n-grams, those of one order after another, (len(ORDERS) << table_bits or 0, ROW).
+        tables: rows for n-grams, those of one order after another, (len(NGRAM_BYTES) << table_bits or 0, ROW).
         mix: from the rows to the stream, (WIDTH, MIXED), or (0, MIXED) without tables.
         mix_scale: of each row of mix.
         inputs: of each layer: for what it keeps, its values and its gates, (L, 3 INNER, WIDTH).
@@ -89,7 +90,7 @@ class Network(NamedTuple):
 
 def shapes(n_layer: int, table_bits: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
     """Type and shape of each array of a network."""
-    n_rows, n_mixed = (len(ORDERS) << table_bits, WIDTH) if table_bits else (0, 0)
+    n_rows, n_mixed = (len(NGRAM_BYTES) << table_bits, WIDTH) if table_bits else (0, 0)
     return {
         "embedding": ("<i2", (N_BYTES + 1, WIDTH)),
         "tables": ("i1", (n_rows, ROW)),
@@ -110,7 +111,7 @@ def shapes(n_layer: int, table_bits: int) -> dict[str, tuple[Any, tuple[int, ...
 
 def table_bits(network: Network) -> int:
     """Log2 of the rows of each n-gram table; 0 without tables."""
-    return (len(network.tables) // len(ORDERS)).bit_length() - 1 if len(network.tables) else 0
+    return (len(network.tables) // len(NGRAM_BYTES)).bit_length() - 1 if len(network.tables) else 0
 
 
 def _contents(network: Network) -> bytes:

@@ -16,9 +16,9 @@ from eqinfo.coder.intervals import narrow
 def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
     """How many of a node's codewords each byte has; they add up to `rest`.
 
-    Largest remainders: each byte has the whole part of rest * frequency / M1_TOTAL, and the bytes with the
-    largest remainders, of equal ones the lower bytes, one more. The quotient of rest and M1_TOTAL takes no part
-    in remainders, so it is kept apart: then they fit 20 bits however wide a window is.
+    Largest remainders: each byte gets floor(rest * frequency / M1_TOTAL) codewords; the codewords left over go
+    one each to the bytes with the largest remainders, ties to the lower byte. With rest = quotient * M1_TOTAL
+    + small, only `small` decides the remainders, so they fit 20 bits however wide a window is.
 
     Args:
         frequencies: of the 256 bytes, each at least 1, adding up to M1_TOTAL.

@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqinfo.coder.integer_m1 import BOS, INNER, MIXED, N_BYTES, ORDERS, ROW, WIDTH
+from eqinfo.coder.integer_m1 import BOS, HASH_MULTIPLIER, INNER, MIXED, N_BYTES, NGRAM_BYTES, ROW, WIDTH
 
 MAX_MEMORY = 512  # bytes; at the start, the slowest unit of a state forgets so slowly
 PIECE_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 30}  # of the largest tensor: what caches hold, or all
-MULTIPLIER = -7046029254386353131  # 2**64 / golden ratio, odd, as int64
+MULTIPLIER = int(HASH_MULTIPLIER) - (1 << 64)  # as int64, for torch
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ByteModel(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(N_BYTES + 1, WIDTH)
         nn.init.normal_(self.embedding.weight, std=0.5)
-        n_rows = len(ORDERS) << config.table_bits if config.table_bits else 0
+        n_rows = len(NGRAM_BYTES) << config.table_bits if config.table_bits else 0
         self.tables = nn.Embedding(n_rows, ROW)
         if n_rows:
             nn.init.normal_(self.tables.weight, std=0.5)
@@ -147,7 +147,7 @@ class ByteModel(nn.Module):
 
 
 def rows(idx: Tensor, table_bits: int) -> Tensor:
-    """The rows of the n-gram tables, (T, B, len(ORDERS)), that bytes and BOS (T, B) lead to.
+    """The rows of the n-gram tables, (T, B, len(NGRAM_BYTES)), that bytes and BOS (T, B) lead to.
 
     The last eight bytes are one integer, the latest lowest, with zeros for bytes before the window. Its low n
     bytes times an odd constant modulo 2**64 give their row by the high bits.
@@ -157,12 +157,12 @@ def rows(idx: Tensor, table_bits: int) -> Tensor:
     data = torch.where(idx == BOS, 0, idx)
     history = torch.zeros_like(idx)
     found: list[Tensor] = []
-    for n in range(1, max(ORDERS) + 1):
+    for n in range(1, max(NGRAM_BYTES) + 1):
         back = n - 1
         earlier = torch.zeros_like(data)
         earlier[back:] = data[: len(data) - back]
         history = history | torch.where(place - back > window_start, earlier, 0) << 8 * back
-        if n in ORDERS:
+        if n in NGRAM_BYTES:
             row = history * MULTIPLIER >> (64 - table_bits) & ((1 << table_bits) - 1)
             found.append(row + (len(found) << table_bits))
     return torch.stack(found, -1)

@@ -18,7 +18,7 @@ import peers
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder.integer_m1 import BOS, INNER, MIXED, WIDTH, Network
-from eqinfo.coder.kernels.m1_step import multiply, new_state, run
+from eqinfo.coder.kernels.m1_step import matrix_vector, new_state, run
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, WindowCodec
 from eqinfo.formats.model_folder import Model
@@ -124,11 +124,11 @@ def gather(codewords: U32, words: U64) -> U64:
 def products(network: Network, unit: Any, mixed: Any, inner: Any, sums: Any, times: int) -> None:
     """Multiply every matrix of M1 with a vector, so many times."""
     for _ in range(times):
-        multiply(network.mix, mixed, sums, MIXED)
+        matrix_vector(network.mix, mixed, sums, MIXED)
         for at in range(network.inputs.shape[0]):
-            multiply(network.inputs[at], unit, sums, WIDTH)
-            multiply(network.output[at], inner, sums, INNER)
-        multiply(network.head, unit, sums, WIDTH)
+            matrix_vector(network.inputs[at], unit, sums, WIDTH)
+            matrix_vector(network.output[at], inner, sums, INNER)
+        matrix_vector(network.head, unit, sums, WIDTH)
 
 
 def n_products(network: Network) -> int:

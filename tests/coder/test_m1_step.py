@@ -17,7 +17,7 @@ from eqinfo.coder.integer_m1 import (
     KEEP_RANGE,
     M1_TOTAL,
     N_BYTES,
-    ORDERS,
+    NGRAM_BYTES,
     WIDTH,
     Network,
     from_bytes,
@@ -77,7 +77,7 @@ class Reference:
         stream: list[int] = net.embedding[symbol].tolist()
         if bits := table_bits(net):
             rows = []
-            for at, order in enumerate(ORDERS):
+            for at, order in enumerate(NGRAM_BYTES):
                 key = int.from_bytes(self.history[-order:], "big") * 0x9E3779B97F4A7C15 % 2**64
                 rows += net.tables[(at << bits) + (key >> 64 - bits)].tolist()
             mix = self.scaled(net.mix, rows, net.mix_scale)

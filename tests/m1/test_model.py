@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers.texts import prose
 
-from eqinfo.coder.integer_m1 import BOS, ORDERS
-from eqinfo.coder.kernels.m1_step import MULTIPLIER, ORDER_MASKS
+from eqinfo.coder.integer_m1 import BOS, HASH_MULTIPLIER, NGRAM_BYTES
+from eqinfo.coder.kernels.m1_step import NGRAM_MASKS
 from eqinfo.m1 import model as m1_model
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.corpus import Text
@@ -123,9 +123,9 @@ def test_rows_of_n_grams_are_those_that_integers_look_up():
         start = max(i for i in range(at + 1) if text[i] == BOS)
         history = np.uint64(int.from_bytes(bytes(text[start + 1 : at + 1])[-8:], "big"))
         with np.errstate(over="ignore"):
-            want = [int((history & mask) * MULTIPLIER >> np.uint64(56)) for mask in ORDER_MASKS]
+            want = [int((history & mask) * HASH_MULTIPLIER >> np.uint64(56)) for mask in NGRAM_MASKS]
         assert found[at].tolist() == [row + (k << 8) for k, row in enumerate(want)]
-    assert len(want) == len(ORDERS)
+    assert len(want) == len(NGRAM_BYTES)
 
 
 def test_becoming_integers_costs_less_than_one_per_cent(trained):

@@ -1,8 +1,8 @@
 """Arithmetic coding that adapts: one range coder a text, its probabilities from M1 and from the text so far.
 
-Before each byte it is said that no document ends here, with M1_TOTAL of M1_TOTAL + 1, as in `live`'s plain code;
-then the eight bits of the byte follow, high bit first, each with the probability that `predictor` has for it.
-M1 begins anew where a document ends, the predictor only with the text.
+Each byte follows an end-of-document flag; "no" has probability M1_TOTAL / (M1_TOTAL + 1), as in the plain code.
+The eight bits of the byte come next, high bit first, each with the probability that `context_mixer` predicts.
+M1 is reset where a document ends, the mixer only where a text begins.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL, M1_TOTAL_BITS, N_BYTES
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 MAX_TEXT = 1 << 28  # bytes
-ONE_BITS, ONE, HALF = 16, (1 << 16) - 1, 1 << 15  # probabilities before they are mixed
+P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # probabilities before they are mixed
 MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
 N_LOGITS = 2 * MAX_LOGIT + 1
 WEIGHT_BITS = 16
@@ -36,19 +36,18 @@ RATE_BITS = 20
 LEAST_RATE, EXTRA_RATE, EXTRA_BYTES_BITS = 5, 10, 9  # of learning weights: faster in the first kilobytes
 
 # contexts of so many bytes; then come those of this word, and of this word and the one before
-ORDERS = (0, 1, 2, 3, 4, 6)
-ORDER_MASKS = np.array([(1 << 8 * n) - 1 for n in ORDERS], np.uint64)
-N_ORDERS, N_CONTEXTS = len(ORDERS), len(ORDERS) + 2
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
+CONTEXT_BYTES = (0, 1, 2, 3, 4, 6)
+CONTEXT_MASKS = np.array([(1 << 8 * n) - 1 for n in CONTEXT_BYTES], np.uint64)
+N_BYTE_CONTEXTS, N_CONTEXTS = len(CONTEXT_BYTES), len(CONTEXT_BYTES) + 2
 CHECK_SHIFT, HASH_HALF, EIGHT = np.uint64(20), np.uint64(32), np.uint64(8)
 MIN_SLOT_BITS, MAX_SLOT_BITS = 10, 20
 
-NEW = HALF << 16 | 1  # a slot that has seen nothing
+NEW = P_HALF << 16 | 1  # a slot that has seen nothing
 N_HISTORIES, N_COUNTS = 256, 8
 COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
 # a probability moves 1 / (n + 1.5) of the way, as if each side had been seen half a time before; then 1 / 16
-FIRST_SHARES = [(2 << ONE_BITS) // (2 * n + 3) for n in range(N_COUNTS - 1)]
-SHARES = np.array([*FIRST_SHARES, 1 << ONE_BITS - 4], np.int64)
+FIRST_SHARES = [(2 << P_BITS) // (2 * n + 3) for n in range(N_COUNTS - 1)]
+SHARES = np.array([*FIRST_SHARES, 1 << P_BITS - 4], np.int64)
 HISTORY_SHIFT = 6  # what follows a history is common to many contexts, so it moves more slowly
 
 MIN_MATCH, MAX_MATCH = 5, 64  # bytes; what is longer counts as MAX_MATCH - 1
@@ -121,18 +120,18 @@ def logistic_tables() -> tuple[I64, I64]:
         powers.append(powers[-1] * ratio >> 80)
     low = [(M1_TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
     squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)
-    probabilities = np.arange(1 << ONE_BITS, dtype=np.int64) << M1_TOTAL_BITS - ONE_BITS
+    probabilities = np.arange(1 << P_BITS, dtype=np.int64) << M1_TOTAL_BITS - P_BITS
     return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
 
 
 @cache
 def first_histories() -> list[int]:
     """What a slot that has seen each history says: the beginning of what is learned of histories."""
-    found = [HALF] * N_HISTORIES
+    found = [P_HALF] * N_HISTORIES
     for history in range(2, N_HISTORIES):
-        probability = HALF
+        probability = P_HALF
         for n, bit in enumerate(bin(history)[3:]):
-            probability += (ONE * int(bit) - probability) * int(SHARES[n]) >> ONE_BITS
+            probability += (P_ONE * int(bit) - probability) * int(SHARES[n]) >> P_BITS
         found[history] = probability
     return found
 
@@ -147,7 +146,7 @@ def new_mixer(text_length: int) -> Mixer:
         *logistic_tables(),
         slots=np.zeros((N_CONTEXTS, 1 << slot_bits), np.uint32),
         histories=np.tile(np.array(first_histories(), np.int64), (N_CONTEXTS, 1)),
-        matches=ONE - ONE // (2 * lengths + 3),
+        matches=P_ONE - P_ONE // (2 * lengths + 3),
         positions=np.zeros(1 << slot_bits - 1, np.int64),
         weights=weights,
         node_weights=np.zeros((N_BYTES, N_INPUTS), np.int64),
@@ -181,11 +180,11 @@ def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
     recent, match = mixer.recent, mixer.match
     for k in range(N_CONTEXTS):
         key = recent[1]
-        if k < N_ORDERS:
-            key = recent[0] & ORDER_MASKS[k]
-        elif k > N_ORDERS:
-            key += recent[2] * MULTIPLIER
-        key = (key + np.uint64(k + 1)) * MULTIPLIER
+        if k < N_BYTE_CONTEXTS:
+            key = recent[0] & CONTEXT_MASKS[k]
+        elif k > N_BYTE_CONTEXTS:
+            key += recent[2] * HASH_MULTIPLIER
+        key = (key + np.uint64(k + 1)) * HASH_MULTIPLIER
         mixer.hashes[k] = key ^ key >> HASH_HALF
     match[2] = 256 + np.int64(text[match[0]]) if match[1] else 0
 
@@ -203,7 +202,7 @@ def predict(mixer: Mixer, node: Any) -> Any:
     first = (node << n_left) - N_BYTES  # byte that begins like this
     middle, end = first + (1 << n_left - 1), first + (1 << n_left)
     ones, all_ = mixer.before[end] - mixer.before[middle], mixer.before[end] - mixer.before[first]
-    inputs[M1] = stretch[(ones << ONE_BITS) // all_]
+    inputs[M1] = stretch[(ones << P_BITS) // all_]
     inputs[MATCH] = 0
     if match[2] >> n_left == node:
         length = min(match[1], MAX_MATCH - 1)
@@ -212,7 +211,7 @@ def predict(mixer: Mixer, node: Any) -> Any:
         counts[MATCH] = length >> 3
     shift = np.uint64(64 - log2(mixer.slots.shape[1]))
     for k in range(N_CONTEXTS):
-        key = (mixer.hashes[k] + np.uint64(node) * MULTIPLIER) * MULTIPLIER
+        key = (mixer.hashes[k] + np.uint64(node) * HASH_MULTIPLIER) * HASH_MULTIPLIER
         at = np.int64(key >> shift)
         check = np.int64(key >> CHECK_SHIFT) & 255
         entry = np.int64(mixer.slots[k, at])
@@ -237,9 +236,9 @@ def predict(mixer: Mixer, node: Any) -> Any:
 @compiled
 def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     """Learn from a bit after `predict`."""
-    target = ONE * bit
+    target = P_ONE * bit
     byte = np.int64(mixer.recent[0]) & 255
-    error = ((bit << M1_TOTAL_BITS) - mixer.mixed[0] >> M1_TOTAL_BITS - ONE_BITS) * rate
+    error = ((bit << M1_TOTAL_BITS) - mixer.mixed[0] >> M1_TOTAL_BITS - P_BITS) * rate
     for i in range(N_INPUTS):
         change = mixer.inputs[i] * error + (1 << RATE_BITS - 1) >> RATE_BITS
         mixer.weights[i, mixer.counts[i]] += change
@@ -248,7 +247,7 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     for k in range(N_CONTEXTS):
         entry = mixer.entries[k]
         history, probability = entry & 255, entry >> 16
-        probability += (target - probability) * SHARES[COUNTS[history]] >> ONE_BITS
+        probability += (target - probability) * SHARES[COUNTS[history]] >> P_BITS
         known = mixer.histories[k, history]
         mixer.histories[k, history] = known + ((target - known) >> HISTORY_SHIFT)
         history = history << 1 | bit
@@ -259,7 +258,7 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     n_left = 8 - COUNTS[node]
     if match[2] >> n_left == node:
         at = min(match[1], MAX_MATCH - 1) >> 1
-        right = ONE if match[2] >> n_left - 1 & 1 == bit else 0
+        right = P_ONE if match[2] >> n_left - 1 & 1 == bit else 0
         mixer.matches[at] += (right - mixer.matches[at]) >> MATCH_SHIFT
 
 
@@ -271,7 +270,7 @@ def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
     recent[0] = recent[0] << EIGHT | byte
     letter = np.int64(byte) | 32  # in lower case
     if 97 <= letter <= 122 or letter >= 128:  # a to z, or a part of another letter in UTF-8
-        recent[1] = (recent[1] + np.uint64(letter)) * MULTIPLIER
+        recent[1] = (recent[1] + np.uint64(letter)) * HASH_MULTIPLIER
     elif recent[1]:
         recent[2] = recent[1]
         recent[1] = np.uint64(0)
@@ -282,7 +281,7 @@ def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
         match[1] = 0
     if n < MIN_MATCH:
         return
-    key = (recent[0] & MIN_MASK) * MULTIPLIER
+    key = (recent[0] & MIN_MASK) * HASH_MULTIPLIER
     slot = np.int64(key >> np.uint64(64 - log2(positions.size)))
     if not match[1]:
         match[0] = positions[slot]

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from eqinfo.coder.integer_m1 import (
     BOS,
     EXP_STEPS,
+    HASH_MULTIPLIER,
     INNER,
     KEEP_RANGE,
     M1_TOTAL,
     MIXED,
     N_BYTES,
-    ORDERS,
+    NGRAM_BYTES,
     ROW,
     WIDTH,
     Network,
@@ -28,17 +29,16 @@ from eqinfo.coder.integer_m1 import (
 from eqinfo.system.jit import compiled
 
 SCALE_BITS = 28
-HALF = 1 << SCALE_BITS - 1
+ROUNDING = 1 << SCALE_BITS - 1
 MAX_STREAM = (1 << 22) - 1  # in a unit that is the network's own: it is normalised before each use
 MAX_INPUT = (1 << 13) - 1
 MAX_VALUE = (1 << 15) - 1  # of values and gates, in 1/2048
 UNIT_BITS = 9  # a normalised vector has root mean square 2**9
 STATE_BITS = 8  # more than values have
 PRODUCT_SHIFT = 17  # from value times gate, in 1/2**22, to the inputs of the output matrix
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
-N_ORDERS, LONGEST = len(ORDERS), max(ORDERS)
+N_NGRAMS, LONGEST = len(NGRAM_BYTES), max(NGRAM_BYTES)
 HISTORY_MASK = np.uint64((1 << 8 * LONGEST) - 1)
-ORDER_MASKS = np.array([(1 << 8 * n) - 1 for n in ORDERS], np.uint64)
+NGRAM_MASKS = np.array([(1 << 8 * n) - 1 for n in NGRAM_BYTES], np.uint64)
 EXP_BITS = EXP_STEPS.bit_length() - 1
 MAX_BELOW = 25 * EXP_STEPS - 1  # of a logit below the largest, after which 2**-x is 0 in 24 bits
 
@@ -90,7 +90,7 @@ def clipped(value: Any, low: Any, high: Any) -> Any:
 @compiled
 def scaled(total: Any, scale: Any) -> Any:
     """A sum of products in another unit, rounded."""
-    return (np.int64(total) * np.int64(scale) + HALF) >> SCALE_BITS
+    return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS
 
 
 @compiled
@@ -105,7 +105,7 @@ def square_root(n: Any) -> Any:
 
 
 @compiled
-def normalise(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
+def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
     """Put the stream, scaled to root mean square 2**UNIT_BITS, into `unit`."""
     total = np.int64(0)
     for i in range(WIDTH):
@@ -118,7 +118,7 @@ def normalise(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> Non
 
 
 @compiled
-def multiply(
+def matrix_vector(
     matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
 ) -> None:
     """Put matrix (n, length) times vector into sums (n,); length must be a constant where this is called."""
@@ -135,18 +135,18 @@ def embed(network: Network, state: State, symbol: Any) -> None:
     stream, mixed, sums = state.stream, state.mixed, state.sums
     for i in range(WIDTH):
         stream[i] = network.embedding[symbol, i]
-    n_rows = network.tables.shape[0] // N_ORDERS
+    n_rows = network.tables.shape[0] // N_NGRAMS
     if n_rows == 0:
         return
     bits = 0
     while 1 << bits < n_rows:
         bits += 1
-    for k in range(N_ORDERS):
-        key = (state.history[0] & ORDER_MASKS[k]) * MULTIPLIER
+    for k in range(N_NGRAMS):
+        key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER
         row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
-    multiply(network.mix, mixed, sums, MIXED)
+    matrix_vector(network.mix, mixed, sums, MIXED)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.mix_scale[i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -157,8 +157,8 @@ def layer(network: Network, state: State, at: Any) -> None:
     """Take the stream through one layer."""
     stream, inner, sums, memory = state.stream, state.inner, state.sums, state.states[at]
     scale, bias = network.input_scale[at], network.input_bias[at]
-    normalise(stream, state.unit)
-    multiply(network.inputs[at], state.unit, sums, WIDTH)
+    rms_norm(stream, state.unit)
+    matrix_vector(network.inputs[at], state.unit, sums, WIDTH)
     for i in range(INNER):
         keep = scaled(sums[i], scale[i]) + bias[i]
         share = np.int64(network.forget[clipped(keep, -KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE])
@@ -168,7 +168,7 @@ def layer(network: Network, state: State, at: Any) -> None:
         gate = scaled(sums[2 * INNER + i], scale[2 * INNER + i]) + bias[2 * INNER + i]
         product = (np.int64(memory[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
         inner[i] = clipped((product + (1 << PRODUCT_SHIFT - 1)) >> PRODUCT_SHIFT, -MAX_INPUT, MAX_INPUT)
-    multiply(network.output[at], inner, sums, INNER)
+    matrix_vector(network.output[at], inner, sums, INNER)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.output_scale[at, i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -185,9 +185,9 @@ def step(network: Network, state: State, symbol: Any) -> None:
     embed(network, state, symbol)
     for at in range(network.inputs.shape[0]):
         layer(network, state, at)
-    normalise(state.stream, state.unit)
+    rms_norm(state.stream, state.unit)
     logits, frequencies = state.sums, state.frequencies
-    multiply(network.head, state.unit, logits, WIDTH)
+    matrix_vector(network.head, state.unit, logits, WIDTH)
     top: Any = -(1 << 40)
     best = 0
     for i in range(N_BYTES):

@@ -95,7 +95,7 @@ def byte_or_zero(payload: U8, at: Any) -> Any:
 
 @compiled
 def begin_decoding(payload: U8) -> U64:
-    """What `decode_symbol` works on: the interval's low, modulo 2**64, its width, and where the payload is in it."""
+    """The interval to decode from, (3,): low modulo 2**64, width, and the payload's offset from low."""
     interval = np.array([ZERO, MAX_RANGE, ZERO])
     for at in range(CODER_BYTES):
         interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, at)
