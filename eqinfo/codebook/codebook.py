@@ -122,11 +122,6 @@ class Codebook:
         return max(map(len, self.windows))
 
     @cached_property
-    def work(self) -> list[int]:
-        """One number: what was cut and decoded so far; see `parse`."""
-        return [0]
-
-    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """The length of each window in bytes, (n_windows,)."""
         return np.fromiter(map(len, self.windows), np.int64, len(self.windows))

@@ -52,7 +52,7 @@ class Network(NamedTuple):
 
     Attributes:
         embedding: of bytes and BOS, (257, WIDTH).
-        tables: rows for n-grams, those of one order after another, (len(NGRAM_BYTES) << table_bits or 0, ROW).
+        tables: one table for each length of n-gram in turn, (len(NGRAM_BYTES) << table_bits or 0, ROW).
         mix: from the rows to the stream, (WIDTH, MIXED), or (0, MIXED) without tables.
         mix_scale: of each row of mix.
         inputs: of each layer: for what it keeps, its values and its gates, (L, 3 INNER, WIDTH).

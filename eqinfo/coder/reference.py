@@ -16,8 +16,8 @@ from eqinfo.coder.intervals import narrow
 def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
     """How many of a node's codewords each byte has; they add up to `rest`.
 
-    Largest remainders: each byte gets floor(rest * frequency / M1_TOTAL) codewords; the codewords left over go
-    one each to the bytes with the largest remainders, ties to the lower byte. With rest = quotient * M1_TOTAL
+    Largest remainders: each byte gets floor(rest * frequency / M1_TOTAL) codewords; those left over go one
+    each to the bytes with the largest remainders, ties to the lower byte. With rest = quotient * M1_TOTAL
     + small, only `small` decides the remainders, so they fit 20 bits however wide a window is.
 
     Args:

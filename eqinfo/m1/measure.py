@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.codebook.parse import WORD_BYTES, encode, encode_compiled
+from eqinfo.codebook.parse import encode, encode_compiled, is_aligned
 from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.m1.batches import WINDOW_BYTES, window_tensors
 from eqinfo.m1.corpus import Text, sample
@@ -61,9 +61,9 @@ def window_use(codebook: Codebook, frames: Iterable[Frame]) -> WindowUse:
         counts += np.bincount(codewords, minlength=codebook.vocab_size)
         ends = np.cumsum(codebook.lengths[codewords])
         cuts = ends[:-1][(codewords[:-1] > 0) & (codewords[1:] > 0)]  # the others are ends of documents
-        in_word = WORD_BYTES[np.frombuffer(frame.text, np.uint8)]
+        view = np.frombuffer(frame.text, np.uint8)
         n_cuts += cuts.size
-        n_aligned += int(np.count_nonzero(~(in_word[cuts - 1] & in_word[cuts])))
+        n_aligned += int(np.count_nonzero(is_aligned(view[cuts - 1], view[cuts])))
     counts[0] = 0
     return WindowUse(counts, n_cuts, n_aligned)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
 from eqinfo.codebook.kernels.trie import MAX_SLOTS, build_trie, count_nodes
-from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
+from eqinfo.codebook.parse import unaligned_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.pairs import Pairs
 from eqinfo.system.threads import ordered_map
@@ -124,7 +124,7 @@ def count_windows(
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
+        return encode_optimal(text.data, NO_ENDS, *trie, longest, unaligned)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))

@@ -52,11 +52,10 @@ class Cuts:
         ids, sizes = ids[lengths[ids] > 0], lengths[ids][lengths[ids] > 0]
         at = np.cumsum(sizes)[:-1]
         view = np.frombuffer(text, np.uint8)
-        inside_word = parse.WORD_BYTES[view[at - 1]] & parse.WORD_BYTES[view[at]]
         self.n_bytes += len(text)
         self.n_items += ids.size
         self.n_inner += at.size
-        self.n_aligned += int((~inside_word).sum())
+        self.n_aligned += int(parse.is_aligned(view[at - 1], view[at]).sum())
         self.used.update(np.unique(ids).tolist())
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
+from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -112,8 +113,6 @@ def encode_optimal(
     codewords: U32,
     root: int,
     longest: int,
-    word_bytes: npt.NDArray[np.bool_],
-    window_cost: int,
     unaligned_cost: int,
 ) -> U32:
     """Codewords of the cut of least cost; see `parse.encode` and `parse.cut`.
@@ -156,8 +155,8 @@ def encode_optimal(
                 at = low + place
                 length[at] = best_length
                 if at > start:
-                    best += unaligned_cost if word_bytes[text[at - ONE]] & word_bytes[text[at]] else 0
-                cost[place] = best + window_cost
+                    best += unaligned_cost if WORD_BYTES[text[at - ONE]] & WORD_BYTES[text[at]] else 0
+                cost[place] = best + WINDOW_COST
             high = low
         while start < end:
             base, slot = np.uint64(root), ZERO

@@ -1,6 +1,6 @@
 """Arithmetic coding that adapts: one range coder a text, its probabilities from M1 and from the text so far.
 
-Each byte follows an end-of-document flag; "no" has probability M1_TOTAL / (M1_TOTAL + 1), as in the plain code.
+Each byte follows an end-of-document flag; "no" has probability M1_TOTAL / (M1_TOTAL + 1), as in plain coding.
 The eight bits of the byte come next, high bit first, each with the probability that `context_mixer` predicts.
 M1 is reset where a document ends, the mixer only where a text begins.
 """
