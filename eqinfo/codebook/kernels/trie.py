@@ -1,6 +1,6 @@
 """The trie of all windows as one flat table: building it, and how it is laid out.
 
-A double array addressed by XOR, one uint32 a node:
+A double array addressed by XOR, one uint32 per node:
 
     bits 0-7 label | bit 8 stop | bits 9-31 base
 
@@ -22,10 +22,11 @@ U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 
 MAX_SLOTS = 1 << 23  # a base has 23 bits
-MAX_FAILED_PLACEMENTS = 24  # then a block counts as full
-NODE_LABEL: Any = np.uint64(255)  # mask
-NODE_STOP: Any = np.uint64(8)  # shift
-NODE_BASE: Any = np.uint64(9)  # shift
+MAX_FAILED_PLACEMENTS = 24  # a block of 256 slots that refused this many nodes is not tried again
+# unsigned, as the loops index with uint64: numba turns int64 with uint64 into float64
+NODE_LABEL: Any = np.uint64(255)  # mask of the label
+NODE_STOP: Any = np.uint64(8)  # shift to the stop bit
+NODE_BASE: Any = np.uint64(9)  # shift to the base
 
 
 @compiled
@@ -33,17 +34,18 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
     """The trie of sorted windows.
 
     Args:
-        blob: all windows one after another, (N,).
-        offsets: where each starts and the last one ends, (n_windows + 1,).
+        blob: all windows joined, (n_bytes,).
+        offsets: start of each window in it, and the end of the last, (n_windows + 1,).
 
     Returns:
-        The table (slots,), the codeword of the window that ends in each slot (slots,), and the root's base.
-        Empty tables if there are more nodes than MAX_SLOTS can hold.
+        The table (slots,), the codeword of the window that ends at each slot (slots,), and the root's base.
+        Both arrays are empty if the nodes do not fit MAX_SLOTS.
     """
     n = offsets.size - 1
     size = 1 << 16
+    # an empty slot t has the label t & 255, which no unique base that is no multiple of 256 leads to
     table = (np.arange(size) & 255).astype(np.uint32)
-    for t in range(256):
+    for t in range(256):  # nodes without children have base 0 and lead here: these labels never match
         table[t] = (t + 1) & 255
     codewords = np.zeros(size, np.uint32)
     used_slot = np.zeros(size, np.uint8)
@@ -51,12 +53,13 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
     failures = np.zeros(MAX_SLOTS >> 8, np.int32)
     first_open = 1
     root = 0
-    # nodes still to place: windows [low, high) share their first `depth` bytes and end in `slot`
+    # nodes to place: windows [low, high) share their first `depth` bytes, whose path ends at `slot`
     stack = [(0, n, 0, 0)]
     labels = np.zeros(256, np.int64)
     starts = np.zeros(257, np.int64)
     while len(stack) > 0:
         low, high, depth, slot = stack.pop()
+        # sorted, so the window that ends at this node is the first, and children come in byte order
         stop = 1 if offsets[low + 1] - offsets[low] == depth else 0
         n_children = 0
         for i in range(low + stop, high):
@@ -66,12 +69,14 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
                 starts[n_children] = i
                 n_children += 1
         starts[n_children] = high
+        # first fit: the lowest free base, of a block that may have room, with a free slot for every child
         base = 0
         block = first_open
         while n_children > 0 and base == 0:
             if (block + 1) << 8 > size:
                 if size >= MAX_SLOTS:
                     return table[:0], codewords[:0], 0
+                # double the table
                 grown = (np.arange(2 * size) & 255).astype(np.uint32)
                 grown[:size] = table
                 table = grown
@@ -96,7 +101,7 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
             block += 1
         while failures[first_open] > MAX_FAILED_PLACEMENTS:
             first_open += 1
-        if depth == 0:
+        if depth == 0:  # the root has no slot; its base is returned
             root = base
         else:
             table[slot] = (base << 9) | (stop << 8) | (table[slot] & 255)
@@ -113,10 +118,10 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
 
 @compiled
 def count_nodes(blob: U8, offsets: I64) -> int:
-    """How many nodes the trie of sorted windows has, the root left out; arguments as in `build_trie`."""
+    """Number of nodes in the trie of sorted windows, without the root; arguments as in `build_trie`."""
     total = 0
     for i in range(offsets.size - 1):
-        shared = 0
+        shared = 0  # bytes in common with the window before: those nodes are counted already
         if i:
             before, length = offsets[i - 1], min(offsets[i] - offsets[i - 1], offsets[i + 1] - offsets[i])
             while shared < length and blob[before + shared] == blob[offsets[i] + shared]:
