@@ -25,12 +25,12 @@ File `.eqcb`; integers are little-endian:
         s bytes: all suffixes, joined
 
 The header has 55 bytes, without padding. Windows are in ascending order of their bytes; the index of a
-window is its codeword. The first is the empty window, which shares 0 bytes and has an empty suffix. All 256 single
-bytes are windows; no window is longer than 255 bytes, and all together have at most 2**25 bytes.
+window is its codeword. The first is the empty window, which shares 0 bytes and has an empty suffix. All 256
+single bytes are windows; no window is longer than 255 bytes, and all together have at most 2**25 bytes.
 
 The fingerprint is the SHA-256 of these bytes, joined: the 15 ASCII bytes "eqinfo codebook", the version
-(u8), window_bits (u8), the length of each window in order (n times u8), and all windows in order. Method and penalty
-are left out: they decide how text is cut, not what codewords mean.
+(u8), window_bits (u8), the length of each window in order (n times u8), and all windows in order. Method and
+penalty are left out: they decide how text is cut, not what codewords mean.
 """
 
 import hashlib

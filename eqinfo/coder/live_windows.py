@@ -1,17 +1,15 @@
-"""Live coding: M1 runs, and its frequencies divide the codewords of windows too wide for a codebook.
+"""Live windows: windows of 24 to 128 bits, too many to list, coded with M1 running.
 
-A node is what has been coded of a window; it has `width` codewords. The stop symbol takes the first, and the
-rest is apportioned over the 256 bytes by M1's frequencies, in byte order (`shares`); at a window's start,
-where the width is 2**window_bits, every byte has at least one. A window goes on while the next byte has a
-share, so it fills its bits: nothing is padded. It also ends where a document or the text ends. Its codeword
-is the first of its node; codeword 0, the empty window, closes a document.
+The coder divides an interval of 2**window_bits codewords. A node is the part of a window coded so far, and it
+has `width` codewords. The stop symbol takes the first; the rest are apportioned over the 256 bytes by M1's
+frequencies, in byte order (`reference.shares`). At a window's start every byte gets at least one codeword. A
+window goes on while the next byte has a codeword, so it uses all its bits; it also ends where its document or
+the text ends. Its codeword is the first of its node. Codeword 0, the empty window, closes a document.
 
-M1 and the coder begin anew at each window. With `carry` M1 reads on until the document ends, and only the
-coder begins anew. Without windows (`ac`) one range coder codes a text in a row: a symbol for a document's
-end, with frequency 1, or a byte with M1's frequency, of network.TOTAL + 1 in all.
+M1 and the coder are reset at each window. With `carry`, M1 is reset at each document only.
 
-`encode_plainly` and `decode_plainly` are the definition of windows, symbol by symbol; `live_kernels` holds
-the same loops compiled. All is in integers, so the results are the same everywhere, always.
+`reference` defines this in plain Python, and `kernels/live_windows` holds the loops that run here. All
+numbers are integers, so the codewords are the same on every machine.
 """
 
 import numpy as np
@@ -20,25 +18,25 @@ import numpy.typing as npt
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.text.frames import Bytes
 
-WINDOW_BITS = range(24, 129, 8)  # that live windows may have
-LIMBS_BYTES = 16  # of a codeword in the compiled loops
+WINDOW_BITS = range(24, 129, 8)  # sizes of live windows
+LIMBS_BYTES = 16  # bytes of a codeword in the compiled loops: two uint64
 
 
 def encode_windows(
     network: Network, text: Bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
 ) -> bytes:
-    """The windows of a text, each document cut by itself and closed by codeword 0.
+    """The windows of a text; each document is cut by itself and closed by codeword 0.
 
     Args:
         network: M1.
-        text: of any bytes.
-        document_ends: offsets in [0, len(text)], ascending, of the document ends in the text; equal ones
-            are empty documents. Text after the last one is left open: no codeword 0 follows it.
-        window_bits: of WINDOW_BITS.
-        carry: let M1 read on across windows.
+        text: any bytes.
+        document_ends: offsets in [0, len(text)], ascending; equal offsets are empty documents. The text after
+            the last one is an open document: no codeword 0 follows it.
+        window_bits: one of WINDOW_BITS.
+        carry: reset M1 at documents only, not at every window.
 
     Returns:
-        Codewords, window_bits / 8 bytes each, the most significant first.
+        Codewords in order, each as window_bits / 8 bytes, big-endian.
     """
     from eqinfo.coder.kernels import live_windows as kernels
 
@@ -52,17 +50,17 @@ def encode_windows(
 def decode_windows(
     network: Network, payload: bytes, window_bits: int, text_length: int, carry: bool = False
 ) -> tuple[bytes, list[int]]:
-    """Text and document ends of windows.
+    """The text of windows, and its document ends.
 
     Args:
         network: M1.
-        payload: as `encode_windows` gives it.
-        window_bits: of WINDOW_BITS.
-        text_length: bytes of the text.
+        payload: codewords as `encode_windows` returns them.
+        window_bits: one of WINDOW_BITS.
+        text_length: number of bytes in the text.
         carry: as in encoding.
 
     Raises:
-        ValueError: the payload is not of a text of this length.
+        ValueError: the payload does not decode to text_length bytes.
     """
     from eqinfo.coder.kernels import live_windows as kernels
 
@@ -78,7 +76,7 @@ def decode_windows(
 
 
 def to_big_endian(codewords: npt.NDArray[np.uint64], window_bits: int) -> bytes:
-    """Codewords (n, 2), the higher half first, as window_bits / 8 bytes each."""
+    """Codewords as bytes, window_bits / 8 each; codewords are rows of (high, low) halves, (n, 2)."""
     rows = codewords.astype(">u8").view(np.uint8).reshape(-1, LIMBS_BYTES)
     return rows[:, LIMBS_BYTES - window_bits // 8 :].tobytes()
 
@@ -100,8 +98,8 @@ def from_big_endian(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
 def as_arrays(
     text: Bytes, document_ends: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Text and document ends as arrays of one type for the compiled loops."""
-    view = np.frombuffer(text, np.uint8).copy()  # a constant array would be another type
+    """Text (n,) and document ends (k,) as the arrays that the compiled loops take."""
+    view = np.frombuffer(text, np.uint8).copy()  # a copy: numba gives read-only arrays a type of their own
     ends = np.array(document_ends, np.int64)
     assert not ends.size or (ends[0] >= 0 and ends[-1] <= view.size and bool(np.all(ends[1:] >= ends[:-1])))
     return view, ends

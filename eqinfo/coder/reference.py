@@ -1,7 +1,8 @@
 """The definition of live windows: symbol by symbol, in plain Python, and slow.
 
-`live_windows` is what runs; its compiled loops must give exactly what `encode_plainly` and `decode_plainly`
-give, and the tests compare them. No command calls these two: they stand here because they are the definition.
+`live_windows` runs compiled loops, which must give exactly the codewords of `encode_plainly` and the text of
+`decode_plainly`. Only tests call these two: they are kept in the package because they are the definition.
+`paper` shares `Reader` and `documents`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,16 @@ from eqinfo.coder.intervals import narrow
 
 
 def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
-    """How many of a node's codewords each byte has; they add up to `rest`.
+    """The number of a node's codewords that each byte gets, 256 of them; they add up to `rest`.
 
     Largest remainders: each byte gets floor(rest * frequency / M1_TOTAL) codewords; those left over go one
     each to the bytes with the largest remainders, ties to the lower byte. With rest = quotient * M1_TOTAL
     + small, only `small` decides the remainders, so they fit 20 bits however wide a window is.
 
     Args:
-        frequencies: of the 256 bytes, each at least 1, adding up to M1_TOTAL.
-        rest: codewords of the node beside the stop symbol's.
-        is_start: of a window: then each byte first has one codeword, and rest is at least 256.
+        frequencies: M1's, of the 256 bytes, each at least 1, adding up to M1_TOTAL.
+        rest: codewords of the node, less the one of the stop symbol; at least 256 if is_start.
+        is_start: whether a window starts here; then each byte gets one codeword before the rest is shared.
     """
     least = int(is_start)
     quotient, small = divmod(rest - least * N_BYTES, M1_TOTAL)
@@ -38,7 +39,7 @@ def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
 
 
 class Reader:
-    """M1 reading symbols one by one, for the codings in plain Python."""
+    """M1 reading symbols one by one, for the coders in plain Python."""
 
     def __init__(self, network: Network) -> None:
         from eqinfo.coder.kernels.m1_step import new_state
@@ -46,7 +47,7 @@ class Reader:
         self._network, self._state = network, new_state(network)
 
     def read(self, symbol: int) -> "npt.NDArray[np.int64]":
-        """The frequencies (256,) after one more byte, or after BOS alone."""
+        """M1's frequencies (256,) of the next byte, after one more byte or after BOS, which resets M1."""
         from eqinfo.coder.kernels.m1_step import step
 
         step(self._network, self._state, symbol)
@@ -54,7 +55,7 @@ class Reader:
 
 
 def documents(text: bytes, document_ends: npt.ArrayLike) -> Iterator[tuple[bytes, bool]]:
-    """The documents of a text, each with whether it ends; the last does not, and may be empty."""
+    """The documents of a text, each with whether it is closed; only the last, which may be empty, is not."""
     ends = np.asarray(document_ends, np.int64).tolist()
     for start, end in zip([0, *ends], ends, strict=False):
         yield text[start:end], True
@@ -64,9 +65,9 @@ def documents(text: bytes, document_ends: npt.ArrayLike) -> Iterator[tuple[bytes
 def encode_plainly(
     network: Network, text: bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
 ) -> list[int]:
-    """The codewords of `encode_windows`, by narrowing symbol by symbol."""
+    """The codewords of `live_windows.encode_windows`, by narrowing symbol by symbol."""
     reader, codewords = Reader(network), []
-    for document, ends in documents(text, document_ends):
+    for document, is_closed in documents(text, document_ends):
         frequencies, at = reader.read(BOS), 0
         while at < len(document):
             if not carry:
@@ -75,20 +76,20 @@ def encode_plainly(
             while at < len(document):
                 at_node = [1, *shares(frequencies.tolist(), width - 1, at == start)]
                 symbol = document[at] + 1
-                if not at_node[symbol]:
+                if not at_node[symbol]:  # the window is full
                     break
                 low, width = narrow(low, width, sum(at_node[:symbol]), at_node[symbol], width)
                 frequencies = reader.read(document[at])
                 at += 1
             codewords.append(low)
-        codewords += [0] * ends
+        codewords += [0] * is_closed
     return codewords
 
 
 def decode_plainly(
     network: Network, codewords: list[int], window_bits: int, carry: bool = False
 ) -> tuple[bytes, list[int]]:
-    """Text and document ends of codewords below 2**window_bits, by descending to stop symbols."""
+    """The text and document ends of codewords below 2**window_bits, by descending to stop symbols."""
     reader, text, document_ends = Reader(network), bytearray(), list[int]()
     frequencies = reader.read(BOS)
     for codeword in codewords:

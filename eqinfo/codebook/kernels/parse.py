@@ -171,8 +171,8 @@ def encode_optimal(
                 place = size - ONE - k
                 row, last = place << row_bits, np.uint64(counts[place]) - ONE
                 best, best_length = cost[place + ONE], ONE
-                # `<=`, in order of length: ties go to the longer window. At least USUAL - 1 rounds, which repeat
-                # the last window: cheaper than a branch that the processor cannot predict.
+                # `<=`, in order of length: ties go to the longer window. At least USUAL - 1 rounds, which
+                # repeat the last window: cheaper than a branch that the processor cannot predict.
                 for which in range(ONE, max(USUAL, last + ONE)):
                     longer = np.uint64(rows[row + min(which, last)])
                     is_best = cost[place + longer] <= best
