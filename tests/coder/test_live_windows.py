@@ -366,7 +366,7 @@ def test_two_threads_do_not_disturb_each_other() -> None:
             assert list(pool.map(code, texts)) == [code(text) for text in texts]
 
 
-def test_a_memory_of_beginnings_changes_nothing() -> None:
+def test_the_prefix_cache_changes_nothing() -> None:
     rng, symbols = random.Random(5), list[int]()
     for _ in range(400):
         symbols += [

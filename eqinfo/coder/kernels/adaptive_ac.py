@@ -1,4 +1,4 @@
-"""Arithmetic coding that adapts: one range coder a text, its probabilities from M1 and from the text so far.
+"""Adaptive arithmetic coding of a text: probabilities from M1 mixed with those of the text so far.
 
 Each byte follows an end-of-document flag; "no" has probability M1_TOTAL / (M1_TOTAL + 1), as in plain coding.
 The eight bits of the byte come next, high bit first, each with the probability that `context_mixer` predicts.
@@ -36,13 +36,13 @@ from eqinfo.system.jit import compiled
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-BIT_TOTAL = M1_TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
-BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BIT_TOTAL each, 129 in all
+BIT_TOTAL = M1_TOTAL + 1  # total frequency for one bit: `ones` for a 1, the rest for a 0; CODER_TOTAL, signed
+BYTES_A_BYTE = 19  # most output of a byte: 8 bits of probability 16 / BIT_TOTAL and its flag, 129 bits
 
 
 @compiled
 def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
-    """The adaptive arithmetic code of a text; see `arithmetic_coding.encode`."""
+    """The adaptive arithmetic code of a text; arguments as in `arithmetic_coding.encode`."""
     out = np.empty(BYTES_A_BYTE * (text.size + ends.size) + CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), ZERO, MAX_RANGE
     i: Any = 0
@@ -52,9 +52,10 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) ->
         while i < end:
             step(network, state, symbol)
             symbol = np.int64(text[i])
-            n_out, low, width = encode_symbol(out, n_out, low, width, 1, M1_TOTAL)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 1, M1_TOTAL)  # no document ends here
             begin_byte(mixer, state.frequencies, text)
             for shift in range(7, -1, -1):
+                # node: a 1 and then the bits of this byte so far, in [1, 256)
                 node, bit = (N_BYTES | symbol) >> shift + 1, symbol >> shift & 1
                 ones = predict(mixer, node)
                 start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
@@ -71,13 +72,13 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) ->
 def decode(
     network: Network, state: State, mixer: Mixer, payload: U8, text_length: int, n_documents: int
 ) -> tuple[U8, I64, bool]:
-    """Text, document ends, and whether the payload can be right."""
+    """Text, document ends, and whether the payload is their code; see `arithmetic_coding.decode`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = np.int64(0)
     interval, n_read = begin_decoding(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
-        if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
+        if n_read > payload.size + CODER_BYTES:  # damaged: no encoder leaves bytes out
             return text, ends, False
         if interval[2] // (interval[1] // CODER_TOTAL) == ZERO:
             if n_ends == n_documents:

@@ -1,9 +1,9 @@
-"""The compiled loops of live coding: M1 reads each byte, and the coder takes it from M1's frequencies.
+"""The compiled loops of live windows: M1 reads each byte, and the coder narrows a node by M1's frequencies.
 
-Nothing here decides what a result *is*: `live` defines it in plain Python and the tests compare.
+`reference` defines in plain Python what these loops give, and the tests compare.
 
-Widths and codewords have up to 128 bits: a `Wide` is a pair of uint64, the higher half first. All that meets
-a uint64 is made one, for numba adds int64 and uint64 as floats.
+Widths and codewords have up to 128 bits: a `Wide` is a pair of uint64, the high half first. Every number that
+meets a uint64 is made one, as numba turns int64 with uint64 into float64.
 """
 
 from typing import Any, NamedTuple
@@ -26,26 +26,27 @@ ZERO, ONE, HALF_LIMB_BITS, HALF_LIMB_MASK = (
     np.uint64(32),
     np.uint64((1 << 32) - 1),
 )
-NOTHING, STOP = (ZERO, ZERO), (ZERO, ONE)  # no codewords; the one of the stop symbol
+NOTHING, STOP = (ZERO, ZERO), (ZERO, ONE)  # no codeword; the stop symbol's one codeword
 LIMB_BITS = 64
-START_BYTES = np.uint64(N_BYTES)  # codewords that the bytes get at a window's start before the rest is shared
+START_BYTES = np.uint64(N_BYTES)  # at a window's start each byte gets one codeword before the rest is shared
 SHARE_BITS, SHARE_MASK = np.uint64(M1_TOTAL_BITS), np.uint64(M1_TOTAL - 1)
 SHARE_SHIFT = np.uint64(LIMB_BITS - M1_TOTAL_BITS)
 
-# a window's beginning has a key: 1, then its bytes; keys below FIRST_SLOTS have a slot each, others share
+# A prefix of a window has a key: a 1, then its bytes. Keys of up to one byte have a slot each; keys of two
+# and three bytes share the other slots by a hash, and the latest replaces the one before.
 FIRST_KEY, FIRST_SLOTS, SLOTS = 1, 2 * N_BYTES, 4096
-UNKEPT = 1 << 32  # the key of all longer beginnings, which are not kept
+UNCACHED = 1 << 32  # key of all prefixes of more than three bytes, which are not cached
 SLOT_MULTIPLIER = 0x9E3779B1  # 2**32 / golden ratio, odd
 
 
 class Node(NamedTuple):
-    """How a node's codewords are divided: a byte's start at `quotient * before[byte] + start[byte]`.
+    """How a node's codewords are divided: those of a byte start at quotient * before[byte] + start[byte].
 
     Attributes:
-        before: sums of the frequencies of the bytes before each byte and before the end, (257,).
-        start: likewise of what each byte has beyond quotient times frequency, (257,).
-        floors: of that the whole parts, (256,).
-        remainders: in [0, M1_TOTAL), (256,).
+        before: cumulative frequencies: of the bytes before each byte, and of all, (257,).
+        start: cumulative codewords that bytes have beyond quotient * frequency, (257,).
+        floors: scratch, whole part of small * frequency / M1_TOTAL for each byte, (256,).
+        remainders: scratch, remainders of these divisions, in [0, M1_TOTAL), (256,).
     """
 
     before: I64
@@ -54,8 +55,15 @@ class Node(NamedTuple):
     remainders: npt.NDArray[np.int32]
 
 
-class Memory(NamedTuple):
-    """What M1 knows after beginnings of windows, by slot; a slot is free while its key is 0."""
+class PrefixCache(NamedTuple):
+    """M1's states after short prefixes of windows, by slot; key 0 marks an empty slot.
+
+    Attributes:
+        keys: of the prefix in each slot, (SLOTS,).
+        states: as in `State`, (SLOTS, L, INNER).
+        history: as in `State`, (SLOTS,).
+        frequencies: of the next byte, (SLOTS, 256).
+    """
 
     keys: I64
     states: npt.NDArray[np.int32]
@@ -64,16 +72,16 @@ class Memory(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the loops for windows work with."""
+    """M1's state and the arrays that the loops work in."""
 
     state: State
-    memory: Memory
+    cache: PrefixCache
     node: Node
 
 
 def new_work(network: Network) -> Work:
-    """Room for one text; what is never used takes no memory."""
-    memory = Memory(
+    """A `Work` for one text. Pages of the cache that are never written take no memory."""
+    cache = PrefixCache(
         np.zeros(SLOTS, np.int64),
         np.empty((SLOTS, network.n_layer, INNER), np.int32),
         np.empty(SLOTS, np.uint64),
@@ -85,11 +93,11 @@ def new_work(network: Network) -> Work:
         np.zeros(N_BYTES, np.int64),
         np.zeros(N_BYTES, np.int32),
     )
-    return Work(new_state(network), memory, node)
+    return Work(new_state(network), cache, node)
 
 
 def largest_rest(window_bits: int) -> Wide:
-    """What a window's start has beside the stop symbol: 2**window_bits - 1."""
+    """Codewords at a window's start, less the stop symbol's: 2**window_bits - 1."""
     high, low = divmod((1 << window_bits) - 1, 1 << 64)
     return np.uint64(high), np.uint64(low)
 
@@ -117,18 +125,29 @@ def wide_product(a: Wide, factor: Any) -> Wide:
 
 @compiled
 def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
-    """Apportion the rest of a node over the bytes, as `live.shares`: into `node`; the quotient comes back."""
+    """Apportion a node's codewords over the bytes, as `reference.shares` does.
+
+    Args:
+        frequencies: M1's, (256,).
+        rest: codewords of the node, less the stop symbol's.
+        is_start: whether a window starts here.
+        node: output.
+
+    Returns:
+        rest // M1_TOTAL, less the START_BYTES at a window's start: the quotient that `node` refers to.
+    """
     if is_start:
         rest = wide_difference(rest, (ZERO, START_BYTES))
-    small = np.int64(rest[1] & SHARE_MASK)
-    left = small
+    small = np.int64(rest[1] & SHARE_MASK)  # rest modulo M1_TOTAL: products below have at most 40 bits
+    left = small  # codewords that rounding down leaves over, at most 255 after this loop
     floors, remainders = node.floors, node.remainders
     for i in range(N_BYTES):
         product = small * frequencies[i]
         floors[i] = product >> M1_TOTAL_BITS
         remainders[i] = product & (M1_TOTAL - 1)
         left -= floors[i]
-    least = np.int32(0)  # the largest number that `left` remainders reach
+    # the largest number that at least `left` remainders reach, bit by bit: no sorting
+    least = np.int32(0)
     for bit in range(M1_TOTAL_BITS - 1, -1, -1):
         tried = np.int32(least | np.int32(1 << bit))
         n_reached = np.int32(0)
@@ -136,7 +155,9 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
             n_reached += np.int32(remainders[i] >= tried)
         if n_reached >= left:
             least = tried
-    for i in range(N_BYTES):  # those beyond it get one, and the first of those that are equal
+    for i in range(
+        N_BYTES
+    ):  # remainders above it get one each; `left` counts those for ties, lowest bytes first
         left -= remainders[i] > least
     at_start = np.int64(is_start)
     before = start = np.int64(0)
@@ -154,15 +175,16 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
 
 @compiled
 def start_of(node: Node, quotient: Wide, byte: Any) -> Wide:
-    """How many codewords the bytes before this one have."""
+    """The number of codewords of the bytes before this one, below 2**128."""
     return wide_sum(wide_product(quotient, np.uint64(node.before[byte])), (ZERO, np.uint64(node.start[byte])))
 
 
 @compiled
 def byte_at(node: Node, quotient: Wide, offset: Wide) -> Any:
-    """The byte that has the codeword at an offset below the rest of the node."""
+    """The byte whose codewords include this offset from the node's first byte's."""
     byte = 0
-    for bit in range(7, -1, -1):  # the last byte that starts at the offset or before; it has some codewords
+    # binary search for the last byte that starts at the offset or before; that one has codewords
+    for bit in range(7, -1, -1):
         start = start_of(node, quotient, byte | 1 << bit)
         if start[0] < offset[0] or (start[0] == offset[0] and start[1] <= offset[1]):
             byte |= 1 << bit
@@ -170,47 +192,56 @@ def byte_at(node: Node, quotient: Wide, offset: Wide) -> Any:
 
 
 @compiled
-def copy(kept: Any, used: Any, known: bool) -> None:
-    """Copy between memory and state: from the former if the numbers are known; arrays of N_BYTES."""
-    for i in range(kept.size):
-        if known:
-            used[i] = kept[i]
-        else:
-            kept[i] = used[i]
+def restore(state: State, cache: PrefixCache, slot: Any) -> None:
+    """Copy a cached state and its frequencies to M1's state."""
+    state.history[0] = cache.history[slot]
+    for layer in range(state.states.shape[0]):
+        for i in range(INNER):
+            state.states[layer, i] = cache.states[slot, layer, i]
+    for i in range(N_BYTES):
+        state.frequencies[i] = cache.frequencies[slot, i]
+
+
+@compiled
+def save(state: State, cache: PrefixCache, slot: Any, key: Any) -> None:
+    """Copy M1's state and its frequencies to a slot of the cache, which then belongs to this key."""
+    cache.keys[slot] = key
+    cache.history[slot] = state.history[0]
+    for layer in range(state.states.shape[0]):
+        for i in range(INNER):
+            cache.states[slot, layer, i] = state.states[layer, i]
+    for i in range(N_BYTES):
+        cache.frequencies[slot, i] = state.frequencies[i]
 
 
 @compiled
 def read(network: Network, work: Work, key: Any, symbol: Any) -> Any:
-    """`step`, unless what it leads to is known; the key after it.
+    """Read one symbol, by `step` or from the cache; the key of the window's bytes after it.
 
     Args:
         network: M1.
-        work: with the state after the symbols before.
-        key: of those symbols.
-        symbol: a byte, or BOS, which begins anew.
+        work: M1's state after the bytes before; changed in place.
+        key: of those bytes.
+        symbol: a byte, or BOS, which resets M1.
     """
-    state, memory = work.state, work.memory
-    key = FIRST_KEY if symbol == BOS else min(key << 8 | symbol, UNKEPT)
+    state, cache = work.state, work.cache
+    key = FIRST_KEY if symbol == BOS else min(key << 8 | symbol, UNCACHED)
+    if key == UNCACHED:
+        step(network, state, symbol)
+        return key
     slot = key if key < FIRST_SLOTS else FIRST_SLOTS + (key * SLOT_MULTIPLIER >> 16) % (SLOTS - FIRST_SLOTS)
-    known = key < UNKEPT and memory.keys[slot] == key
-    if known:
-        state.history[0] = memory.history[slot]
+    if cache.keys[slot] == key:
+        restore(state, cache, slot)
     else:
         step(network, state, symbol)
-        if key >= UNKEPT:
-            return key
-        memory.keys[slot] = key
-        memory.history[slot] = state.history[0]
-    for layer in range(state.states.shape[0]):
-        copy(memory.states[slot, layer], state.states[layer], known)
-    copy(memory.frequencies[slot], state.frequencies, known)
+        save(state, cache, slot, key)
     return key
 
 
 @compiled
 def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: Wide, carry: bool) -> U64:
-    """Codewords (n, 2); see `live.encode_windows`."""
-    out = np.zeros((text.size + ends.size, 2), np.uint64)  # zeros are the ends of documents
+    """Codewords (n, 2) of a text; `largest` is `largest_rest`. See `live_windows.encode_windows`."""
+    out = np.zeros((text.size + ends.size, 2), np.uint64)  # rows left at 0 end documents
     n_out = 0
     frequencies, node = work.state.frequencies, work.node
     i: Any = 0
@@ -224,14 +255,14 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
                 quotient = divide(frequencies, rest, is_start, node)
                 start = start_of(node, quotient, byte)
                 share = wide_difference(start_of(node, quotient, byte + 1), start)
-                if share == NOTHING:
+                if share == NOTHING:  # the window is full
                     break
                 low, rest, is_start = (
                     wide_sum(wide_sum(low, start), STOP),
                     wide_difference(share, STOP),
                     False,
                 )
-                if carry or rest != NOTHING:
+                if carry or rest != NOTHING:  # else a new window follows, and M1 is reset
                     key = read(network, work, key, byte)
                 i += 1
             out[n_out, 0], out[n_out, 1] = low
@@ -246,9 +277,10 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
 def decode_windows(
     network: Network, work: Work, codewords: U64, largest: Wide, text_length: int, carry: bool
 ) -> tuple[U8, I64]:
-    """Text and document ends of codewords (n, 2), each at most `largest`; see `live.decode_windows`.
+    """Text and document ends of codewords (n, 2), each at most `largest`. See `live_windows.decode_windows`.
 
-    The text has text_length + 1 bytes if there are more than text_length, and is shorter if there are fewer.
+    The text has another length than text_length if the codewords decode to fewer bytes, or to more: then the
+    loop stops at text_length + 1.
     """
     out = np.empty(text_length + 1, np.uint8)
     ends = np.empty(codewords.shape[0], np.int64)
@@ -256,7 +288,7 @@ def decode_windows(
     frequencies, node = work.state.frequencies, work.node
     key: Any = read(network, work, FIRST_KEY, BOS)
     for window in range(codewords.shape[0]):
-        offset = codewords[window, 0], codewords[window, 1]
+        offset = codewords[window, 0], codewords[window, 1]  # from the node's first codeword
         ends_document = offset == NOTHING
         if ends_document:
             ends[n_ends] = n_out

@@ -1,4 +1,8 @@
-"""Plain arithmetic coding by M1's frequencies, with the range coder."""
+"""Plain arithmetic coding of a text by M1's frequencies alone.
+
+Symbols have frequencies of CODER_TOTAL = M1_TOTAL + 1 in all: the end of a document has 1 and comes first,
+the 256 bytes follow with M1's frequencies.
+"""
 
 from typing import Any
 
@@ -23,12 +27,12 @@ from eqinfo.system.jit import compiled
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-BYTES_A_SYMBOL = 3  # at most leave the coder: a symbol has at least 1 / 2**20.00001, a range at least 2**56
+BYTES_A_SYMBOL = 3  # most bytes that a symbol can output: it has at least 20.00001 bits, below 24
 
 
 @compiled
 def encode(network: Network, state: State, text: U8, ends: I64) -> U8:
-    """The bytes of a plain arithmetic code; see `arithmetic_coding.encode`."""
+    """The plain arithmetic code of a text; arguments as in `arithmetic_coding.encode`."""
     out = np.empty(BYTES_A_SYMBOL * (text.size + ends.size) + CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), ZERO, MAX_RANGE
     i: Any = 0
@@ -38,7 +42,7 @@ def encode(network: Network, state: State, text: U8, ends: I64) -> U8:
         while i < end:
             step(network, state, symbol)
             symbol = np.int64(text[i])
-            start = np.int64(1)  # the end of a document comes first
+            start = np.int64(1)  # the end of a document has [0, 1)
             for byte in range(symbol):
                 start += state.frequencies[byte]
             n_out, low, width = encode_symbol(out, n_out, low, width, start, state.frequencies[symbol])
@@ -52,15 +56,17 @@ def encode(network: Network, state: State, text: U8, ends: I64) -> U8:
 def decode(
     network: Network, state: State, payload: U8, text_length: int, n_documents: int
 ) -> tuple[U8, I64, bool]:
-    """Text, document ends, and whether the payload can be right; see `arithmetic_coding.decode`."""
+    """Text, document ends, and whether the payload is their code; see `arithmetic_coding.decode`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = np.int64(0)
     interval, n_read = begin_decoding(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
-        if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
+        if n_read > payload.size + CODER_BYTES:  # damaged: no encoder leaves bytes out
             return text, ends, False
-        value = interval[2] // (interval[1] // CODER_TOTAL)
+        value = interval[2] // (
+            interval[1] // CODER_TOTAL
+        )  # a symbol with start <= value < start + frequency
         if value == ZERO:
             if n_ends == n_documents:
                 return text, ends, False
