@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from eqinfo.coder import arithmetic_coding, live_windows, reference
 from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels import live_windows as kernels
-from eqinfo.coder.kernels import m1_step, range_coder
+from eqinfo.coder.kernels import m1_step, range_coder, shares
 
 plain_encode = partial(arithmetic_coding.encode, is_adaptive=False)
 plain_decode = partial(arithmetic_coding.decode, is_adaptive=False)
@@ -96,8 +96,8 @@ def test_shares_are_those_of_the_largest_remainders_and_add_up(
 def compiled_shares(frequencies: list[int], rest: int, is_start: bool) -> list[int]:
     node = kernels.new_work(network()).node
     wide = np.uint64(rest >> 64), np.uint64(rest & (1 << 64) - 1)
-    quotient = tuple(map(np.uint64, kernels.divide(np.array(frequencies), wide, is_start, node)))
-    starts = [kernels.start_of(node, quotient, byte) for byte in range(N_BYTES + 1)]
+    quotient = tuple(map(np.uint64, shares.divide(np.array(frequencies), wide, is_start, node)))
+    starts = [shares.start_of(node, quotient, byte) for byte in range(N_BYTES + 1)]
     exact = [high << 64 | low for high, low in starts]
     return [after - before for before, after in pairwise(exact)]
 

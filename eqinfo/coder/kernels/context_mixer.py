@@ -15,13 +15,24 @@ Ranges: probabilities have 16 bits, mixed ones 20; logits are in 1/256, in [-284
 sum of 18 products of a logit and 3 weights below 2**62.
 """
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.kernels.mixer_tables import (
+    COUNTS,
+    MAX_LOGIT,
+    N_COUNTS,
+    N_HISTORIES,
+    P_BITS,
+    P_HALF,
+    P_ONE,
+    SHARES,
+    first_histories,
+    logistic_tables,
+)
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -30,9 +41,6 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 MAX_TEXT = 1 << 28  # bytes
-P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # of probabilities before mixing
-MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
-N_LOGITS = 2 * MAX_LOGIT + 1
 WEIGHT_BITS = 16  # fraction bits of a weight
 RATE_BITS = 20  # a learning rate is in 2**-20
 LEAST_RATE, EXTRA_RATE, EXTRA_BYTES_BITS = 5, 10, 9  # the learning rate falls from 15 to 5 in 10 * 2**9 bytes
@@ -45,24 +53,14 @@ CHECK_SHIFT, HASH_HALF, EIGHT = np.uint64(20), np.uint64(32), np.uint64(8)
 MIN_SLOT_BITS, MAX_SLOT_BITS = 10, 20
 
 NEW = P_HALF << 16 | 1  # a slot that has seen no bit: probability 1/2, history 1
-N_HISTORIES, N_COUNTS = 256, 8
-COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
-# After n bits a probability moves 1 / (n + 1.5) of the way to the next bit (the KT estimator: as if each
-# value had been seen half a time before), and 1 / 16 of the way from 7 bits on.
-FIRST_SHARES = [(2 << P_BITS) // (2 * n + 3) for n in range(N_COUNTS - 1)]
-SHARES = np.array([*FIRST_SHARES, 1 << P_BITS - 4], np.int64)
 HISTORY_SHIFT = 6  # a history is shared by many contexts, so its probability moves slowly: 1 / 64
 
 MIN_MATCH, MAX_MATCH = 5, 64  # bytes; longer matches count as MAX_MATCH - 1
 MATCH_SHIFT = 6  # the probability of a match moves 1 / 64 of the way
 MIN_MASK = np.uint64((1 << 8 * MIN_MATCH) - 1)
 
-M1, MATCH, DIRECT, INDIRECT = (
-    0,
-    1,
-    2,
-    2 + N_CONTEXTS,
-)  # indices of inputs; DIRECT and INDIRECT have one for each context
+# indices of inputs; DIRECT and INDIRECT have one for each context
+M1, MATCH, DIRECT, INDIRECT = 0, 1, 2, 2 + N_CONTEXTS
 N_INPUTS = INDIRECT + N_CONTEXTS
 FIRST_WEIGHT = 1 << WEIGHT_BITS - 4  # 1/16, for all inputs but M1's
 
@@ -113,35 +111,6 @@ class Mixer(NamedTuple):
     inputs: I64
     counts: I64
     mixed: I64
-
-
-@cache
-def logistic_tables() -> tuple[I64, I64]:
-    """Squash and stretch of `Mixer`, computed with integers of 80 bits: the same on every machine."""
-    unit = 1 << 80
-    ratio = term = unit  # e**(-1/256), by its power series
-    for n in range(1, 12):
-        term = -term // (256 * n)
-        ratio += term
-    powers = [unit]
-    for _ in range(MAX_LOGIT):
-        powers.append(powers[-1] * ratio >> 80)
-    low = [(M1_TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
-    squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)
-    probabilities = np.arange(1 << P_BITS, dtype=np.int64) << M1_TOTAL_BITS - P_BITS
-    return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
-
-
-@cache
-def first_histories() -> list[int]:
-    """Initial probability of a 1 after each history: that of a slot that has seen just this history."""
-    found = [P_HALF] * N_HISTORIES
-    for history in range(2, N_HISTORIES):
-        probability = P_HALF
-        for n, bit in enumerate(bin(history)[3:]):
-            probability += (P_ONE * int(bit) - probability) * int(SHARES[n]) >> P_BITS
-        found[history] = probability
-    return found
 
 
 def new_mixer(text_length: int) -> Mixer:
