@@ -41,7 +41,6 @@ Report = Callable[[str, float, str], None]  # a phase, the share of it that is d
 
 WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
 PASSING = (run_folder.CHECKPOINT, STAGED)  # what only an incomplete run needs
-STREAM_SUFFIX = ".eqi"
 
 
 @dataclass(frozen=True)
@@ -404,10 +403,10 @@ def _shape_of(config: dict[str, Any]) -> GPTConfig:
 
 def _staged(path: Path, folder: Path, model: Path | None) -> Path:
     """A token file as it is; of an .eqi stream, a token file made from it."""
-    if path.suffix != STREAM_SUFFIX:
+    if path.suffix != eqi.STREAM_SUFFIX:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}.bin"
+    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}{token_file.TOKENS_SUFFIX}"
     with (
         path.open("rb") as source,
         replacing(token_file.sidecar_path(target)) as sidecar,
