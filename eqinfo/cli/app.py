@@ -192,7 +192,7 @@ def decompress(
     from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model
     from eqinfo.formats.token_file import TOKENS_SUFFIX, sidecar_path
-    from eqinfo.text.frames import jsonl_of_frames
+    from eqinfo.text.documents import jsonl_of_frames
 
     finder = Model(model)
 

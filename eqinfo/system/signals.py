@@ -41,7 +41,7 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
         _undo.remove(undo)
 
 
-def end_when_told() -> None:
+def end_on_signals() -> None:
     """From now on end where the program stands when told to, and quietly when a reader goes away."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
