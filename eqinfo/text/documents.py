@@ -137,7 +137,7 @@ def _not_utf8(where: str) -> InputError:
 
 
 class _ZstdReader(io.RawIOBase):
-    """The bytes of joined zstd frames, decompressed; unlike the library's, it refuses a truncated last frame."""
+    """Decompresses joined zstd frames; unlike the library's reader, it refuses a truncated last frame."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source

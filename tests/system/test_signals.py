@@ -1,4 +1,4 @@
-"""How commands end when they are told to."""
+"""Signals: partial output is removed, and the exit status names the signal."""
 
 import signal
 import subprocess
