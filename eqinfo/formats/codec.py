@@ -9,9 +9,10 @@ header holds `unit_bits` and the first bytes of the codec's fingerprint, so deco
                                                                            published b, published b carry
     ArithmeticCodec    8                  a byte                           live ac, published ac
 
-Payload of a codebook: the codewords, packed lowest bit first (`packing`). A codeword is the rank of its
-window in the `.eqcb` file (`codebook.codebook`). Codeword 0 is the empty window: a document ends there.
-Codewords without a window are refused, as are windows whose lengths do not add up to the text length.
+Payload of a codebook: the codewords, packed lowest bit first (`packing`). A codeword is the number of its
+window, from 0, in the order of the `.eqcb` file (`codebook.codebook`). Codeword 0 is the empty window: a
+document ends there. A reader refuses codewords without a window, and windows whose lengths do not add up to
+the size of the text.
 
 Payload of live windows: each codeword as unit_bits / 8 bytes, the highest byte first. By the live rule
 codeword 0 is the empty window and ends a document (`coder.live_windows`). By the published rule the end of a

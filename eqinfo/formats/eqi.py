@@ -5,22 +5,23 @@ bytes. CRC-32 is that of gzip (zlib.crc32). + joins bytes.
 
     stream      header, frames, a zero byte (the end mark), trailer
     header      "EQI", u8 version 1, u8 unit_bits, first 8 bytes of the codec's fingerprint (see `codec`)
-    frame       varint tag: 1 if the text is stored uncompressed, otherwise the number of units + 1;
-                varint size of the text in bytes;
-                u32 CRC-32 of header + frame number as u64, 0 for the first of a stream + the two varints
-                + payload, unless the text is stored + text;
-                payload of ceil(units * unit_bits / 8) bytes (`codec` says what they mean), or the stored text
-    trailer     index: for each frame, varint size of its text, varint size of the whole frame in the stream;
-                u32 CRC-32 of header + index; size of the index as a varint with its bytes in reverse order,
-                which is read from the end of the file
+    frame       varint tag: 1 if the text is stored as it is, otherwise the number of units + 1
+                varint size of the text in bytes
+                u32 CRC-32 of header + frame number as u64 + the two varints + payload + text, where
+                    frames are numbered from 0 in each stream, and a stored frame has no payload
+                payload of ceil(units * unit_bits / 8) bytes (see `codec`), or the stored text
+    trailer     index: for each frame, varint size of its text, varint size of the frame in the stream
+                u32 CRC-32 of header + index
+                varint size of the index, its bytes in reverse order: it is read from the end of the file
 
-A frame has at most 2**20 bytes of text, 2**16 document ends, and units enough for both: their sum, or for
-arithmetic coding 20 times their sum + 16. So a damaged length cannot make a reader use much memory. A stored
-frame has 1 byte of text or more and no document ends; text is stored if its payload would not be shorter.
+Limits: a frame has at most 2**20 bytes of text and 2**16 document ends, and at most as many units as both
+limits allow for its text: its size + 2**16, or for arithmetic coding 20 * (its size + 2**16) + 16. A reader
+refuses more, so a damaged length cannot make it use much memory. A stored frame has a text of 1 byte or more
+and no document ends; a writer stores a text if its payload would not be shorter.
 
-Nothing follows a stream but another stream, of any codec: joined streams (`cat`) decode to their texts
-joined. An empty text is a stream without frames. Text after the last document end is a document that stays
-open.
+A stream of an empty text has no frames. Only another stream may follow a stream, of any codec: joined streams
+(`cat`) decode to their joined texts. A document spans frames until its end; text after the last document end
+of a stream, or a whole text without any, is a document that stays open.
 
 What this module does not do: code frames (`codec`), jump to a part of the text (`eqi_index`), or name files
 (`cli`).

@@ -4,18 +4,18 @@
 window_bits is at most 16, otherwise of 32. Its sidecar `train.bin.json` says which codec (`codec`) the ids
 belong to.
 
-Ids of a codebook are codewords: each is one window, and id 0, the empty window, ends a document. window_bits
-is the codebook's, and the frames of the text leave no trace.
+Ids of a codebook are codewords, a window each: the codewords of all frames, one after another. Id 0, the
+empty window, ends a document. window_bits is the codebook's.
 
-Ids of any other codec have LIVE_ID_BITS = 16 bits and are no items of their own. The payload of each frame,
-followed by a zero byte if it has an odd number of bytes, is cut into ids of two bytes, the first of them the
-high one. The sidecar lists the frames, as decoding needs their lengths.
+Ids of a live codec (any other) are pieces of payloads. window_bits is LIVE_ID_BITS = 16: the payload of each
+frame, and a zero byte after it if its number of bytes is odd, is cut into pairs of bytes, and an id is
+256 * first + second. To decode them, the sidecar lists the frames.
 
-The sidecar is a JSON object: "format" and "version", the attributes of `Sidecar` ("unit_bits" and "frames"
-only if the ids are of a live codec), and "sidecar_crc32". That is the CRC-32 of the object without "format",
-"version" and "sidecar_crc32", written as Python's json.dumps does with sort_keys: keys in order, `, ` and `:
-` between items, no line breaks. A reader refuses other fields, missing ones, and values that differ from the
-token file.
+The sidecar is a JSON object of the attributes of `Sidecar` (for a codebook without "unit_bits" and "frames"),
+"format": "eqinfo tokens", "version": 2, and "sidecar_crc32": the CRC-32 of the JSON text of the attributes
+alone, on one line, sorted by name, with ", " between items and ": " after names, as by Python's
+json.dumps(attributes, sort_keys=True). A reader refuses missing and unknown fields, and a sidecar that
+differs from its token file.
 """
 
 import json

@@ -69,8 +69,8 @@ def _handle(handler: Handler) -> dict[int, Any]:
 def stop_requests(tell: Callable[[], None]) -> Iterator[Callable[[], int]]:
     """In the block, signals do not end the process but are recorded, for the block to stop by itself.
 
-    A second Ctrl-C ends the process at once. Other signals that are repeated do not, as they often come twice:
-    from a shell and its terminal, or from `timeout`.
+    A second Ctrl-C ends the process at once. Other repeated signals do not, as they often come twice: from a
+    shell and its terminal, or from `timeout`.
 
     Args:
         tell: called when the first signal arrives.
