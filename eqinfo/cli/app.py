@@ -149,7 +149,7 @@ def compress(
         )
 
     def work(name: Path) -> None:
-        target = jobs.target(name, output, stdout, jobs.TOKENS_SUFFIX if tokens else jobs.STREAM_SUFFIX)
+        target = jobs.target(name, output, stdout, token_files.TOKENS_SUFFIX if tokens else eqi.STREAM_SUFFIX)
         with ExitStack() as stack:
             source, frames = jobs.read_text(stack, name, tokens, jsonl, text_field, codec.frame_bytes)
             frames = console.with_progress(frames, source, name, quiet)
@@ -188,10 +188,11 @@ def decompress(
     span = jobs.span(byte_range)
     if span is not None and jsonl:
         raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
+    from eqinfo.formats.eqi import STREAM_SUFFIX
     from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model
-    from eqinfo.formats.token_file import sidecar_path
-    from eqinfo.text.frames import jsonl_of_frames
+    from eqinfo.formats.token_file import TOKENS_SUFFIX, sidecar_path
+    from eqinfo.text.documents import jsonl_of_frames
 
     finder = Model(model)
 
@@ -211,9 +212,7 @@ def decompress(
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
-                target = jobs.restored(
-                    name, output, stdout, jobs.TOKENS_SUFFIX if is_tokens else jobs.STREAM_SUFFIX
-                )
+                target = jobs.restored(name, output, stdout, TOKENS_SUFFIX if is_tokens else STREAM_SUFFIX)
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from eqinfo.formats.eqi import Finder, Totals
     from eqinfo.text.frames import Frame
 
-STREAM_SUFFIX = ".eqi"
-TOKENS_SUFFIX = ".bin"
-
 
 def load_codec(
     model: Path | None,

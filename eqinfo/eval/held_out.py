@@ -143,7 +143,7 @@ def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
     fingerprint = bytes.fromhex(ids.fingerprint)
     for where in (folder / name for folder in folders for name in ("", m1_train.BASELINE)):
         with suppress(InputError, MismatchError):
-            return Model(where).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
+            return Model(where).find_codec(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(
         f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
         "Give the text itself, or a run that was trained on such tokens."

@@ -41,7 +41,6 @@ Report = Callable[[str, float, str], None]  # a phase, the share of it that is d
 
 WEIGHTS, METRICS, STAGED = "m2.pt", "metrics.jsonl", "tokens"
 PASSING = (run_folder.CHECKPOINT, STAGED)  # what only an incomplete run needs
-STREAM_SUFFIX = ".eqi"
 
 
 @dataclass(frozen=True)
@@ -404,17 +403,17 @@ def _shape_of(config: dict[str, Any]) -> GPTConfig:
 
 def _staged(path: Path, folder: Path, model: Path | None) -> Path:
     """A token file as it is; of an .eqi stream, a token file made from it."""
-    if path.suffix != STREAM_SUFFIX:
+    if path.suffix != eqi.STREAM_SUFFIX:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}.bin"
+    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}{token_file.TOKENS_SUFFIX}"
     with (
         path.open("rb") as source,
         replacing(token_file.sidecar_path(target)) as sidecar,
         replacing(target) as sink,
     ):
-        finder = Model(model)
-        codec = eqi.find_codec(source.read(eqi.HEADER_BYTES), finder, str(path))
+        header = eqi.parse_header(source.read(eqi.HEADER_BYTES), str(path))
+        codec = Model(model).find_codec(*header, str(path))
         source.seek(0)
         _, facts = token_file.write(eqi.read_frames(source, codec, str(path)), sink, codec)
         sidecar.write(facts.to_json())
@@ -443,7 +442,9 @@ def _codec(data: Tokens, model: Path | None) -> Codec | None:
     """What token files were made with; None for files from elsewhere."""
     if not data.fingerprint:
         return None
-    return Model(model).find(data.unit_bits or data.window_bits, bytes.fromhex(data.fingerprint), data.name)
+    return Model(model).find_codec(
+        data.unit_bits or data.window_bits, bytes.fromhex(data.fingerprint), data.name
+    )
 
 
 def _codebook(codec: Codec | None) -> Codebook | None:
@@ -454,12 +455,14 @@ def _codebook(codec: Codec | None) -> Codebook | None:
 def _load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
     """The codec of a run, if it has one."""
     if config.get("unit_bits"):
-        return Model(folder).find(config["unit_bits"], bytes.fromhex(config["fingerprint"]), str(folder))
+        return Model(folder).find_codec(
+            config["unit_bits"], bytes.fromhex(config["fingerprint"]), str(folder)
+        )
     path = folder / CODEBOOK_NAME
     if not path.exists():
         return None
     codebook = Codebook.load(path)
-    return CodebookCodec(codebook).find(
+    return CodebookCodec(codebook).find_codec(
         codebook.window_bits, bytes.fromhex(config["fingerprint"]), str(folder / run_folder.CONFIG)
     )
 

@@ -10,7 +10,7 @@ import peers
 from processes import Spent, fresh, peak_mb, spent
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.formats.model_folder import Model, find_codebook
+from eqinfo.formats.model_folder import Model, codebook_path
 from eqinfo.m1 import refit
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.expand import expand
@@ -66,7 +66,7 @@ def refitted(
 
 def loading() -> dict[str, Spent]:
     """What it takes to load the codebook in the package and make its tables."""
-    path = find_codebook(None)
+    path = codebook_path(None)
     codebook = Codebook.load(path)
     work: dict[str, Callable[[], object]] = {
         "reading and checking the file": partial(Codebook.load, path),
@@ -95,7 +95,7 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
         rows.append([*cells, f"{refitting.spent.cpu_s / n_bytes * 1e6:.2f}"])
     head = ["", "candidates", "expand, CPU s", "peak MB", "refit, CPU s", "peak MB", "refit, CPU s/MB"]
     yield peers.table(head, rows)
-    size = find_codebook(None).stat().st_size
+    size = codebook_path(None).stat().st_size
     yield f"The codebook in the package ({size / 1e3:.0f} kB), once Python and numba are loaded:\n"
     found = fresh({}, loading)
     rows = [[name, peers.digits(took.cpu_s * 1e3)] for name, took in found.items()]

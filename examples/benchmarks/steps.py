@@ -18,7 +18,7 @@ from training import BLOCK_SIZE, CPU, bf16_is_on, m2_config, one_step, random_ba
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder.integer_m1 import BOS, INNER, WIDTH
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.model import M2_PRESETS, Spelling
@@ -71,7 +71,7 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
     """A step of M2 in this process, which must be a new one."""
     loop.WORTH_COMPILING_FLOPS = math.inf
-    windows = Codebook.load(find_codebook(None)).windows[:vocab_size]
+    windows = Codebook.load(codebook_path(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
     trainer = trainer_of(config, Spelling(windows, config.n_embd), RUNS + 3)
     return in_steps(trainer, random_batch(vocab_size, n_tokens))

@@ -34,10 +34,10 @@ def _eqinfo(method: str, _: Path) -> Tokeniser:
 
     from eqinfo.codebook import parse
     from eqinfo.codebook.codebook import Codebook
-    from eqinfo.formats.model_folder import find_codebook
+    from eqinfo.formats.model_folder import codebook_path
     from eqinfo.system.threads import ordered_map
 
-    codebook = replace(Codebook.load(find_codebook(None)), method=method)
+    codebook = replace(Codebook.load(codebook_path(None)), method=method)
     encode, decode = partial(parse.encode, codebook), partial(parse.decode, codebook)
     return Tokeniser(
         encode,

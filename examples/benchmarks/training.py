@@ -31,7 +31,7 @@ from processes import fresh
 from torch import Tensor
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import loss
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
@@ -210,7 +210,7 @@ def one_step(trainer: Trainer, batches: Batches) -> float:
 def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[float]:
     """CPU time of a step with composed embeddings, of composing alone, and of a step with plain ones."""
     loop.WORTH_COMPILING_FLOPS = math.inf
-    windows = Codebook.load(find_codebook(codebook)).windows
+    windows = Codebook.load(codebook_path(codebook)).windows
     config = m2_config(preset, len(windows))
     batches = random_batch(len(windows), scale.batch_tokens)
     steps = scale.runs + 1
@@ -234,7 +234,7 @@ def embeddings(codebooks: list[Path | None], scale: Scale) -> Iterator[str]:
     """The table of what composing embeddings costs."""
     rows = []
     for codebook in codebooks:
-        vocab_size = len(Codebook.load(find_codebook(codebook)).windows)
+        vocab_size = len(Codebook.load(codebook_path(codebook)).windows)
         for preset in ("nano", "3m"):
             step, composing, plain = fresh({}, composing_cpu_s, preset, codebook, scale)
             row = [f"{step:.2f}", f"{composing:.3f}", f"{composing / step:.1%}", f"{step / plain:.3f}"]
@@ -468,7 +468,7 @@ def main() -> None:
     if args.only and args.output is None:
         parser.error("--only needs -o, the page that holds the rest.")
     scale = QUICK if args.quick else FULL
-    codebook = find_codebook(args.model)
+    codebook = codebook_path(args.model)
     fingerprint = Codebook.load(codebook).fingerprint.hex()
     if m2_batches.load([args.tokens]).fingerprint != fingerprint:
         sys.exit("-m: not the codebook of these tokens.")

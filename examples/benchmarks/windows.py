@@ -25,7 +25,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.eval.measure import COMPRESSORS
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 RECORD_BYTES = 200
@@ -294,8 +294,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
     args = parser.parse_args()
 
-    codebook = Codebook.load(find_codebook(args.model))
-    published = Codebook.load(find_codebook(args.published))
+    codebook = Codebook.load(codebook_path(args.model))
+    published = Codebook.load(codebook_path(args.published))
     if codebook.window_bits != published.window_bits:
         sys.exit("--published: a codebook of other window bits.")
     bits, cache, field_ = codebook.window_bits, args.bpe_cache, args.text_field

@@ -189,7 +189,7 @@ def resealed_frame(codec: Codec, source: io.BytesIO, seed: int) -> tuple[int, by
     if length > FRAME_BYTES or tag - 1 > codec.most_units(length):
         raise ValueError("refused before any checksum is")
     is_stored = tag == eqi.STORED
-    payload = eqi.exactly(source, length if is_stored else packed_bytes(tag - 1, codec.unit_bits), "x")
+    payload = eqi.read_exactly(source, length if is_stored else packed_bytes(tag - 1, codec.unit_bits), "x")
     crc = zlib.crc32(payload, zlib.crc32(varint(tag) + varint(length), seed))
     if not is_stored:
         crc = zlib.crc32(codec.decode(tag - 1, payload, length).text, crc)
@@ -198,7 +198,7 @@ def resealed_frame(codec: Codec, source: io.BytesIO, seed: int) -> tuple[int, by
 
 def reseal_index(data: bytes) -> bytes:
     """A stream of whose index, whatever it says, the checksum fits."""
-    size = read_varint(partial(next, reversed(data), 0x80))
+    size = read_varint(reversed(data))
     end = len(data) - len(varint(size))
     index = data[max(0, end - CRC_BYTES - size) : end - CRC_BYTES]
     return data[: end - CRC_BYTES - len(index)] + trailer(data[:HEADER_BYTES], index)

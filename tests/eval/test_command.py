@@ -25,7 +25,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.eval import held_out, measure
 from eqinfo.eval.held_out import HeldOut, tokens_for
 from eqinfo.eval.results import M1Row, M2Row, TextFacts
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.batches import WINDOW_BYTES
 from eqinfo.m2 import generate
 from eqinfo.m2 import train as m2_train
@@ -212,7 +212,7 @@ def test_a_model_of_the_published_rule_has_one_row(run_eval: Eval, work: Path) -
 
 def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> None:
     rows = json.loads(run_eval("--json"))["m1"]
-    codebook = Codebook.load(find_codebook(None))
+    codebook = Codebook.load(codebook_path(None))
     assert rows[0]["fingerprint"] == codebook.fingerprint.hex()
     assert [row["window_bits"] for row in rows] == [16, 16]
     assert b"M1 on held-out text, bits/byte by position" in run_eval()

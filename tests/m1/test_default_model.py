@@ -10,13 +10,13 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL_BITS
 from eqinfo.coder.kernels.m1_step import new_state, run
-from eqinfo.formats.model_folder import DEFAULT_MODEL, find_codebook
+from eqinfo.formats.model_folder import DEFAULT_MODEL, codebook_path
 from eqinfo.m1 import train as m1_train
 
 
 @pytest.fixture(scope="module")
 def default():
-    return Codebook.load(find_codebook(None))
+    return Codebook.load(codebook_path(None))
 
 
 def test_every_codeword_is_a_window(default):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from eqinfo.cli.app import app
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
@@ -307,7 +307,7 @@ def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, argument
     (tmp_path / "short.bin.json").write_bytes((tmp_path / "train.bin.json").read_bytes())
     (tmp_path / "other.bin").write_bytes(b"\1\0" * 100)
     (tmp_path / "other.bin.json").write_text('{"vocab_size": 300, "original_bytes": 16000}')
-    default = os.path.relpath(find_codebook(None), tmp_path)
+    default = os.path.relpath(codebook_path(None), tmp_path)
     arguments = [default if a == "DEFAULT" else a for a in arguments]
     given = ["-o", "run", *SMALL, *([] if "--steps" in arguments else ["--steps", "1"])]
     models = [] if "-m" in arguments else ["-m", str(model)]
