@@ -176,6 +176,4 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     sink = io.BytesIO()
     _, sidecar = token_file.write(held_out.frames, sink, loaded.codec)
     ids = np.frombuffer(sink.getbuffer(), token_file.token_type(sidecar.window_bits))
-    return m2_batches.of_ids(
-        ids, sidecar, token_bits or sidecar.window_bits, sidecar.original_bytes, held_out.name
-    )
+    return m2_batches.of_ids([ids], [sidecar], token_bits, held_out.name)
