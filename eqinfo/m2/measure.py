@@ -1,4 +1,4 @@
-"""M2's loss on tokens."""
+"""M2's loss on a sequence of tokens, for validation and `eval`."""
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,10 @@ TOKENS_AT_ONCE = 1 << 14
 
 
 def total_nats(model: GPT, tokens: Tokens) -> float:
-    """M2's loss summed over all tokens, each block read by itself; processes of torchrun share the work."""
+    """M2's loss in nats, summed over all tokens. No block sees the one before it.
+
+    The processes of torchrun share the blocks, and all get the sum.
+    """
     block_size, device = model.config.block_size, next(model.parameters()).device
     rank, world = rank_and_world()
     mine = range(rank, tokens.n_blocks(block_size), world)
