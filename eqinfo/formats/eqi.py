@@ -30,6 +30,7 @@ from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, Frame, read_fully
 
+STREAM_SUFFIX = ".eqi"
 MAGIC = b"EQI"
 VERSION = 1
 FINGERPRINT_BYTES = 8

@@ -28,6 +28,7 @@ from eqinfo.formats.packing import packed_bytes
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
+TOKENS_SUFFIX = ".bin"
 FORMAT = "eqinfo tokens"
 VERSION = 2
 END_OF_TEXT = 0  # the empty window
