@@ -356,11 +356,11 @@ def test_on_a_terminal_characters_are_held_back_until_they_are_complete(tmp_path
 
 def test_on_a_terminal_the_best_figures_are_bold_and_wide_tables_get_narrow_heads(tmp_path: Path) -> None:
     code = (
-        "from eqinfo.cli import console\n"
+        "from eqinfo.cli import display\n"
         "wide = ['bits/byte', 'compressed bytes'] * 7\n"
         "for head in (['bits/byte'], wide):\n"
         "    row = ['1'] * len(head)\n"
-        "    console.show_tables([('a: 3 bytes', ['run', *head], [['x', *row], ['y', *row]], {(1, 1)})])"
+        "    display.show_tables([('a: 3 bytes', ['run', *head], [['x', *row], ['y', *row]], {(1, 1)})])"
     )
     shown = on_terminal(tmp_path, code).replace(b"[a: 3", b"a: 3").replace(b"\r\n", b"\n").decode()
     narrow, wide = shown.split("a: 3 bytes\n")[1:]
@@ -370,8 +370,8 @@ def test_on_a_terminal_the_best_figures_are_bold_and_wide_tables_get_narrow_head
 
 def test_a_full_disk_and_a_closed_stdout_are_named() -> None:
     code = (
-        "from eqinfo.cli import console\n"
-        "with console.reporting(): console.show_tables([('a', ['b'], [], set())])"
+        "from eqinfo.cli import console, display\n"
+        "with console.reporting(): display.show_tables([('a', ['b'], [], set())])"
     )
     for where, message in (
         (">/dev/full", "eqinfo: stdout: No space left on device"),
