@@ -1,6 +1,6 @@
 """Repeat or thin the sources of a JSONL corpus, so that no kind of text drowns the others.
 
-    python reweight.py train.jsonl.zst -o mix.jsonl
+    python examples/reweight.py train.jsonl.zst -o mix.jsonl
 
 Each record names its `source`. Its weight is that of the source, or else of the source's kind, or else 1:
 a weight of 3 writes every document three times, one of 0.5 every second document. Document k = 1, 2, ... of

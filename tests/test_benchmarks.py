@@ -109,7 +109,7 @@ def test_a_chain_of_loads_goes_through_the_whole_table(load):
 
 
 def test_numbers_have_three_digits_and_no_exponent(load):
-    digits = load("peers").digits
+    digits = load("pages").digits
     assert [digits(value) for value in (1000.4, 999, 99.96, 1, 0.03664, 41861)] == [
         "1,000", "999", "100", "1.00", "0.0366", "41,861",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pages
 import peers
 from processes import Spent, fresh, peak_mb, spent
 
@@ -80,7 +81,7 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     """The section."""
     n_bytes = int(inputs.n_bytes * REFIT_SHARE)
     yield "## Compiling a codebook, and loading it\n"
-    yield peers.paragraph(
+    yield pages.paragraph(
         "From the M1 in the package, as `train-m1` does after training: M1 lists 4 times as many "
         f"strings as there will be windows, which are refitted on {n_bytes / 1e6:g} MB of text (by "
         "train-m1 on up to 268 MB). CPU seconds of all threads; each phase once, in a new process."
@@ -91,12 +92,12 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
         _, refitting = fresh({}, refitted, candidates, inputs.text, n_bytes, window_bits)
         cells = [f"b = {window_bits}", f"{len(candidates.strings):,}"]
         for took, peak in (expanding, refitting):
-            cells += [peers.digits(took.cpu_s), f"{peak:,.0f}"]
+            cells += [pages.digits(took.cpu_s), f"{peak:,.0f}"]
         rows.append([*cells, f"{refitting.spent.cpu_s / n_bytes * 1e6:.2f}"])
     head = ["", "candidates", "expand, CPU s", "peak MB", "refit, CPU s", "peak MB", "refit, CPU s/MB"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
     size = find_codebook(None).stat().st_size
     yield f"The codebook in the package ({size / 1e3:.0f} kB), once Python and numba are loaded:\n"
     found = fresh({}, loading)
-    rows = [[name, peers.digits(took.cpu_s * 1e3)] for name, took in found.items()]
-    yield peers.table(["", "CPU ms"], rows)
+    rows = [[name, pages.digits(took.cpu_s * 1e3)] for name, took in found.items()]
+    yield pages.table(["", "CPU ms"], rows)

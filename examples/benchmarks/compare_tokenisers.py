@@ -1,10 +1,10 @@
 """What windows are worth to a language model: the same small M2 on bytes, windows and BPE of the same text.
 
-    python compare_tokenisers.py prepare --work cmp/ --text train.jsonl.zst --valid valid.jsonl.zst \
-        --bench alice29.txt asyoulik.txt lcet10.txt
-    python compare_tokenisers.py train --work cmp/ --tokens 3000000 --workers 2
-    python compare_tokenisers.py time --work cmp/ --tokens 3000000
-    python compare_tokenisers.py report --work cmp/ --tokens 3000000 -o results.md
+    python examples/benchmarks/compare_tokenisers.py prepare --work cmp/ --text train.jsonl.zst \
+        --valid valid.jsonl.zst --bench alice29.txt asyoulik.txt lcet10.txt
+    python examples/benchmarks/compare_tokenisers.py train --work cmp/ --tokens 3000000 --workers 2
+    python examples/benchmarks/compare_tokenisers.py time --work cmp/ --tokens 3000000
+    python examples/benchmarks/compare_tokenisers.py report --work cmp/ --tokens 3000000 -o results.md
 
 `prepare` makes a folder a vocabulary, with its codebook and token files, each decoded back and compared.
 `train` trains and evaluates the runs listed below, the most important first. `time` takes speeds, and wants
@@ -35,6 +35,7 @@ from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
+import pages
 import peers
 from matplotlib.figure import Figure
 
@@ -565,7 +566,7 @@ def quality(work: Path, rows: list[Row], texts: list[str]) -> Iterator[str]:
         "Of held-out texts, smaller is better; of several seeds, the mean and half the range. Text is what\n"
         "the tokens trained on decode to. Bytes/token and word perplexity are of valid.\n"
     )
-    yield peers.table([*head, "bytes/token", *texts, "word perplexity"], shown)
+    yield pages.table([*head, "bytes/token", *texts, "word perplexity"], shown)
 
 
 def opponent(vocabulary: str) -> str:
@@ -597,7 +598,7 @@ def compared(rows: list[Row], budget: Budget) -> Iterator[str]:
         yield f"## On valid, with {BUDGETS[budget]}\n"
         yield "Differences to BPE of as many bits (12 for bytes) and to bytes; negative is better.\n"
         head = ["tokeniser", "embeddings", "bits/byte - BPE's", "word perplexity to BPE's"]
-        yield peers.table([*head, "bits/byte - bytes'", "word perplexity to bytes'"], shown)
+        yield pages.table([*head, "bits/byte - bytes'", "word perplexity to bytes'"], shown)
 
 
 def speeds(work: Path, names: list[str]) -> Iterator[str]:
@@ -616,7 +617,7 @@ def speeds(work: Path, names: list[str]) -> Iterator[str]:
             "less than BPE of as many bits (12 for bytes). Embeddings and budgets make no difference: the\n"
             "weights that are kept are plain matrices.\n"
         )
-        yield peers.table(["tokeniser", "scoring", "to BPE's", "generation", "to BPE's"], shown)
+        yield pages.table(["tokeniser", "scoring", "to BPE's", "generation", "to BPE's"], shown)
 
 
 def validations(run: Run, work: Path) -> list[tuple[int, float]]:
@@ -665,7 +666,7 @@ def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: 
         "# What windows are worth to a language model\n",
         f"The same M2 ({PRESET}: {n_layer} layers of width {n_embd}, {n_head} heads), trained on one text\n"
         "in different tokens. Every token file was decoded back and compared with its text.\n",
-        peers.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
+        pages.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
         + f"- {n_runs} runs at commit {', '.join(commits)}; {BATCH_TOKENS:,} tokens a step in blocks of "
         f"{BLOCK_SIZE}\n"
         f"- equal tokens: {base_tokens:,}; equal FLOPs: {flops:.2e}, those of {BASE} with as many tokens, "
@@ -688,7 +689,7 @@ def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: 
         figure = output.with_suffix(".svg")
         draw(work, rows, figure)
         parts.append(f"## While training\n\n![bits/byte against training FLOPs]({figure.name})\n")
-    peers.publish(parts, output)
+    pages.publish(parts, output)
 
 
 def arguments() -> argparse.Namespace:

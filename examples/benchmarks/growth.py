@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
 from codebooks import CANDIDATES, expanded, refitted
 from processes import children_cpu_s, fresh, peak_mb
@@ -60,7 +61,7 @@ def text_table(path: Path, most: int) -> Iterator[str]:
         megabytes *= 10
     yield "The files repeat a megabyte of text, which is in the caches after the first. Each was run once.\n"
     head = ["text, `eqinfo` on files, -T 1", "compress, CPU s/MB", "peak MB"]
-    yield peers.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
+    yield pages.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
 
 
 def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
@@ -100,17 +101,17 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
         cells = [f"{len(read) / n_windows[name]:.2f}"]
         for way in ("encode", "decode"):
             took = found[f"{name} {way}"].cpu_s
-            cells += [peers.digits(len(read) / 1e6 / took), f"{took / found[f'{base} {way}'].cpu_s:.2f}"]
+            cells += [pages.digits(len(read) / 1e6 / took), f"{took / found[f'{base} {way}'].cpu_s:.2f}"]
         sizes = (codebook.trie[0].nbytes, codebook.rows[0].nbytes)
-        rows.append([name, *cells, *(peers.digits(size / 1e6) for size in sizes)])
-    yield peers.paragraph(
+        rows.append([name, *cells, *(pages.digits(size / 1e6) for size in sizes)])
+    yield pages.paragraph(
         f"Codebooks as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text, on "
         f"{len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
         "will be windows, with 20 bits only as many. MB a CPU second; *cost* is time a byte beside "
         f"that of {base}. How long a window may be is set by what M1 may list and pairs add up to."
     )
     head = ["", "bytes/window", "text to ids", "cost", "ids to text", "cost", "trie, MB", "rows, MB"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:

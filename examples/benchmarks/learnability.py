@@ -1,6 +1,6 @@
 """Compression against learnability: one small M2 on windows of several widths, at equal tokens.
 
-    python learnability.py train.jsonl.zst valid.jsonl.zst --work DIR -o results.md
+    python examples/benchmarks/learnability.py train.jsonl.zst valid.jsonl.zst --work DIR -o results.md
 
 After figure 5 of the paper: all tokens have 8 bits, so all models have one shape and cost, and only what the
 tokens hold differs. The section is put at the end of the page, in the place of an earlier one.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pages
 import peers
 
 HEADING = "## Learnability of windows by their width\n"
@@ -121,12 +122,12 @@ def main() -> None:
         "held-out text. *Untrained* is a uniform M2, so the size of the code itself; *learnt* the share of\n"
         "it that M2 takes off. 16 bits are of the codebook, the others of live windows; `ac` is plain\n"
         "arithmetic coding.\n",
-        peers.provenance(sys.argv, ("torch",)),
-        peers.table(head, rows),
+        pages.provenance(sys.argv, ("torch",)),
+        pages.table(head, rows),
     ]
     before = args.output.read_text().partition(HEADING)[0].rstrip() if args.output else ""
     assert all(math.isfinite(float(row[2])) for row in rows)
-    peers.publish([f"{before}\n", *parts] if before else parts, args.output)
+    pages.publish([f"{before}\n", *parts] if before else parts, args.output)
 
 
 if __name__ == "__main__":

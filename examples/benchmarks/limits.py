@@ -13,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+import pages
 import peers
 
 from eqinfo.codebook import parse
@@ -226,12 +227,12 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
         text = file.read(READ_BYTES)
     table_mb = model.codebook.trie[0].nbytes / 1e6
     yield "## What limits each path\n"
-    yield peers.paragraph(
+    yield pages.paragraph(
         f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB "
         "where M1 runs. Each path, its innermost work for a byte of text and how fast that goes; "
         "then work of that kind alone on the same machine, in a loop that does nothing else, and "
         f"how many times as long the path takes. The table of the trie has {table_mb:.1f} MB."
     )
     rows = [*codebook_rows(model.codebook, text), *live_rows(model, text[:LIVE_BYTES])]
-    yield peers.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)
-    yield "".join(peers.paragraph(f"- {words}", "  ") for words in WORDS)
+    yield pages.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)
+    yield "".join(pages.paragraph(f"- {words}", "  ") for words in WORDS)

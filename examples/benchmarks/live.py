@@ -1,6 +1,6 @@
 """Live windows and arithmetic coding: how small, how fast, beside general compressors and the paper's rule.
 
-    python live.py alice29.txt asyoulik.txt lcet10.txt valid.jsonl.zst -o live.md
+    python examples/benchmarks/live.py alice29.txt asyoulik.txt lcet10.txt valid.jsonl.zst -o live.md
 
 Every size is of a stream that was decoded back and compared.
 """
@@ -11,12 +11,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import pages
 import peers
-from compressors import ppmd
+from compressors import Both, ppmd
 
 from eqinfo.coder.integer_m1 import BOS, TOTAL_BITS
 from eqinfo.coder.kernels.m1_step import new_state, run
@@ -41,7 +42,10 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-OTHERS = COMPRESSORS | {f"PPMd, order {order}": ppmd(order) for order in PPMD_ORDERS}
+@cache
+def others() -> dict[str, Both]:
+    """The general compressors."""
+    return COMPRESSORS | {f"PPMd, order {order}": ppmd(order) for order in PPMD_ORDERS}
 
 
 class Text:
@@ -121,7 +125,7 @@ def windows(model: Model, published: Model, texts: list[Text]) -> Iterator[str]:
         figures = [f"{payload_bytes_a_byte(codec, text, SAMPLE_BYTES):.2f}" for text in texts]
         paper = PAPER.get(name.split(",")[0], math.nan)
         rows.append([name, *figures, f"{paper:.2f}" if "published" in name else ""])
-    yield peers.table(["window bits", *(text.name for text in texts), "paper, C4"], rows)
+    yield pages.table(["window bits", *(text.name for text in texts), "paper, C4"], rows)
 
 
 def whole(model: Model, texts: list[Text]) -> Iterator[str]:
@@ -132,7 +136,7 @@ def whole(model: Model, texts: list[Text]) -> Iterator[str]:
     for name, codec in codecs.items():
         say(name)
         rows.append([name, *(f"{stream_bits(codec, text, WHOLE_BYTES):.3f}" for text in texts)])
-    for name, (compress, decompress) in OTHERS.items():
+    for name, (compress, decompress) in others().items():
         row = []
         for text in texts:
             data = text.data(WHOLE_BYTES)
@@ -140,7 +144,7 @@ def whole(model: Model, texts: list[Text]) -> Iterator[str]:
             assert decompress(small) == data
             row.append(f"{8 * len(small) / len(data):.3f}")
         rows.append([name, *row])
-    yield peers.table(["", *(text.name for text in texts)], rows)
+    yield pages.table(["", *(text.name for text in texts)], rows)
 
 
 def records(model: Model, texts: list[Text]) -> Iterator[str]:
@@ -158,13 +162,13 @@ def records(model: Model, texts: list[Text]) -> Iterator[str]:
             found = text.records()
             row.append(sum(map(len, found)) / sum(len(packed(codec, [Frame(record)])) for record in found))
         rows.append([f"eqinfo, {bits}", *(f"{ratio:.2f}" for ratio in row)])
-    for name, (compress, _) in OTHERS.items():
+    for name, (compress, _) in others().items():
         row = [
             sum(map(len, found)) / sum(len(compress(record)) for record in found)
             for found in (text.records() for text in texts)
         ]
         rows.append([name, *(f"{ratio:.2f}" for ratio in row)])
-    yield peers.table(["", *(text.name for text in texts)], rows)
+    yield pages.table(["", *(text.name for text in texts)], rows)
 
 
 def entropy(model: Model, texts: list[Text]) -> Iterator[str]:
@@ -185,7 +189,7 @@ def entropy(model: Model, texts: list[Text]) -> Iterator[str]:
         rows.append(
             [text.name, f"{bits:.4f}", f"{sizes[0]:.4f}", f"{sizes[0] / bits:.5f}", f"{sizes[1]:.4f}"]
         )
-    yield peers.table(["", "M1, bits/byte", "plain, bits/byte", "plain / M1", "ac, bits/byte"], rows)
+    yield pages.table(["", "M1, bits/byte", "plain, bits/byte", "plain / M1", "ac, bits/byte"], rows)
 
 
 def best_s(function: Callable[[], object]) -> float:
@@ -214,11 +218,11 @@ def speed(model: Model, text: Text) -> Iterator[str]:
         encode_s = best_s(partial(codec.encode, frame))
         decode_s = best_s(partial(codec.decode, units, payload, len(data)))
         rows.append([name, *(f"{len(data) / 1e3 / s:,.0f}" for s in (encode_s, decode_s))])
-    for name, (compress, decompress) in OTHERS.items():
+    for name, (compress, decompress) in others().items():
         small = compress(data)
         times = best_s(partial(compress, data)), best_s(partial(decompress, small))
         rows.append([name, *(f"{len(data) / 1e3 / s:,.0f}" for s in times)])
-    yield peers.table(["", "compress", "decompress"], rows)
+    yield pages.table(["", "compress", "decompress"], rows)
 
 
 def main() -> None:
@@ -232,7 +236,7 @@ def main() -> None:
     args = parser.parse_args()
     model, texts = Model(args.model), [Text(path) for path in args.texts]
     published = Model((args.model or DEFAULT_MODEL) / "published.eqcb")
-    parts = ["# Live windows and arithmetic coding, measured\n", peers.provenance(sys.argv, ("pyppmd",))]
+    parts = ["# Live windows and arithmetic coding, measured\n", pages.provenance(sys.argv, ("pyppmd",))]
     for section in (
         whole(model, texts),
         records(model, texts),
@@ -241,7 +245,7 @@ def main() -> None:
         speed(model, texts[0]),
     ):
         parts += section
-    peers.publish(parts, args.output)
+    pages.publish(parts, args.output)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,19 @@
-"""What the benchmarks share: texts, tokenisers to compare with, how long things take, and words for a page.
+"""Shared by the benchmarks: reading and sampling texts, training BPE tokenisers, and timing in turns.
 
-What this module does not do: decide what is measured.
+This module does not decide what is measured, and does not format pages (`pages`).
 """
 
 import json
 import os
-import platform
-import shlex
 import statistics
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
-from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from processes import Spent, spent
 
-from eqinfo import __version__
 from eqinfo.text import documents
 
 if TYPE_CHECKING:  # imported where it is used, for not all who import this module should hold it in memory
@@ -199,63 +191,3 @@ def timings(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str
 def median(times: list[Spent]) -> Spent:
     """The median by the clock, and that of CPU time."""
     return Spent(*map(statistics.median, zip(*times, strict=True)))
-
-
-def provenance(argv: list[str], packages: tuple[str, ...]) -> str:
-    """How a page was made, as Markdown: command line, commit, date, machine, versions.
-
-    Args:
-        argv: of the script; paths are shown by their names.
-        packages: other distributions whose versions matter.
-    """
-    here = Path(__file__).parent
-    shown = ["python", f"examples/benchmarks/{Path(argv[0]).name}"]
-    shown += [Path(word).name if Path(word).is_absolute() else word for word in argv[1:]]
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    versions = ", ".join([f"eqinfo {__version__}", *(f"{name} {version(name)}" for name in packages)])
-    return (
-        f"- command: `{shlex.join(shown)}`\n"
-        f"- commit {commit}, {datetime.now(UTC):%Y-%m-%d}\n"
-        f"- {_cpu_model()}, {os.cpu_count()} cores visible, {platform.system()}, "
-        f"Python {platform.python_version()}\n"
-        f"- {versions}\n"
-    )
-
-
-def publish(parts: list[str], path: Path | None) -> None:
-    """Print the parts of a page, and write it to a file if there is one."""
-    page = "\n".join(parts)
-    print(page, end="")
-    if path is not None:
-        path.write_text(page)
-
-
-def _cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def paragraph(words: str, indent: str = "") -> str:
-    """Words in lines, those after the first with an indent."""
-    filled = textwrap.fill(
-        words, 104, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
-    return f"{filled}\n"
-
-
-def digits(value: float) -> str:
-    """A number above 0 with three significant digits, or all before the point."""
-    rounded = float(f"{value:.2e}")
-    return f"{value:,.{max(0, 2 - floor(log10(rounded)))}f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, the first column left and the others right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])

@@ -1,6 +1,7 @@
 """Speed and memory beside peers in one run: tokens, streams, codebooks, training, growth, and what limits it.
 
-    python run.py --train train.jsonl.zst --valid valid.jsonl.zst --texts a.txt b.txt --cache cache -o page.md
+    python examples/benchmarks/run.py --train train.jsonl.zst --valid valid.jsonl.zst \
+        --texts a.txt b.txt --cache cache -o page.md
 
 Whatever is timed is decoded back and compared. Contestants take turns, and those whose memory is measured
 have a process of their own. Each section is a module; the cache keeps it with the command and commit that
@@ -39,6 +40,7 @@ def main() -> None:
     Nothing of the benchmark is imported above: new processes import this file as well, and their memory is
     measured.
     """
+    import pages
     import peers
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -72,10 +74,10 @@ def main() -> None:
         print(time.strftime("%H:%M:%S"), section, file=sys.stderr)
         module = importlib.import_module(section)
         title, *parts = module.tables(inputs)
-        made_by = peers.provenance(sys.argv, module.PACKAGES)
+        made_by = pages.provenance(sys.argv, module.PACKAGES)
         (cache / f"{section}.md").write_text("\n".join([title, made_by, *parts]))
     kept = [cache / f"{section}.md" for section in SECTIONS]
-    peers.publish([HEAD, *(path.read_text() for path in kept if path.exists())], args.output)
+    pages.publish([HEAD, *(path.read_text() for path in kept if path.exists())], args.output)
 
 
 if __name__ == "__main__":

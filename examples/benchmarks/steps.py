@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import pages
 import peers
 import torch
 from plain_gpt import step_seconds
@@ -119,7 +120,7 @@ def tables(_: peers.Inputs) -> Iterator[str]:
         f"{name} {M1_PRESETS[name].step_bytes / step.cpu_s:,.0f}"
         for name, step in zip(M1_NAMES, m1, strict=True)
     )
-    yield peers.paragraph(
+    yield pages.paragraph(
         f"M1 in bytes a CPU second: {rates}. *tiny* has the layer of *500k*, smaller tables and an eighth of "
         "the batch, so what a step costs whatever its batch weighs eight times as much."
     )
@@ -133,7 +134,7 @@ def name_of(preset: str, vocab_size: int, n_tokens: int) -> str:
 
 def beside_plain(m2: list[Step]) -> Iterator[str]:
     """Steps of M2 and of the plain loop."""
-    yield peers.paragraph(
+    yield pages.paragraph(
         "The plain loop is `plain_gpt.py`: the shape of M2, AdamW, all logits at once, an embedding "
         "table. Each in a new process, on random ids, bfloat16 in both where the machine has it, "
         "torch.compile in neither. Ours also composes embeddings of bytes and orthogonalises the updates "
@@ -151,12 +152,12 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
             ]
         )  # fmt: skip
     head = ["", "steps / CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
     """How near a step is to the products in it."""
-    yield peers.paragraph(
+    yield pages.paragraph(
         "What limits a step are the products of its model, at the rate of a product alone. The FLOPs are "
         "those of the model; *products* is the share of a step in matrix products, Muon's as well, by the "
         "profiler, *Muon* that of its optimiser's step. What is left is passes over memory, one operation "
@@ -181,4 +182,4 @@ def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
             ]
         )  # fmt: skip
     head = ["", "step, CPU s", "GFLOP", "GFLOP/s", "product alone", "of it", "products", "Muon"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)

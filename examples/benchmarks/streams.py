@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
 from compressors import LOADERS, Measured, checked_size, measure
 from processes import fresh
@@ -31,7 +32,7 @@ def text_table(path: Path) -> Iterator[str]:
     for name in LOADERS:
         runs = found[name]
         rates = [
-            peers.digits(size / 1e6 / peers.median(times).cpu_s)
+            pages.digits(size / 1e6 / peers.median(times).cpu_s)
             for times in ([run.compress for run in runs], [run.decompress for run in runs])
         ]
         ratios = [f"{runs[0].size / found[us][0].size:.2f}" for us in OURS]
@@ -39,7 +40,7 @@ def text_table(path: Path) -> Iterator[str]:
         rows.append([name, f"{size / runs[0].size:.2f}", *ratios, *rates, f"{peak:,.0f}"])
     yield f"### {path.stem}, {size / 1e6:.2f} MB\n"
     head = ["", "ratio", "ac / this", "b = 64 / this", "b = 16 / this", "compress", "decompress", "peak MB"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def record_table(paths: list[Path], train: Path) -> Iterator[str]:
@@ -59,18 +60,18 @@ def record_table(paths: list[Path], train: Path) -> Iterator[str]:
         for name, both in ways.items()
     ]
     yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each by itself\n"
-    yield peers.paragraph(
+    yield pages.paragraph(
         "Ours are whole streams. The dictionary (110 KiB) was trained on such records of the text "
         "that the codebook comes from. More of short records: [windows](windows.md), "
         "[live](live.md)."
     )
-    yield peers.table(["", *(path.stem for path in paths)], rows)
+    yield pages.table(["", *(path.stem for path in paths)], rows)
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:
     """The section."""
     yield "## Streams, one thread\n"
-    yield peers.paragraph(
+    yield pages.paragraph(
         "Ratio: text to stream, larger is better; then how many times as much of the text a byte "
         "of ours holds as a byte of this. MB a CPU second; b = 64 and `ac` were run once. Peak: "
         "of a process that holds the text, its stream and the text again. A stream of eqinfo has "

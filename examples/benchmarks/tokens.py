@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
 import tokenisers
 from processes import Spent, children_cpu_s, fresh
@@ -123,7 +124,7 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     }
     data = text.read_bytes()[:n_bytes]
     copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
-    yield peers.paragraph(
+    yield pages.paragraph(
         f"MB a CPU second, in pieces of 1 MiB; `tokenizers` on {n_bytes / SLOW_SHARE / 1e6:g} MB, "
         f"others on {n_bytes / 1e6:g} MB. The text is what all learnt from: the codebook from 219 "
         f"MB, peers from an even sample of {PEER_BYTES / 1e6:.0f} MB. Ratio: eqinfo, optimal, to "
@@ -133,12 +134,12 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     rows = compared(
         found,
         lambda each: each.n_bytes / 1e6,
-        lambda cpu_s: peers.digits(1 / cpu_s),
+        lambda cpu_s: pages.digits(1 / cpu_s),
         lambda name: [f"{found[name].n_bytes / found[name].n_ids:.2f}", f"{peaks[name].peak_mb:,.0f}"],
     )
     head = ["", "text to ids", "ratio", "ids to text", "ratio", "bytes/id", "peak MB"]
-    copy = ["*memory copy*", "", "", peers.digits(len(data) / 1e6 / copied), "", "", ""]
-    yield peers.table(head, [*rows, copy])
+    copy = ["*memory copy*", "", "", pages.digits(len(data) / 1e6 / copied), "", "", ""]
+    yield pages.table(head, [*rows, copy])
 
 
 def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
@@ -147,8 +148,8 @@ def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
         found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
         yield f"### An input of {size >> 10} KB, model loaded, microseconds of CPU a call\n"
         yield "All inputs are different.\n"
-        rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: peers.digits(cpu_s * 1e6))
-        yield peers.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
+        rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: pages.digits(cpu_s * 1e6))
+        yield pages.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
 
 
 def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
@@ -157,10 +158,10 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     found = [measured(folder, task._replace(threads=n)) for n in (1, 2)]
 
     def cell(size: int, took: Spent) -> str:
-        return f"{peers.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
+        return f"{pages.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
 
     yield "### One and two threads, MB/s by the clock\n"
-    yield peers.paragraph(
+    yield pages.paragraph(
         "In brackets how many cores were had: other work on the machine takes them. Each gets a "
         f"list of pieces of {THREAD_PIECE_BYTES >> 10} KiB, for the threads of its own library: "
         "`encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
@@ -174,7 +175,7 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
         ]
         rows.append([name, *cells])
     head = ["", "text to ids, 1", "2 threads", "ids to text, 1", "2 threads"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def start_table(folder: Path, text: Path) -> Iterator[str]:
@@ -199,7 +200,7 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
     found = peers.turns({name: partial(cpu_s, command) for name, command in commands.items()}, 2 * RUNS + 1)
     yield f"### Start-up: a new process that loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
     yield "`tiktoken` reads its ranks from a file, as it does those of its own encodings.\n"
-    yield peers.table(
+    yield pages.table(
         ["", "CPU s"], [[name, f"{statistics.median(took):.2f}"] for name, took in found.items()]
     )
 

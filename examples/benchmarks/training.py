@@ -1,6 +1,6 @@
 """What a step of M2's training costs on CPUs, and what the choices in it are worth.
 
-    python training.py train.bin -m codebook.eqcb -o training.md
+    python examples/benchmarks/training.py train.bin -m codebook.eqcb -o training.md
 
 The tokens are real where a model learns, random where only time counts. Variants take turns in one process of
 one thread, and are compared by CPU time, which other processes disturb less; memory is that of new processes.
@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import peers
+import pages
 import torch
 import torch.nn.functional as F
 from peers import timings
@@ -168,14 +168,14 @@ def losses(scale: Scale) -> Iterator[str]:
     )
     rows = [row(None, [f"{found[0]:.2f} s" for found in times])]
     rows += [row(n, [f"{found[k] / found[0]:.2f}" for found in times]) for k, n in enumerate(SLICES, 1)]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
     yield "By how much the same raises the peak memory of a new process, in MB; gradients are in it:\n"
     rows = []
     for n in (None, *SLICES):
         rows.append(row(n, [f"{fresh({}, loss_peak_bytes, shape, n) / 1e6:,.0f}" for shape in shapes]))
     logits = [f"{4 * shape.n_tokens * shape.vocab_size / 1e6:,.0f}" for shape in shapes]
-    yield peers.table(head, [*rows, ["*all logits in float32, computed*", *logits]])
+    yield pages.table(head, [*rows, ["*all logits in float32, computed*", *logits]])
 
 
 # ---- a step of training
@@ -244,7 +244,7 @@ def embeddings(codebooks: list[Path | None], scale: Scale) -> Iterator[str]:
         "`GPT.matrices`, forward and backward, once a step however large the batch: its share falls as the\n"
         "batch grows. The last column also counts what the optimiser does for the vectors of bytes.\n"
     )
-    yield peers.table(["", "step, CPU s", "composing, CPU s", "share", "step / plain step"], rows)
+    yield pages.table(["", "step, CPU s", "composing, CPU s", "share", "step / plain step"], rows)
 
 
 # ---- optimisers
@@ -323,7 +323,7 @@ def optimisers(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
         "decay; embeddings, output matrix and norms are AdamW's. Muon wins by more than a better rate for\n"
         "the matrices does, and its step takes no longer.\n"
     )
-    yield peers.table(["matrices by", "learning rate", "nats/token", "step, CPU s"], rows)
+    yield pages.table(["matrices by", "learning rate", "nats/token", "step, CPU s"], rows)
 
 
 # ---- threads
@@ -391,7 +391,7 @@ def threads(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
         "each, how many cores other processes kept busy at that time. *Alone* is only as alone as the\n"
         "machine was; *beside one* has a process more that only computes.\n"
     )
-    yield peers.table(["", "alone", "others, cores", "beside one", "others, cores"], rows)
+    yield pages.table(["", "alone", "others, cores", "beside one", "others, cores"], rows)
 
 
 # ---- torch.compile
@@ -452,7 +452,7 @@ def compiling(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
         yield f"Compiling is repaid after {steps:,.0f} steps, {flops:.1e} FLOPs.\n"
     else:
         yield "Compiling is not repaid.\n"
-    yield peers.table(["torch.compile", "to the first step", "a step", "on / off"], rows)
+    yield pages.table(["torch.compile", "to the first step", "a step", "on / off"], rows)
 
 
 def main() -> None:
@@ -484,7 +484,7 @@ def main() -> None:
     found = ["\n".join(sections[name]()) for name in args.only or sections]
     wall_s, own_s, all_s = (clock() - then for clock, then in zip(clocks, before, strict=True))
     provenance = (
-        peers.provenance(sys.argv, ("torch", "numpy"))
+        pages.provenance(sys.argv, ("torch", "numpy"))
         + f"- codebook of the tokens {fingerprint[:16]}; bfloat16 {'on' if bf16_is_on() else 'off'}\n"
         f"- run at niceness {os.nice(0)}; meanwhile other work kept {(all_s - own_s) / wall_s:.1f} of the "
         "cores busy on\n  average, so ratios mean more than absolute figures\n"
@@ -503,7 +503,7 @@ def main() -> None:
         for section in found:
             page = with_section(page, f"{section}\nMeasured by itself:\n\n{provenance}")
         parts = [page]
-    peers.publish(parts, args.output)
+    pages.publish(parts, args.output)
 
 
 def with_section(page: str, section: str) -> str:

@@ -1,7 +1,7 @@
 """How much text a window holds, beside the paper's rule and BPE of the same size; and compression ratios.
 
-    python windows.py valid.jsonl.zst alice29.txt --published paper/ --bpe-text mix.jsonl --bpe-cache bpe/ \
-        -o windows.md
+    python examples/benchmarks/windows.py valid.jsonl.zst alice29.txt --published paper/ \
+        --bpe-text mix.jsonl --bpe-cache bpe/ -o windows.md
 
 Every text is decoded back and compared before a figure of it is printed.
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pages
 import peers
 import zstandard
 
@@ -137,7 +138,7 @@ def quality(
 
     yield f"## Bytes per window or token, {window_bits} bits each\n"
     sizes = ["size in bytes", *(f"{text.n_bytes:,}" for text in texts)]
-    yield peers.table(["", *names], [sizes, *rows(lambda cuts: f"{cuts.bytes_per_item:.3f}")])
+    yield pages.table(["", *names], [sizes, *rows(lambda cuts: f"{cuts.bytes_per_item:.3f}")])
     yield f"## Ratio of bytes per window: {ours} / the others\n"
     best = dict(zip(names, measured[ours], strict=True))
     ratios = []
@@ -146,14 +147,14 @@ def quality(
             pairs = zip(best.values(), measured[name], strict=True)
             shown = [f"{a.bytes_per_item / b.bytes_per_item:.3f}" if a and b else "" for a, b in pairs]
             ratios.append([f"/ {name}", *shown])
-    yield peers.table(["", *names], ratios)
+    yield pages.table(["", *names], ratios)
     yield "## Share of cuts at word boundaries\n"
-    yield peers.table(["", *names], rows(lambda cuts: f"{cuts.n_aligned / max(cuts.n_inner, 1):.1%}"))
+    yield pages.table(["", *names], rows(lambda cuts: f"{cuts.n_aligned / max(cuts.n_inner, 1):.1%}"))
     yield f"## Different windows or tokens used, of {1 << window_bits:,}\n"
     together = rows(lambda cuts: f"{len(cuts.used):,}")
     for row in together:
         row.append(f"{len(set().union(*(cuts.used for cuts in measured[row[0]] if cuts))):,}")
-    yield peers.table(["", *names, "all texts"], together)
+    yield pages.table(["", *names, "all texts"], together)
 
 
 # ---- the second page: compression ratios
@@ -254,7 +255,7 @@ def ratios(
     yield "## Compression ratio of whole files\n"
     yield "Every document of a text in one stream; .eqi also keeps where they end.\n"
     rows = [ratio_row(name, texts, compressor.whole_size) for name, compressor in general.items()]
-    yield peers.table(["", *names], [*rows, ratio_row("eqinfo", texts, partial(eqi_size, codebook))])
+    yield pages.table(["", *names], [*rows, ratio_row("eqinfo", texts, partial(eqi_size, codebook))])
 
     general |= {
         "zstd -19, dictionary": zstd_with(dictionary),
@@ -270,7 +271,7 @@ def ratios(
     rows = [["records", *(f"{len(text.documents):,}" for text in small)]]
     rows += [ratio_row(name, small, compressor.records_size) for name, compressor in general.items()]
     rows.append(ratio_row("eqinfo, one stream of all", small, partial(eqi_size, codebook)))
-    yield peers.table(["", *names], rows)
+    yield pages.table(["", *names], rows)
 
 
 def main() -> None:
@@ -319,7 +320,7 @@ def main() -> None:
     parts = [
         f"# Windows of {bits} bits\n",
         "Measured on held-out texts, all of which were decoded back. Larger is better.\n",
-        peers.provenance(sys.argv, packages)
+        pages.provenance(sys.argv, packages)
         + f"- codebook {codebook.fingerprint.hex()[:16]}, unaligned penalty {penalty:g}; "
         f"published rule {published.fingerprint.hex()[:16]}\n"
         f"- BPE of {1 << bits:,} entries in words: pre-tokenised as in GPT-2, trained on {words.trained_on}\n"
@@ -328,7 +329,7 @@ def main() -> None:
         *quality(texts, cutters, ours, bits),
         *ratios(texts, codebook, zstd_dictionary(args.bpe_text, field_)),
     ]
-    peers.publish(parts, args.output)
+    pages.publish(parts, args.output)
 
 
 if __name__ == "__main__":

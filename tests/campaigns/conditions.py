@@ -1,13 +1,12 @@
 """What the commands do under bad conditions: how they end, what they say, and what they leave.
 
-    python conditions.py --work conditions/ --text train.jsonl.zst -o conditions.md
+    python tests/campaigns/conditions.py --work conditions/ --text train.jsonl.zst -o conditions.md
 
 Mounts need root on Linux; where nothing can be mounted the page says what is missing.
 What this module does not do: kill (`endurance`), or damage inputs (`faults`).
 """
 
 import argparse
-import importlib
 import os
 import re
 import resource
@@ -21,16 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from endurance import COMMAND, M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
-from launch import Run, as_others, can_mount, closed, gone, mounted
+from endurance import M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
+from launch import COMMAND, Run, as_others, can_mount, closed, gone, mounted, preload
+from reporting import pages
 
 PREVIOUS = b"what was there before\n"
-OFTEN = """
-from eqinfo import __main__
-from eqinfo.training import loop
-loop.CHECKPOINT_EVERY_S = 0.0
-__main__.main()
-"""
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
@@ -376,7 +370,7 @@ class Trials:
         outcomes = []
         for k in range(tries):
             self.fresh()
-            run = self.run(job, job.words, code=OFTEN)
+            run = self.run(job, job.words, checkpoint_every_s=0.0)
             folder = self.out / "run"
             run.wait_for((folder / "checkpoint.pt").exists)
             run.send(signal.SIGINT)
@@ -473,8 +467,6 @@ SIZES_KB = {
 
 def main() -> None:
     """Measure and write the page."""
-    import peers
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -491,13 +483,12 @@ def main() -> None:
             subprocess.run([*COMMAND, *words.format(work=work).split()], check=True)
     trials = Trials(work)
     jobs = [job for job in JOBS if not options.only or job.name in options.only]
-    for module in ("eqinfo.m1.train", "eqinfo.m2.train", "torch._dynamo"):
-        importlib.import_module(module)  # forks have them
+    preload()
     trials.learn(jobs)
     mounts = can_mount(work / "out") and os.geteuid() == 0
     for job in jobs:
         measure(trials, job, mounts)
-    peers.publish(page(trials, jobs, mounts), options.output)
+    pages.publish(page(trials, jobs, mounts), options.output)
 
 
 def measure(trials: Trials, job: Job, mounts: bool) -> None:
@@ -540,8 +531,6 @@ the condition asks for. A full disk and a limit were tried at several sizes, as 
 
 def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
     """The page."""
-    import peers
-
     cells = [cell for row in trials.rows.values() for cell in row.values()]
     n, right = sum(len(cell.outcomes) for cell in cells), sum(cell.right for cell in cells)
     rows = [
@@ -556,14 +545,14 @@ def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
     return [
         "# Bad conditions\n",
         INTRODUCTION,
-        peers.provenance(sys.argv, ("torch", "numba", "numpy")),
+        pages.provenance(sys.argv, ("torch", "numba", "numpy")),
         LEGEND,
         without,
         f"Right: {right:,} of {n:,}.\n",
-        peers.table(["condition", *(job.name for job in jobs)], rows),
+        pages.table(["condition", *(job.name for job in jobs)], rows),
         "## What was said\n",
         "Each line once, with where it came first.\n",
-        peers.table(
+        pages.table(
             ["line", "command, condition"],
             [[f"`{line}`".replace("|", "\\|"), where] for line, where in trials.messages.items()],
         ),

@@ -1,11 +1,11 @@
 """How eqinfo ends when it is killed, when a resource runs out, and when it runs for long.
 
-    python endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
-    python endurance.py many --work endurance/ --text train.jsonl.zst
-    python endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
-    python endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
-    python endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
-    python endurance.py report --work endurance/ -o endurance.md
+    python tests/campaigns/endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
+    python tests/campaigns/endurance.py many --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
+    python tests/campaigns/endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py report --work endurance/ -o endurance.md
 
 Each part keeps what it measured as JSON in the work folder, and `report` writes the page from that.
 What this module does not do: damage inputs.
@@ -14,8 +14,6 @@ What this module does not do: damage inputs.
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
 import random
 import shlex
 import shutil
@@ -26,15 +24,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import eqinfo
+from launch import COMMAND, Fork, preload
+from reporting import pages
+
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["PYTHONPATH"] = str(Path(eqinfo.__file__).parents[1])
-COMMAND = [sys.executable, "-m", "eqinfo"]
 CHUNK = 1 << 20
 KILL_BYTES = 24_000_000  # of text that is compressed and killed
 TRAIN_BYTES = 200_000
@@ -74,24 +72,10 @@ def sample_text(texts: Path, n_bytes: int) -> bytes:
 
 
 class Ended(NamedTuple):
-    """How a process ended: its status, minus a signal's number, and what it said."""
+    """How a process ended: its exit status (minus the signal number after a signal) and its output."""
 
     status: int
     words: str
-
-
-def run_child(arguments: list[str], log: Path) -> None:
-    """The whole life of a forked child: eqinfo in this copy of ours, which has torch loaded."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from eqinfo import __main__
-    from eqinfo.training import loop
-
-    loop.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
-    sys.argv = ["eqinfo", *arguments]
-    __main__.main()
 
 
 def run_until(
@@ -100,45 +84,28 @@ def run_until(
     """Run eqinfo, and kill it if it still runs after a delay.
 
     Args:
-        arguments: of eqinfo.
-        log: where its words go.
-        fresh: whether as a new program, or as a fork of this process.
-        delay_s: when to kill; never, if None.
-        soft_s: if given, SIGTERM is sent after the delay, and SIGKILL this much later.
+        arguments: the arguments of eqinfo.
+        log: the file that takes its stderr, and its stdout if `fresh`.
+        fresh: start a new process instead of a fork.
+        delay_s: seconds until it is killed; None for never.
+        soft_s: if given, SIGTERM is sent after `delay_s`, and SIGKILL `soft_s` later.
     """
-    if fresh:
-        return run_new(arguments, log, delay_s, soft_s)
-    process = multiprocessing.get_context("fork").Process(target=run_child, args=(arguments, log))
-    process.start()
-    process.join(delay_s)
-    if process.exitcode is None:
-        if soft_s is not None:
-            process.terminate()
-            process.join(soft_s)
-        process.kill()
-        process.join()
-    assert process.exitcode is not None
-    return Ended(process.exitcode, log.read_text(errors="replace") if log.exists() else "")
-
-
-def run_new(arguments: list[str], log: Path, delay_s: float | None, soft_s: float | None) -> Ended:
-    """The same with a new program."""
-    with (
-        log.open("wb") as words,
-        subprocess.Popen([*COMMAND, *arguments], stdout=words, stderr=words) as process,
-    ):
-        for stop, wait_s in (
-            (process.terminate, delay_s),
-            (process.kill, soft_s if soft_s is not None else 0),
-        ):
+    kill = [(signal.SIGKILL, delay_s)]
+    stops = kill if soft_s is None else [(signal.SIGTERM, delay_s), (signal.SIGKILL, soft_s)]
+    with log.open("wb") as output:
+        process: Any
+        if fresh:
+            process = subprocess.Popen([*COMMAND, *arguments], stdout=output, stderr=output)
+        else:
+            default = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+            process = Fork(arguments, output.fileno(), default, CHECKPOINT_EVERY_S)
+        for number, wait_s in stops:
             try:
                 process.wait(wait_s)
                 break
             except subprocess.TimeoutExpired:
-                if stop == process.terminate and soft_s is None:
-                    process.kill()
-                    break
-                stop()
+                process.send_signal(number)
+        process.wait()
     return Ended(process.returncode, log.read_text(errors="replace"))
 
 
@@ -499,24 +466,20 @@ def kept(work: Path, name: str) -> Any:
 
 def report(work: Path, output: Path | None) -> None:
     """Write the page of all parts that were measured."""
-    import peers
-
     parts = [
         "# Endurance\n",
         "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
-        peers.provenance(sys.argv, ("torch", "numpy")),
+        pages.provenance(sys.argv, ("torch", "numpy")),
         "The parts were measured one by one, perhaps at earlier commits than that of this page. What is\n"
         "in no table was not measured.\n",
         *kill_tables(work),
         *soak_tables(work),
     ]
-    peers.publish(parts, output)
+    pages.publish(parts, output)
 
 
 def kill_tables(work: Path) -> Iterator[str]:
     """What kills left."""
-    import peers
-
     yield "## SIGKILL at random moments\n"
     yield (
         "Spread evenly over the time that the command takes. Files: the output is complete and right or not\n"
@@ -533,7 +496,7 @@ def kill_tables(work: Path) -> Iterator[str]:
         [row["what"], *(str(row[name]) for name in ("kills", "completed", "left", "wrong"))]
         for row in kept(work, "kills-files")
     ]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
     yield (
         "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
         "continued as the message says, until they are complete. Then every file of the run folder is\n"
@@ -551,13 +514,11 @@ def kill_tables(work: Path) -> Iterator[str]:
         for name in ("train-m1", "train-m2")
         for row in kept(work, f"kills-{name}")
     ]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def soak_tables(work: Path) -> Iterator[str]:
     """Long and many runs."""
-    import peers
-
     found = kept(work, "soak")
     if found:
         samples = [sample for sample in found["samples"] if sample[2] and sample[3]]
@@ -578,7 +539,7 @@ def soak_tables(work: Path) -> Iterator[str]:
                     ", ".join(f"{mb:.0f}" for mb in cells),
                 ]
             )
-        yield peers.table(["", ""], rows)
+        yield pages.table(["", ""], rows)
     rows = [
         [
             f"{row['processes']:,}",
@@ -591,7 +552,7 @@ def soak_tables(work: Path) -> Iterator[str]:
     ]
     if rows:
         yield "## Many at once: `compress | decompress` of 1 KB, each process counted\n"
-        yield peers.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
+        yield pages.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
 
 
 def main() -> None:
@@ -622,9 +583,7 @@ def main() -> None:
     elif options.part == "report":
         report(work, options.output)
     elif options.part in ("kills-m1", "kills-m2"):
-        import eqinfo.m1
-        import eqinfo.m2  # noqa: F401 - forks have it
-
+        preload()
         prepare(work, options.text)
         chain = (m1_chain if options.part == "kills-m1" else m2_chain)(work)
         kill_training(work, chain, options.kills, options.fresh)

@@ -1,6 +1,6 @@
 """What every reader of eqinfo does with damaged, truncated, foreign and hostile bytes.
 
-    python faults.py -o faults.md
+    python tests/campaigns/faults.py -o faults.md
 
 Each subject (`fault_subjects`) is a small real file, how it is read, and how its checksums are made anew
 ("resealed"), so that mutations reach what lies behind them. A damaged file must be read as what it was or
@@ -34,11 +34,16 @@ try:
 except ImportError:
     atheris = None
 
-# numba reads the code of these
-COMPILED = ["jit", "kernels", "pairs", "inference", "live_kernels", "range_coder", "predictor", "mixing"]
+PACKAGE = Path(__file__).resolve().parents[2] / "eqinfo"
+# numba compiles the byte code of these modules, which must not be instrumented
+COMPILED = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if "import numba" in (source := path.read_text()) or "eqinfo.system.jit" in source
+]
 watched: Any = nullcontext()
 if atheris is not None and __name__ == "__main__":
-    watched = atheris.instrument_imports(["eqinfo"], [f"eqinfo.{name}" for name in COMPILED])
+    watched = atheris.instrument_imports(["eqinfo"], COMPILED)
 with watched:
     from fault_subjects import Subject, sandbox, subjects
 
@@ -331,9 +336,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
     args = parser.parse_args()
     import fault_commands
-    import peers
+    from reporting import pages
 
-    provenance = peers.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
+    provenance = pages.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
     chosen = [subject for subject in subjects() if args.only in subject.name]
     found = []
     for subject in chosen:
@@ -365,7 +370,7 @@ def main() -> None:
         f"  and as many resealed; the cap of {args.seconds:.0f} s of CPU time for them {words}\n"
         f"- memory: address space was limited (RLIMIT_AS) to {MEMORY_BYTES >> 20} MiB more than the\n"
         "  process had, so that a case which asks for more fails, whether it uses it or not\n",
-        peers.table(HEAD, [row(*each) for each in found]),
+        pages.table(HEAD, [row(*each) for each in found]),
         "Slowest is the longest case, the first use of a compiled loop included; memory is what the process\n"
         "grew by in all cases, libFuzzer's included. The index of a stream holds lengths and sizes only, so\n"
         "a range read by it checks the frames it reads and no others; `decompress` without `--range` checks\n"
@@ -373,13 +378,13 @@ def main() -> None:
         "## Files made to ask for much\n",
         "Files that claim or stand for much, and by how much memory grew, at most "
         f"{MEMORY_BYTES >> 20} MiB.\n",
-        peers.table(["file", "bytes", "ms", "memory, MB", "outcome"],
+        pages.table(["file", "bytes", "ms", "memory, MB", "outcome"],
                     [cells for each in found for cells in bomb_rows(*each)]),
         "## Commands\n",
         fault_commands.WORDS,
-        peers.table(fault_commands.HEAD, [command.row() for command in commands]),
+        pages.table(fault_commands.HEAD, [command.row() for command in commands]),
     ]  # fmt: skip
-    peers.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
+    pages.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
     sys.exit(bool(defects))
 
 
