@@ -71,8 +71,8 @@ def loading() -> dict[str, Spent]:
     codebook = Codebook.load(path)
     work: dict[str, Callable[[], object]] = {
         "reading and checking the file": partial(Codebook.load, path),
-        "the trie, for text to ids": partial(Codebook.trie.func, codebook),
-        "the rows, for ids to text": partial(Codebook.rows.func, codebook),
+        "building the trie, for text to ids": partial(Codebook.trie.func, codebook),
+        "building the decoding table, for ids to text": partial(Codebook.rows.func, codebook),
     }
     return peers.timings(work, RUNS)
 
@@ -82,9 +82,10 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     n_bytes = int(inputs.n_bytes * REFIT_SHARE)
     yield "## Compiling a codebook, and loading it\n"
     yield pages.paragraph(
-        "From the M1 in the package, as `train-m1` does after training: M1 lists 4 times as many "
-        f"strings as there will be windows, which are refitted on {n_bytes / 1e6:g} MB of text (by "
-        "train-m1 on up to 268 MB). CPU seconds of all threads; each phase once, in a new process."
+        "A codebook is compiled from the M1 in the package, as `train-m1` does after training: M1 lists 4 "
+        "candidate strings per window (*expand*), then the windows are chosen by their use in "
+        f"{n_bytes / 1e6:g} MB of text (*refit*; `train-m1` uses up to 268 MB). CPU seconds are summed over "
+        "all threads; each phase ran once, in a new process."
     )
     rows = []
     for window_bits in WINDOW_BITS:
@@ -97,7 +98,7 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     head = ["", "candidates", "expand, CPU s", "peak MB", "refit, CPU s", "peak MB", "refit, CPU s/MB"]
     yield pages.table(head, rows)
     size = find_codebook(None).stat().st_size
-    yield f"The codebook in the package ({size / 1e3:.0f} kB), once Python and numba are loaded:\n"
+    yield f"Loading the codebook in the package ({size / 1e3:.0f} kB), with Python and numba already imported:\n"
     found = fresh({}, loading)
     rows = [[name, pages.digits(took.cpu_s * 1e3)] for name, took in found.items()]
     yield pages.table(["", "CPU ms"], rows)

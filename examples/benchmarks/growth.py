@@ -59,8 +59,11 @@ def text_table(path: Path, most: int) -> Iterator[str]:
     while megabytes <= most:
         rows.append([f"{megabytes:,} MB", *piped(text, megabytes)])
         megabytes *= 10
-    yield "The files repeat a megabyte of text, which is in the caches after the first. Each was run once.\n"
-    head = ["text, `eqinfo` on files, -T 1", "compress, CPU s/MB", "peak MB"]
+    yield pages.paragraph(
+        "Each file repeats the same megabyte of text, which is in the CPU caches after the first. Each was "
+        "measured once."
+    )
+    head = ["size of the file, -T 1", "compress, CPU s/MB", "peak MB"]
     yield pages.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
 
 
@@ -105,12 +108,22 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
         sizes = (codebook.trie[0].nbytes, codebook.rows[0].nbytes)
         rows.append([name, *cells, *(pages.digits(size / 1e6) for size in sizes)])
     yield pages.paragraph(
-        f"Codebooks as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text, on "
-        f"{len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
-        "will be windows, with 20 bits only as many. MB a CPU second; *cost* is time a byte beside "
-        f"that of {base}. How long a window may be is set by what M1 may list and pairs add up to."
+        f"Codebooks made as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text and measured "
+        f"on {len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} candidates per window, for 20 bits only "
+        f"one. Rates are in MB per CPU second; *cost* is the time per byte divided by that of {base}. The "
+        "limit to the length of a window, in bytes, applies to M1's candidates and to the pairs that the "
+        "refit joins."
     )
-    head = ["", "bytes/window", "text to ids", "cost", "ids to text", "cost", "trie, MB", "rows, MB"]
+    head = [
+        "",
+        "bytes/window",
+        "text to ids",
+        "cost",
+        "ids to text",
+        "cost",
+        "trie, MB",
+        "decoding table, MB",
+    ]
     yield pages.table(head, rows)
 
 

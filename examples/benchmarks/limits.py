@@ -31,19 +31,20 @@ N_LOADS, N_PRODUCTS = 1 << 22, 500  # of what is timed alone
 RUNS = 5
 PACKAGES = ("numba", "numpy")
 
+# What the published run shows: check these sentences after measuring again.
 WORDS = (
-    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each "
-    "window's end for the greedy one. A step that waits for memory takes as long as a load that names "
-    "the next one, from a table of that size. The optimal parse takes the steps of many bytes together, "
-    "none of which waits for another, so it may be faster than a walk that only counts them, one byte "
-    "after another. What goes beyond the steps is the choice of the cheapest window at each byte. Cost "
-    "grows with the depth of the trie, and with its table once that leaves the caches.",
-    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones "
-    "before it end. Memory alone would allow as much more as the last column says.",
-    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit "
-    "numbers for every byte. What M1 takes beyond that is tables of n-grams, scaling, and the "
-    "frequencies of the next byte; what `ac` takes beyond M1 is the mixing of eight bits a byte.",
-    "*Start-up* is Python's imports and the list of the codebook, in which every window is checked.",
+    "*Text to ids* is bound by trie steps: the optimal parse walks the trie from every byte, the greedy "
+    "parse from the end of each window. A step that waits for memory takes as long as a dependent load from "
+    "a table of that size. The optimal parse interleaves the walks from many bytes, which do not depend on "
+    "each other, so it can be faster than a loop that only counts the steps, one walk after another. The "
+    "rest of its time goes into choosing the cheapest window at each byte. Cost grows with the depth of the "
+    "trie, and with the size of its table once the caches are full.",
+    "*Ids to text* adds up window lengths, then copies a row of 16 bytes per window to the end of the "
+    "previous window. The last column says how much faster memory alone would allow.",
+    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit numbers "
+    "for every byte. Beyond that, M1 spends time on n-gram tables, scaling and the frequencies of the next "
+    "byte; `ac` adds the context mixing of eight bits per byte.",
+    "*Start-up* is Python's imports and the loading of the codebook, in which every window is checked.",
 )
 
 U8 = npt.NDArray[np.uint8]
@@ -175,18 +176,20 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
         n = sum(steps(piece, table, root) for piece in pieces)
         path = [
             f"text to ids, {name}",
-            f"{n / len(text):.2f} steps of the trie",
+            f"{n / len(text):.2f} trie steps",
             f"{ns[name] / n:.2f} ns a step",
         ]
-        yield row(path, "the same steps, only counted", ns[f"steps, {name}"] / n, ns[name] / n)
+        yield row(path, "the same trie steps, only counted", ns[f"steps, {name}"] / n, ns[name] / n)
         for place in tables:
-            what = f"loads at random from a table {place}, each naming the next"
+            what = f"dependent random loads from a table {place}"
             yield row(nothing, what, ns[place] / N_LOADS, ns[name] / n)
     n = sum(codewords.size for codewords in cut)
     path = ["ids to text", f"{n / len(text):.3f} windows", f"{ns['decode'] / n:.2f} ns a window"]
-    yield row(path, "the same 16 bytes each, to fixed places", ns["gather"] / n, ns["decode"] / n)
-    yield row(nothing, "the lengths of the windows, added up", ns["add"] / n, ns["decode"] / n)
-    yield row(nothing, "a copy of as much text", ns["copy"] / n, ns["decode"] / n)
+    yield row(
+        path, "copying the same 16 bytes per window to fixed places", ns["gather"] / n, ns["decode"] / n
+    )
+    yield row(nothing, "adding up the lengths of the windows", ns["add"] / n, ns["decode"] / n)
+    yield row(nothing, "copying the same amount of text", ns["copy"] / n, ns["decode"] / n)
     n = len(text)
     for name, part, what in (
         ("compress", "optimal", "text to ids, optimal"),
@@ -215,9 +218,9 @@ def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
     for name in codecs:
         ns = found[name] / len(text) / n * 1e9
         path = [name, f"{n / 1e6:.3f} M products", f"{ns * 1e3:.1f} ps a product"]
-        yield [*path, "the same matrices alone", f"{alone_ns * 1e3:.1f} ps", f"{ns / alone_ns:.1f}"]
+        yield [*path, "the same matrix products alone", f"{alone_ns * 1e3:.1f} ps", f"{ns / alone_ns:.1f}"]
         m1_ns = found["M1"] / len(text) / n * 1e9
-        yield ["", "", "", "M1 alone, every byte once", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
+        yield ["", "", "", "M1 alone, once per byte", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:
@@ -228,10 +231,11 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     table_mb = model.codebook.trie[0].nbytes / 1e6
     yield "## What limits each path\n"
     yield pages.paragraph(
-        f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB "
-        "where M1 runs. Each path, its innermost work for a byte of text and how fast that goes; "
-        "then work of that kind alone on the same machine, in a loop that does nothing else, and "
-        f"how many times as long the path takes. The table of the trie has {table_mb:.1f} MB."
+        f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB where M1 "
+        "runs. Each row compares a path with one kind of work: how much of its innermost work a byte of "
+        "text takes (*work a byte*), the time of one unit in the path, the time of one unit in a loop that "
+        "does nothing else (*alone*), and the first time divided by the second (*times*). The trie's table "
+        f"has {table_mb:.1f} MB."
     )
     rows = [*codebook_rows(model.codebook, text), *live_rows(model, text[:LIVE_BYTES])]
     yield pages.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)

@@ -22,7 +22,7 @@ def provenance(argv: list[str], packages: tuple[str, ...]) -> str:
     """The lines that say how a page was made: command, commit, date, machine and versions.
 
     Args:
-        argv: the arguments of the script, which lies in the repository; absolute paths are shortened to names.
+        argv: the command line of a script in the repository; absolute paths are shortened to names.
         packages: distributions whose versions are printed beside eqinfo's.
     """
     shown = ["python", Path(argv[0]).resolve().relative_to(ROOT).as_posix()]

@@ -20,11 +20,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SECTIONS = ("tokens", "streams", "codebooks", "steps", "growth", "limits")
 UNSEEN_SHARE = 40  # of each text that nobody has learnt from a fortieth as much
 
+# The first paragraph states the outcome of the published runs: check it after measuring again.
 HEAD = """# Benchmarks
 
-Medians of runs that took turns, after one that is not counted, each decoded back and compared. CPU time
-where one thread works, which other work on the machine disturbs less than the clock. Each section names the
-command and the commit that made it.
+Speed, memory and compressed size of eqinfo beside other tokenisers, general compressors and a plain
+training loop. On one thread eqinfo encodes text about 3 times as fast as tiktoken and sentencepiece and
+decodes about 10 times as fast as any other tokeniser here. Its streams of 16-bit windows are larger
+than those of `xz -9`; its `ac` streams are the smallest of all, at 0.05 MB/s.
+
+Every figure is the median of several runs, in which the programs take turns after one warm-up run,
+unless its section says otherwise. Every output was decoded back and compared with its input. Times on
+one thread are CPU time, which other programs on the machine disturb less than wall-clock time. Each
+section names the command and the commit that made it.
 """
 
 

@@ -121,10 +121,10 @@ def tables(_: peers.Inputs) -> Iterator[str]:
         for name, step in zip(M1_NAMES, m1, strict=True)
     )
     yield pages.paragraph(
-        f"M1 in bytes a CPU second: {rates}. *tiny* has the layer of *500k*, smaller tables and an eighth of "
-        "the batch, so what a step costs whatever its batch weighs eight times as much."
+        f"M1 reads, in bytes per CPU second: {rates}. *tiny* has the layer of *500k* with smaller tables and "
+        "an eighth of the batch, so the fixed cost of a step weighs eight times as much."
     )
-    yield "Nothing here was measured on a GPU.\n"
+    yield "No GPU was used.\n"
 
 
 def name_of(preset: str, vocab_size: int, n_tokens: int) -> str:
@@ -135,11 +135,13 @@ def name_of(preset: str, vocab_size: int, n_tokens: int) -> str:
 def beside_plain(m2: list[Step]) -> Iterator[str]:
     """Steps of M2 and of the plain loop."""
     yield pages.paragraph(
-        "The plain loop is `plain_gpt.py`: the shape of M2, AdamW, all logits at once, an embedding "
-        "table. Each in a new process, on random ids, bfloat16 in both where the machine has it, "
-        "torch.compile in neither. Ours also composes embeddings of bytes and orthogonalises the updates "
-        "of matrices (Muon). In *kept* the plain process keeps the memory that it frees, as ours does "
-        "(`train.keep_memory`). Times of both as multiples of ours: above 1, ours is faster."
+        "The baseline is `plain_gpt.py`: a transformer of M2's shape with an embedding table, trained by "
+        "AdamW on all logits at once. Every run is a new process on random ids, for both without "
+        "torch.compile and with bfloat16 where the machine has it. M2 also composes its embeddings from "
+        "bytes and orthogonalises the updates of matrices (Muon). In *plain, kept* the baseline keeps freed "
+        "memory for reuse, as eqinfo does (`training.loop.keep_memory`). The first two columns *plain* are "
+        "the baseline's step time divided by eqinfo's: above 1, eqinfo is faster. The last two are its peak "
+        "memory in MB."
     )
     rows = []
     for shape, ours in zip(SHAPES, m2, strict=True):
@@ -151,17 +153,18 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
                 *(f"{step.peak_mb:,.0f}" for step in (ours, *others)),
             ]
         )  # fmt: skip
-    head = ["", "steps / CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
+    head = ["", "steps per CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
     yield pages.table(head, rows)
 
 
 def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
     """How near a step is to the products in it."""
     yield pages.paragraph(
-        "What limits a step are the products of its model, at the rate of a product alone. The FLOPs are "
-        "those of the model; *products* is the share of a step in matrix products, Muon's as well, by the "
-        "profiler, *Muon* that of its optimiser's step. What is left is passes over memory, one operation "
-        "of PyTorch after another: norms, casts to bfloat16, softmax, gates."
+        "How near a step comes to the speed of its matrix products: *GFLOP/s* is the model's FLOPs divided "
+        "by the time of a step, *product alone* the rate of its largest matrix product outside the output "
+        "matrix, run by itself, and *of it* the quotient of the two. By PyTorch's profiler, *products* is "
+        "the share of a step in matrix products, those of Muon included, and *Muon* the share of the "
+        "optimiser's step. The rest is bound by memory: norms, casts to bfloat16, softmax, gates."
     )
     found = []  # name, step, FLOPs of it, and the shape of its largest product but the head
     for (preset, vocab_size, n_tokens), step in zip(SHAPES, m2, strict=True):

@@ -59,11 +59,11 @@ def record_table(paths: list[Path], train: Path) -> Iterator[str]:
         ]
         for name, both in ways.items()
     ]
-    yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each by itself\n"
+    yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each compressed by itself\n"
     yield pages.paragraph(
-        "Ours are whole streams. The dictionary (110 KiB) was trained on such records of the text "
-        "that the codebook comes from. More of short records: [windows](windows.md), "
-        "[live](live.md)."
+        "A record of eqinfo is a whole stream. The dictionary (110 KiB) was trained on records of the same "
+        "size, taken from the text that the codebook was made from. For more on short records see "
+        "[windows](windows.md) and [live](live.md)."
     )
     yield pages.table(["", *(path.stem for path in paths)], rows)
 
@@ -72,10 +72,11 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     """The section."""
     yield "## Streams, one thread\n"
     yield pages.paragraph(
-        "Ratio: text to stream, larger is better; then how many times as much of the text a byte "
-        "of ours holds as a byte of this. MB a CPU second; b = 64 and `ac` were run once. Peak: "
-        "of a process that holds the text, its stream and the text again. A stream of eqinfo has "
-        "checksums and an index."
+        "*Ratio* is the size of the text divided by the size of the stream: larger is better. The next "
+        "three columns divide eqinfo's ratio (`ac`, b = 64, b = 16) by the ratio in the row: above 1, "
+        "eqinfo's stream is smaller. Rates are in MB per CPU second; b = 64 and `ac` were run once. *Peak* "
+        "is the peak memory of a process that holds the text, its stream and the decoded text. Streams of "
+        "eqinfo contain checksums and an index."
     )
     for path in inputs.unseen:
         yield from text_table(path)

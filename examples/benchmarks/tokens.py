@@ -125,11 +125,12 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     data = text.read_bytes()[:n_bytes]
     copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
     yield pages.paragraph(
-        f"MB a CPU second, in pieces of 1 MiB; `tokenizers` on {n_bytes / SLOW_SHARE / 1e6:g} MB, "
-        f"others on {n_bytes / 1e6:g} MB. The text is what all learnt from: the codebook from 219 "
-        f"MB, peers from an even sample of {PEER_BYTES / 1e6:.0f} MB. Ratio: eqinfo, optimal, to "
-        "this. Peak: of a process that loads the model, then takes a piece at a time to ids and "
-        "back. A memory copy is what no decoder can beat."
+        "Rates are in MB per CPU second, in pieces of 1 MiB; `tokenizers` was measured on "
+        f"{n_bytes / SLOW_SHARE / 1e6:g} MB, the others on {n_bytes / 1e6:g} MB. This is the training text: "
+        "the codebook was made from 219 MB of it, the other tokenisers were trained on an even sample of "
+        f"{PEER_BYTES / 1e6:.0f} MB. *Ratio* is the rate of eqinfo, optimal, divided by the rate in the row: "
+        "above 1, eqinfo is faster. *Peak* is the peak memory of a process that loads the model, then "
+        "encodes and decodes one piece at a time. The rate of a memory copy is an upper bound for decoding."
     )
     rows = compared(
         found,
@@ -146,8 +147,11 @@ def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     """Inputs that are short."""
     for size, most in SMALL:
         found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
-        yield f"### An input of {size >> 10} KB, model loaded, microseconds of CPU a call\n"
-        yield "All inputs are different.\n"
+        yield f"### Inputs of {size >> 10} KB, model loaded, CPU microseconds per call\n"
+        yield pages.paragraph(
+            "Every call gets another input. *Ratio* is the time in the row divided by that of eqinfo, "
+            "optimal: above 1, eqinfo is faster."
+        )
         rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: pages.digits(cpu_s * 1e6))
         yield pages.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
 
@@ -160,12 +164,12 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     def cell(size: int, took: Spent) -> str:
         return f"{pages.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
 
-    yield "### One and two threads, MB/s by the clock\n"
+    yield "### One and two threads, MB/s of wall-clock time\n"
     yield pages.paragraph(
-        "In brackets how many cores were had: other work on the machine takes them. Each gets a "
-        f"list of pieces of {THREAD_PIECE_BYTES >> 10} KiB, for the threads of its own library: "
-        "`encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
-        "num_threads=)` of sentencepiece."
+        f"Each library gets a list of pieces of {THREAD_PIECE_BYTES >> 10} KiB and distributes it over its "
+        "own threads: `encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
+        "num_threads=)` of sentencepiece. The number in brackets is CPU time divided by wall-clock time: "
+        "the cores that the process used on average, while other programs took their share."
     )
     rows = []
     for name in LOADERS:
@@ -198,8 +202,8 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
         return children_cpu_s() - before
 
     found = peers.turns({name: partial(cpu_s, command) for name, command in commands.items()}, 2 * RUNS + 1)
-    yield f"### Start-up: a new process that loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
-    yield "`tiktoken` reads its ranks from a file, as it does those of its own encodings.\n"
+    yield f"### Start-up: a new process loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
+    yield "`tiktoken` reads its ranks from a file, as it does for its own encodings.\n"
     yield pages.table(
         ["", "CPU s"], [[name, f"{statistics.median(took):.2f}"] for name, took in found.items()]
     )
