@@ -98,7 +98,7 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     head = ["", "candidates", "expand, CPU s", "peak MB", "refit, CPU s", "peak MB", "refit, CPU s/MB"]
     yield pages.table(head, rows)
     size = find_codebook(None).stat().st_size
-    yield f"Loading the codebook in the package ({size / 1e3:.0f} kB), with Python and numba already imported:\n"
+    yield f"Loading the codebook in the package ({size / 1e3:.0f} kB), with numba already imported:\n"
     found = fresh({}, loading)
     rows = [[name, pages.digits(took.cpu_s * 1e3)] for name, took in found.items()]
     yield pages.table(["", "CPU ms"], rows)

@@ -598,7 +598,7 @@ def compared(rows: list[Row], budget: Budget) -> Iterator[str]:
         shown.append([vocabulary, embeddings, *cells])
     if shown:
         yield f"## Differences on valid, with {BUDGETS[budget]}\n"
-        yield "Differences from BPE with tokens of the same width (b12 for bytes) and from bytes; negative is better.\n"
+        yield "Differences from BPE of the same width (b12 for bytes) and from bytes; negative is better.\n"
         head = ["tokeniser", "embeddings", "bits/byte - BPE's", "word perplexity to BPE's"]
         yield pages.table([*head, "bits/byte - bytes'", "word perplexity to bytes'"], shown)
 
@@ -668,13 +668,13 @@ def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: 
         "# What windows are worth to a language model\n",
         # the outcome of the published run: check it after measuring again
         pages.paragraph(
-            f"What windows are worth to a language model: one small M2 ({PRESET}: {n_layer} layers of width "
-            f"{n_embd}, {n_head} heads) was trained on the same text as bytes, as windows by the paper's "
-            "rule (*published*), as eqinfo's windows (*ours*) and as BPE tokens. With equal training FLOPs "
-            "and composed embeddings, ours reach BPE's bits/byte on *valid* within 0.02 and beat published "
-            "windows and bytes clearly, and generate more text per second than BPE. Every token file was "
-            "decoded back and compared with its text. Rows end in the width of their tokens: b12, b14 and "
-            "b16 have at most 2^12, 2^14 and 2^16 tokens."
+            f"The same small M2 ({PRESET}: {n_layer} layers of width {n_embd}, {n_head} heads) was trained "
+            "on one text, given as bytes, as windows by the paper's rule (*published*), as eqinfo's windows "
+            "(*ours*) and as BPE tokens. With equal training FLOPs and composed embeddings, ours are at "
+            "most 0.02 bits/byte worse than BPE on *valid*, clearly better than published windows and "
+            "bytes, and generate more text per second than BPE. Every token file was decoded back and "
+            "compared with its text. The end of a name gives the width of the tokens: b12, b14 and b16 have "
+            "at most 2^12, 2^14 and 2^16 tokens."
         ),
         pages.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
         + f"- {n_runs} runs at commit {', '.join(commits)}; {BATCH_TOKENS:,} tokens a step in blocks of "

@@ -237,7 +237,7 @@ class Trials:
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size << 10, size << 10))
             status, words = self.run(job, job.words, before=limit).end()
             outcomes.append(self.outcome(job, status, words))
-        self.note("a limit to the size of files", job, outcomes, {1})
+        self.note("a file size limit", job, outcomes, {1})
 
     def read_only(self, job: Job) -> None:
         """A file system that cannot be written; a run that cannot begin there, and one that cannot go on."""
@@ -389,9 +389,9 @@ class Trials:
         for words in (job.words, job.resume):
             status, said = self.run(job, words).end()
             outcomes.append(Outcome(status, said, "to be continued", []))
-        self.note("a second run in its folder, the second", job, outcomes, {1})
+        self.note("two runs in one folder, the second", job, outcomes, {1})
         found = self.outcome(job, *first.end())
-        self.note("a second run in its folder, the first", job, [found], {0})
+        self.note("two runs in one folder, the first", job, [found], {0})
 
     def two_outputs(self, job: Job, force: bool) -> None:
         """Two commands with one output: one that is under way when the other begins and ends."""
@@ -400,7 +400,7 @@ class Trials:
         first = self.held(job._replace(held=cut(job.held)))
         found = self.outcome(job, *Run(job.command(cut(job.words), self.work, self.out)).end())
         strays = [name for name in found.strays if not name.startswith(".eqinfo-")]  # the first's, at work
-        name = "two onto one name" + (" with -f" if force else "")
+        name = "two commands with one output" + (" and -f" if force else "")
         self.note(f"{name}, the one that ends first", job, [found._replace(strays=strays)], {0})
         status, words = self.fed(first, job)
         wanted = (self.work / {"compress": "text.eqi", "decompress": "text"}[job.name]).read_bytes()
@@ -418,9 +418,9 @@ def streams(trials: Trials, job: Job) -> None:
     )
     if name == "eval":
         loud = job
-    trials.once("stdin closed, not needed", job, {0}, before=closed(0))
+    trials.once("unused stdin closed", job, {0}, before=closed(0))
     trials.once(
-        "stdout closed, not needed" if name != "eval" else "stdout closed",
+        "unused stdout closed" if name != "eval" else "stdout closed",
         job,
         {0 if name != "eval" else 1},
         before=closed(1),
@@ -431,9 +431,9 @@ def streams(trials: Trials, job: Job) -> None:
     if not job.resume:
         held = job._replace(words=job.held)
         if job.held != job.words:
-            trials.once("stdin closed, needed", held, {1}, before=closed(0))
+            trials.once("needed stdin closed", held, {1}, before=closed(0))
     elif job.held != job.words:
-        trials.once("stdin closed, needed", job._replace(words=job.held), {1}, before=closed(0))
+        trials.once("needed stdin closed", job._replace(words=job.held), {1}, before=closed(0))
     if name in ("compress", "decompress"):
         piped = job._replace(words=job.words.replace(" -o {out}/f", " -c").replace("small", "text"))
     elif name == "eval":
@@ -443,7 +443,7 @@ def streams(trials: Trials, job: Job) -> None:
     trials.once("stdout without a reader", piped, {141}, stdout=gone())
     trials.once("stdout on a full disk", piped, {1}, stdout=os.open("/dev/full", os.O_WRONLY))
     if name != "eval":
-        trials.once("stdout closed, needed", piped, {1}, before=closed(1))
+        trials.once("needed stdout closed", piped, {1}, before=closed(1))
 
 
 def signalled(trials: Trials, job: Job) -> None:
@@ -507,26 +507,23 @@ def measure(trials: Trials, job: Job, mounts: bool) -> None:
         trials.two_runs(job)
     elif job.name != "eval --figure":
         step_s = 0.9 if job.name == "compress" else 0.06
-        trials.sweep("Ctrl-C while loops are compiled", job, [0.1 + step_s * k for k in range(8)])
+        trials.sweep("Ctrl-C while numba compiles", job, [0.1 + step_s * k for k in range(8)])
         trials.two_outputs(job, force=False)
         trials.two_outputs(job, force=True)
     if job.name == "train-m1":
         trials.staging(job)
 
 
-INTRODUCTION = """\
-What the commands do when the disk is full, a stream is closed, somebody else is at work or they are told to
-end.
-"""
-
-LEGEND = """\
-A cell has the exit status as shells count it (128 and a signal's number), the lines on stderr where they can
-be read, and the output: *complete*, that is equal to that of an undisturbed run; *absent*; *previous*, a file
-that was there before and `-f` was to replace; or *to be continued*, a run folder. Such a run was then
-continued with `--resume` on a sound disk, and its files compared with those of an undisturbed run, times left
-out: *equal when resumed*. Right is: such an output and no other file, at most one line, and the status that
-the condition asks for. A full disk and a limit were tried at several sizes, as files of a run differ in size.
-"""
+LEGEND = (
+    "A cell gives the exit status as a shell counts it (128 + signal number after a signal), the number of "
+    "lines on stderr where it can be read, and the state of the output. *Complete*: equal to that of an "
+    "undisturbed run. *Absent*: there is none. *Previous*: the file that `-f` was to replace is still "
+    "there. *To be continued*: a run folder that `--resume` accepts; it was then resumed on a working disk, "
+    "and *equal when resumed* means that all its files equal those of an undisturbed run, apart from the "
+    "times in them. A trial is right if its output is in one of these states, no other file was left, "
+    "stderr has at most one line, and the exit status is that of the condition. A full disk and a file size "
+    "limit were tried at several sizes, because the files of a run differ in size."
+)
 
 
 def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
@@ -544,14 +541,18 @@ def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
     )
     return [
         "# Bad conditions\n",
-        INTRODUCTION,
+        pages.paragraph(
+            "What the commands do when a disk is full, a standard stream is closed, a signal arrives or "
+            f"another command uses the same output. {right:,} of {n:,} trials ended as they should: with the "
+            "right exit status, at most one line on stderr, and an output that is whole, absent or "
+            "resumable."
+        ),
         pages.provenance(sys.argv, ("torch", "numba", "numpy")),
-        LEGEND,
+        pages.paragraph(LEGEND),
         without,
-        f"Right: {right:,} of {n:,}.\n",
         pages.table(["condition", *(job.name for job in jobs)], rows),
-        "## What was said\n",
-        "Each line once, with where it came first.\n",
+        "## Lines on stderr\n",
+        "Each distinct line, with the command and condition that printed it first.\n",
         pages.table(
             ["line", "command, condition"],
             [[f"`{line}`".replace("|", "\\|"), where] for line, where in trials.messages.items()],

@@ -468,10 +468,15 @@ def report(work: Path, output: Path | None) -> None:
     """Write the page of all parts that were measured."""
     parts = [
         "# Endurance\n",
-        "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
+        # the outcome of the published run: check it after measuring again
+        pages.paragraph(
+            "Whether output stays whole when eqinfo is killed at random moments, and whether memory stays "
+            "bounded over 20 GB of text and under many processes at once. No kill left a wrong file, and "
+            "memory did not grow. In tables of kills, *wrong* counts the failures: it should be 0. The "
+            "parts were measured one by one, some at earlier commits than that of this page; a part without "
+            "a table was not measured."
+        ),
         pages.provenance(sys.argv, ("torch", "numpy")),
-        "The parts were measured one by one, perhaps at earlier commits than that of this page. What is\n"
-        "in no table was not measured.\n",
         *kill_tables(work),
         *soak_tables(work),
     ]
@@ -481,15 +486,16 @@ def report(work: Path, output: Path | None) -> None:
 def kill_tables(work: Path) -> Iterator[str]:
     """What kills left."""
     yield "## SIGKILL at random moments\n"
-    yield (
-        "Spread evenly over the time that the command takes. Files: the output is complete and right or not\n"
-        "there at all. Hidden temporary files (`.eqinfo-*`) stay after a kill, nothing else does.\n"
+    yield pages.paragraph(
+        "Each command is killed at random moments, evenly spread over its running time. Afterwards its "
+        "output must be complete and right, or absent. Hidden temporary files (`.eqinfo-*`) may stay; no "
+        "other file may."
     )
     head = [
         "command on 24 MB",
         "kills",
-        "of them after the output was complete",
-        "left a temporary",
+        "of these, output complete",
+        "left a temporary file",
         "**wrong**",
     ]
     rows = [
@@ -497,13 +503,13 @@ def kill_tables(work: Path) -> Iterator[str]:
         for row in kept(work, "kills-files")
     ]
     yield pages.table(head, rows)
-    yield (
-        "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
-        "continued as the message says, until they are complete. Then every file of the run folder is\n"
-        "compared with a run never killed, times left out. Rows of forks, if any, are of copies of a\n"
-        "process that has PyTorch loaded, with a checkpoint every 0.1 s.\n"
+    yield pages.paragraph(
+        "Training runs are killed again and again, some shortly after a SIGTERM that asks for a checkpoint, "
+        "and continued as the message on stderr advises, until they are complete. Every file of the run "
+        "folder is then compared with that of an undisturbed run, apart from the times in it. Rows *fork* "
+        "are forks of a process that has PyTorch loaded; they write a checkpoint every 0.1 s."
     )
-    head = ["command", "kills", "stopped", "continued", "begun again", "completed, equal", "**wrong**"]
+    head = ["command", "kills", "stopped", "continued", "started over", "completed and equal", "**wrong**"]
     rows = [
         [
             row["what"],
@@ -535,7 +541,7 @@ def soak_tables(work: Path) -> Iterator[str]:
             cells = [sizes[len(sizes) // 10], sizes[len(sizes) // 2], sizes[-1], max(sizes)]
             rows.append(
                 [
-                    f"memory of {name} in MB after a tenth, half, all; most",
+                    f"memory of {name} in MB: after a tenth, after half, at the end, peak",
                     ", ".join(f"{mb:.0f}" for mb in cells),
                 ]
             )
@@ -551,8 +557,8 @@ def soak_tables(work: Path) -> Iterator[str]:
         for row in kept(work, "many")
     ]
     if rows:
-        yield "## Many at once: `compress | decompress` of 1 KB, each process counted\n"
-        yield pages.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
+        yield "## Many pipelines `compress | decompress` of 1 KB at once\n"
+        yield pages.table(["processes", "at once", "right", "seconds", "peak memory of all, MB"], rows)
 
 
 def main() -> None:

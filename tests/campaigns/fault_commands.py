@@ -20,11 +20,12 @@ from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec
 from eqinfo.text.frames import Frame
 
 HEAD = ["command", "damaged", "cases", "exit status 1", "exit status 0", "**defects**"]
-WORDS = """\
-Each case is a process: random bytes, a truncation, a flipped bit or bytes overwritten. It must end with
-exit status 1, a line on stderr, nothing on stdout, and the folder as it was; or with status 0 and what it
-would have said and written without the damage. Text, which nothing vouches for, may be other text.
-"""
+WORDS = (
+    "Each case is a new process that gets random bytes, a truncated file, a flipped bit or overwritten "
+    "bytes. It must end with exit status 1, one line on stderr, nothing on stdout and an unchanged folder; "
+    "or with status 0 and the output of the undamaged file. Plain text has no checksum, so damaged text may "
+    "give another output."
+)
 LIMIT_S = 60
 TIMED = "folder/run/config.json", "folder/run/metrics.jsonl"  # say how long it took
 Outcome = tuple[bytes, dict[str, bytes]]  # stdout, and the files in the folder

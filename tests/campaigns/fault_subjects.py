@@ -233,8 +233,8 @@ def streams() -> Iterator[Subject]:
         header = eqi.stream_header(codec)
         most = varint(codec.most_units(FRAME_BYTES) + 1) + varint(FRAME_BYTES)
         bombs = {
-            "2**60 units for 2**60 bytes": partial(bytes, header + huge * 2 + bytes(CRC_BYTES)),
-            "the most of a frame, cut short": partial(bytes, header + most + bytes(1000)),
+            "claims 2**60 units for 2**60 bytes": partial(bytes, header + huge * 2 + bytes(CRC_BYTES)),
+            "claims the largest frame, truncated": partial(bytes, header + most + bytes(1000)),
         }
         yield Subject(
             f".eqi, {name}", stream(codec, frames), partial(read_stream, codec),
@@ -251,7 +251,7 @@ def streams() -> Iterator[Subject]:
         or_as_it_is(partial(reseal_streams, ours)), sound_sizes=(len(first),),
     )  # fmt: skip
     claims = eqi.stream_header(ours) + eqi.END + varint(1 << 60)[::-1]
-    bombs = {"an index of 2**60 bytes": partial(bytes, claims)}
+    bombs = {"claims an index of 2**60 bytes": partial(bytes, claims)}
     yield Subject(
         ".eqi, --range", first,
         lambda data: b"".join(eqi_index.read_range(io.BytesIO(data), ours, "x", 3, 80)),
@@ -328,11 +328,13 @@ def models() -> Iterator[Subject]:
     read = in_folder("codebook.eqcb", lambda folder: round_trip(folder, None, TEXT))
     header, n = codebooks._HEADER, 1 << codebooks.MAX_WINDOW_BITS
     bombs: dict[str, Callable[[], bytes]] = {
-        "2**32 - 1 windows": lambda: reseal_codebook(
+        "claims 2**32 - 1 windows": lambda: reseal_codebook(
             header.pack(b"EQCB", 1, 9, 0, 0, 2**32 - 1, 2**32 - 1, bytes(32), 0) + zstandard.compress(b"")
         ),
-        "2**20 windows of 255 bytes": lambda: codebook_file(bytes(n) + b"\xff" * n + bytes(255 * n), n, 20),
-        "the most and longest windows": most_windows,
+        "claims 2**20 windows of 255 bytes": lambda: codebook_file(
+            bytes(n) + b"\xff" * n + bytes(255 * n), n, 20
+        ),
+        "the most and the longest windows": most_windows,
     }
     yield Subject("codebook.eqcb, -m", codebook.to_bytes(), read, reseal_codebook, bombs=bombs)
     lists = zstandard.ZstdDecompressor().decompress(codebook.to_bytes()[header.size :])
@@ -343,7 +345,7 @@ def models() -> Iterator[Subject]:
     yield Subject(
         "m1.eqm1, -m", integer_m1.to_bytes(m1_),
         in_folder("m1.eqm1", lambda folder: [round_trip(folder, bits, TEXT[:6]) for bits in ("24", "ac")]),
-        reseal_sha, bombs={"tables of 2**20 rows": lambda: b"EQM1\x01\x08\x14\0" + bytes(1000)},
+        reseal_sha, bombs={"claims tables of 2**20 rows": lambda: b"EQM1\x01\x08\x14\0" + bytes(1000)},
     )  # fmt: skip
 
 
@@ -398,7 +400,7 @@ def token_files() -> Iterator[Subject]:
         _, sidecar = token_file.write(iter(FRAMES), sink, codec)
         ids, facts = sink.getvalue(), sidecar.to_json()
         huge = replace(sidecar, tokens=1 << 60, original_bytes=1 << 60).to_json()
-        bombs = {"2**60 ids": partial(bytes, huge)}
+        bombs = {"claims 2**60 ids": partial(bytes, huge)}
         uses = {"decompress": partial(decoded, codec)}
         if codec is ours:
             uses |= {"train-m2": loaded, "eval --text": measured_on, "--list": partial(listed, codec)}
@@ -595,10 +597,10 @@ def texts() -> Iterator[Subject]:
     lines = b'{"text": "to be"}\n{"text": "or not \\ud800"}\n'
     block, last = ((1 << 20 | 1 << 1 | bit).to_bytes(3, "little") + b"a" for bit in (0, 1))  # 128 KiB of a
     zstd_bomb = {
-        "16 KB that stand for 524 MB": lambda: b"\x28\xb5\x2f\xfd\0\x38" + block * 4000 + last,
+        "16 KB that expand to 524 MB": lambda: b"\x28\xb5\x2f\xfd\0\x38" + block * 4000 + last,
         "a window of 2 GB": lambda: b"\x28\xb5\x2f\xfd\0\xa8" + block + last,
     }
-    gzip_bomb = {"1 MB that stand for 268 MB": lambda: gzip.compress(bytes(1 << 28), 1, mtime=0)}
+    gzip_bomb = {"1 MB that expand to 268 MB": lambda: gzip.compress(bytes(1 << 28), 1, mtime=0)}
     line_bombs = {
         "a line of 268 MB": lambda: b'{"text": "' + b"a" * (1 << 28),
         "a million open brackets": lambda: b"[" * 1_000_000,

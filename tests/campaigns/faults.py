@@ -304,7 +304,17 @@ def in_fork(subject: Subject, args: argparse.Namespace) -> Tally:
 # ---- the page
 
 KINDS = ["flips", "truncations", "claims", "random", "mutations", "resealed"]
-HEAD = ["file", "bytes", *KINDS, "refused", "as it was", "else", "**defects**", "slowest, ms", "memory, MB"]
+HEAD = [
+    "file",
+    "bytes",
+    *KINDS,
+    "refused",
+    "as it was",
+    "something else",
+    "**defects**",
+    "slowest, ms",
+    "memory, MB",
+]
 
 
 def row(subject: Subject, tally: Tally) -> list[str]:
@@ -354,34 +364,40 @@ def main() -> None:
     defects += [f"- {command.name}: {each}\n" for command in commands for each in command.defects[:5]]
     n_defects = sum(len(each.defects) for each in [*(tally for _, tally in found), *commands])
     n_cases = sum(tally.counts.total() for _, tally in found) + sum(command.cases for command in commands)
+    facts = [
+        "flips: each bit inverted; truncations: each shorter length; claims: a huge number at each place, "
+        "and in JSON a strange value (other types, NaN, paths, deep nesting) for each value, also resealed",
+        f"files of over {args.flips // 8:,} bytes: an evenly spaced sample of the flips and truncations",
+        f"mutations: by atheris, guided by the coverage of eqinfo's Python code, {args.runs:,} per kind of "
+        f"file and as many resealed; their limit of {args.seconds:.0f} s of CPU time {words}",
+        f"memory: RLIMIT_AS was {MEMORY_BYTES >> 20} MiB above the address space of the process, so that "
+        "allocating more fails even if the memory is never used",
+    ]
     parts = [
         "# Faults\n",
-        "What the readers of eqinfo do with files that are damaged, truncated, foreign or hostile. A case\n"
-        "ends in one line that says what is wrong (refused), in what the file was (as it was), or, where\n"
-        "nothing vouches for the bytes or their checksums were made anew (resealed), in something else. A\n"
-        "defect is anything else: another exception, a wrong result, more than a line, over "
-        f"{SLOW_S:.0f} s, over\n{MEMORY_BYTES >> 20} MiB, or a file that appears. "
-        f"**{n_cases:,} cases, {n_defects} defects.**\n",
+        pages.paragraph(
+            f"What eqinfo's readers do with damaged, truncated, foreign and hostile files. **{n_cases:,} "
+            f"cases, {n_defects} defects.** Each case must end in one of three ways: the file is *refused* "
+            "with one line that says what is wrong; it is read *as it was* before the damage; or, where no "
+            "checksum covers the bytes or the checksums were recomputed (*resealed*), it is read as "
+            "*something else*. Anything else is a defect: another exception, a wrong result, several lines, "
+            f"more than {SLOW_S:.0f} s, more than {MEMORY_BYTES >> 20} MiB, or a new file."
+        ),
         provenance
-        + "- flips: every bit; truncations: every length; claims: huge numbers in every place, and\n"
-        "  strange values (of other types, NaN, paths, deep nesting) for every value of JSON, also resealed\n"
-        f"- of files of over {args.flips // 8:,} bytes an even share of flips and truncations\n"
-        f"- mutations by atheris, guided by coverage of eqinfo's Python code, {args.runs:,} of each kind\n"
-        f"  and as many resealed; the cap of {args.seconds:.0f} s of CPU time for them {words}\n"
-        f"- memory: address space was limited (RLIMIT_AS) to {MEMORY_BYTES >> 20} MiB more than the\n"
-        "  process had, so that a case which asks for more fails, whether it uses it or not\n",
+        + "".join(pages.paragraph(f"- {fact}", "  ") for fact in facts),
         pages.table(HEAD, [row(*each) for each in found]),
-        "Slowest is the longest case, the first use of a compiled loop included; memory is what the process\n"
-        "grew by in all cases, libFuzzer's included. The index of a stream holds lengths and sizes only, so\n"
-        "a range read by it checks the frames it reads and no others; `decompress` without `--range` checks\n"
-        "everything. `--resume` is tried up to where training goes on.\n",
-        "## Files made to ask for much\n",
-        "Files that claim or stand for much, and by how much memory grew, at most "
-        f"{MEMORY_BYTES >> 20} MiB.\n",
+        pages.paragraph(
+            "*Slowest* is the longest case, with the first call of compiled code; *memory* is the growth of "
+            "the process over all cases, with libFuzzer's own. The index of a stream holds lengths and "
+            "sizes only, so `--range` checks only the frames that it reads; `decompress` without it checks "
+            "everything. `--resume` is tried up to the point where training continues."
+        ),
+        "## Files that claim or expand to large sizes\n",
+        f"Memory may grow by at most {MEMORY_BYTES >> 20} MiB.\n",
         pages.table(["file", "bytes", "ms", "memory, MB", "outcome"],
                     [cells for each in found for cells in bomb_rows(*each)]),
         "## Commands\n",
-        fault_commands.WORDS,
+        pages.paragraph(fault_commands.WORDS),
         pages.table(fault_commands.HEAD, [command.row() for command in commands]),
     ]  # fmt: skip
     pages.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
