@@ -1,4 +1,4 @@
-"""What a codebook costs: to compile one as `train-m1` does, and to load it; a section of `run.py`."""
+"""The section of `run.py` on making a codebook as `train-m1` does, and on loading it."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,28 +19,28 @@ from eqinfo.m1.pairs import Pairs
 from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (12, 16)
-CANDIDATES = 4  # times 2**window_bits, and
-PENALTY = 1.0  # of a cut inside a word, as train-m1 has them unless told otherwise
-REFIT_SHARE = 0.64  # of the text
+CANDIDATES = 4  # candidates per window; this and the next are the defaults of train-m1
+PENALTY = 1.0  # penalty of a cut inside a word
+REFIT_SHARE = 0.64  # share of the text to refit on
 RUNS = 9
 PACKAGES = ("numba", "numpy", "zstandard")
 
 
 class Phase(NamedTuple):
-    """What a phase took."""
+    """The time and peak memory of a phase."""
 
     spent: Spent
     peak_mb: float
 
 
 def silent(_: float) -> None:
-    """Tell nobody of progress."""
+    """Ignore progress."""
 
 
 def expanded(n_candidates: int) -> tuple[Candidates, Phase]:
-    """Candidates of the M1 in the package, in this process, which must be new."""
+    """The candidates of the M1 in the package; measured in this process, which must be new."""
     network = Model(None).network
-    expand(network, 300, silent)  # what the first use loads
+    expand(network, 300, silent)  # loads what the first call needs
     candidates, took = spent(partial(expand, network, n_candidates, silent))
     return candidates, Phase(took, peak_mb())
 
@@ -48,14 +48,14 @@ def expanded(n_candidates: int) -> tuple[Candidates, Phase]:
 def refitted(
     candidates: Candidates, path: Path, n_bytes: int, window_bits: int, longest: int = MAX_JOINED_BYTES
 ) -> tuple[Codebook, Phase]:
-    """The codebook of candidates by their use in an even sample of a text, in a new process.
+    """The codebook refitted on an even sample of a text; measured in this process, which must be new.
 
     Args:
-        candidates: strings.
-        path: of a plain text.
-        n_bytes: of it, about.
-        window_bits: of the codebook.
-        longest: string that neighbours may join to, in bytes.
+        candidates: proposed strings.
+        path: a plain text.
+        n_bytes: approximate size of the sample.
+        window_bits: width of the codebook.
+        longest: limit in bytes to the strings that the refit joins from pairs.
     """
     refit.MAX_JOINED_BYTES = longest
     texts = sample(Text(np.memmap(path, np.uint8, "r"), np.empty(0, np.int64)), n_bytes)
@@ -66,7 +66,7 @@ def refitted(
 
 
 def loading() -> dict[str, Spent]:
-    """What it takes to load the codebook in the package and make its tables."""
+    """The times of loading the codebook in the package and building its tables."""
     path = find_codebook(None)
     codebook = Codebook.load(path)
     work: dict[str, Callable[[], object]] = {

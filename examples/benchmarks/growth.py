@@ -1,4 +1,4 @@
-"""How cost grows with the text, with the bits of windows, and with the longest; a section of `run.py`."""
+"""The section of `run.py` on how cost grows with text size, window bits and the longest window."""
 
 import hashlib
 import subprocess
@@ -19,7 +19,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
-LONGEST = (4, 8, 16, 64, 255)  # beside MAX_JOINED_BYTES, with BASE bits
+LONGEST = (4, 8, 16, 64, 255)  # limits to the length of windows of BASE bits, beside MAX_JOINED_BYTES
 BASE, MOST_CANDIDATES = 16, 1 << 20
 READ_BYTES, REFIT_SHARE = 4_000_000, 10  # codebooks are refitted on a tenth of the text
 RUNS = 3
@@ -27,7 +27,7 @@ PACKAGES = ("numba", "numpy")
 
 
 def piped(text: bytes, megabytes: int) -> list[str]:
-    """CPU seconds a MB and peak MB of compress and of decompress, as new processes that stream."""
+    """CPU seconds per MB and peak MB of compress and of decompress, each as a new process."""
     with tempfile.TemporaryDirectory() as folder:
         whole, packed = Path(folder) / "a", Path(folder) / "a.eqi"
         digest = hashlib.sha256()
@@ -47,12 +47,12 @@ def piped(text: bytes, megabytes: int) -> list[str]:
             cells += [f"{(children_cpu_s() - before) / megabytes:.4f}", f"{peak:,.0f}"]
         with whole.open("rb") as file:
             if hashlib.file_digest(file, "sha256").digest() != digest.digest():
-                sys.exit("a file did not come back; no figure is printed.")
+                sys.exit("a file was not restored; no figure is printed.")
     return cells
 
 
 def text_table(path: Path, most: int) -> Iterator[str]:
-    """From 1 MB to so many."""
+    """The table of text sizes from 1 MB to `most` MB."""
     with path.open("rb") as file:
         text = file.read(1_000_000)
     rows, megabytes = [], 1
@@ -68,7 +68,7 @@ def text_table(path: Path, most: int) -> Iterator[str]:
 
 
 def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
-    """Codebooks of several shapes, as train-m1 makes them."""
+    """Codebooks of several widths and longest windows, by the name of their row."""
     listed, _ = fresh({}, expanded, MOST_CANDIDATES)
     found = {}
     for window_bits, longest in [
@@ -84,7 +84,7 @@ def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
 
 
 def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
-    """With the shape of the codebook."""
+    """The table of codebooks."""
     codebooks = codebooks_of(path, n_bytes)
     with path.open("rb") as file:
         read = file.read(READ_BYTES)
@@ -93,7 +93,7 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
     for name, codebook in codebooks.items():
         ids = parse.encode(codebook, read)
         if parse.decode(codebook, ids) != read:
-            sys.exit("a text did not come back; no figure is printed.")
+            sys.exit("a text was not restored; no figure is printed.")
         n_windows[name] = ids.size
         work[f"{name} encode"] = partial(parse.encode, codebook, read)
         work[f"{name} decode"] = partial(parse.decode, codebook, ids)

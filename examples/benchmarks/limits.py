@@ -1,7 +1,7 @@
-"""What limits each path, and how far from it the code is; a section of `run.py`.
+"""The section of `run.py` on what limits each path.
 
-For each path: how much of its innermost work a byte takes, how fast that goes in the path, and how fast the
-same machine does that work alone, in a loop made here that does nothing else.
+It counts the innermost work of each path per byte of text, times it in the path, and times the same work in a
+loop of this module that does nothing else.
 """
 
 import io
@@ -27,7 +27,7 @@ from eqinfo.text.frames import Frame, frames_of_bytes
 
 READ_BYTES = 1 << 22
 LIVE_BYTES = 1 << 16  # with M1 running
-N_LOADS, N_PRODUCTS = 1 << 22, 500  # of what is timed alone
+N_LOADS, N_PRODUCTS = 1 << 22, 500  # repetitions of the work that is timed alone
 RUNS = 5
 PACKAGES = ("numba", "numpy")
 
@@ -53,42 +53,44 @@ U64 = npt.NDArray[np.uint64]
 
 
 @numba.njit
+def walk(text: U8, table: U32, root: int, start: int) -> tuple[int, int]:
+    """Follow the trie from one byte of the text: how many slots are read, and the longest match in bytes."""
+    n, length = 0, 0
+    base: Any = root
+    for j in range(start, text.size):
+        entry = np.int64(table[base ^ text[j]])
+        n += 1
+        if entry & 255 != text[j]:
+            break
+        if entry & 256:
+            length = j + 1 - start
+        base = entry >> 9
+    return n, length
+
+
+@numba.njit
 def steps_of_all(text: U8, table: U32, root: int) -> int:
-    """How many slots of the trie are read to follow all windows from each byte, as the optimal parse does."""
+    """The trie slots read by walks from every byte, as in the optimal parse."""
     n = 0
     for i in range(text.size - 1, -1, -1):
-        base: Any = root
-        for j in range(i, text.size):
-            entry = np.int64(table[base ^ text[j]])
-            n += 1
-            if entry & 255 != text[j]:
-                break
-            base = entry >> 9
+        n += walk(text, table, root, i)[0]
     return n
 
 
 @numba.njit
 def steps_of_longest(text: U8, table: U32, root: int) -> int:
-    """The same from each longest match to the next, as the greedy parse does."""
+    """The trie slots read by walks from each longest match to the next, as in the greedy parse."""
     n, i = 0, 0
     while i < text.size:
-        base: Any = root
-        length = 0
-        for j in range(i, text.size):
-            entry = np.int64(table[base ^ text[j]])
-            n += 1
-            if entry & 255 != text[j]:
-                break
-            if entry & 256:
-                length = j + 1 - i
-            base = entry >> 9
+        steps, length = walk(text, table, root, i)
+        n += steps
         i += length
     return n
 
 
 @numba.njit
 def chain(following: U32, n: int) -> int:
-    """Where n loads lead, each at the place that the one before named."""
+    """The last index after n dependent loads, each of which gives the index of the next."""
     at = np.int64(0)
     for _ in range(n):
         at = np.int64(following[at])
@@ -96,7 +98,7 @@ def chain(following: U32, n: int) -> int:
 
 
 def one_cycle(size: int) -> U32:
-    """The place to go to from each of `size`, at random, through all of them."""
+    """A random permutation of `size` indices that is one cycle: the next index for each."""
     order = np.random.default_rng(0).permutation(size)
     following = np.empty(size, np.uint32)
     following[order] = np.roll(order, -1)
@@ -105,7 +107,7 @@ def one_cycle(size: int) -> U32:
 
 @numba.njit
 def added(codewords: U32, lengths: U8) -> int:
-    """The length of all windows of some codewords."""
+    """The sum of the lengths of the windows of some codewords."""
     n = 0
     for codeword in codewords:
         n += lengths[codeword]
@@ -114,7 +116,7 @@ def added(codewords: U32, lengths: U8) -> int:
 
 @numba.njit
 def gather(codewords: U32, words: U64) -> U64:
-    """Two words for each codeword, as decoding copies them, but to places that need no lengths."""
+    """Copies the two 64-bit words of each codeword, as decoding does, but to places that need no lengths."""
     out = np.empty(codewords.size + 1, np.uint64)
     for i in range(codewords.size):
         out[i] = words[codewords[i], 0]
@@ -124,7 +126,7 @@ def gather(codewords: U32, words: U64) -> U64:
 
 @numba.njit
 def products(network: Network, unit: Any, mixed: Any, inner: Any, sums: Any, times: int) -> None:
-    """Multiply every matrix of M1 with a vector, so many times."""
+    """Multiply every matrix of M1 with a vector, `times` times."""
     for _ in range(times):
         multiply(network.mix, mixed, sums, MIXED)
         for at in range(network.inputs.shape[0]):
@@ -134,22 +136,22 @@ def products(network: Network, unit: Any, mixed: Any, inner: Any, sums: Any, tim
 
 
 def n_products(network: Network) -> int:
-    """Multiplications for each byte that M1 reads."""
+    """The number of multiplications in M1's matrices per byte."""
     return sum(matrix.size for matrix in (network.mix, network.inputs, network.output, network.head))
 
 
 def each(function: Callable[..., object], pieces: list[Any], *arguments: object) -> Callable[[], object]:
-    """Work that takes pieces one after another."""
+    """A function that applies `function` to each of the pieces."""
     return lambda: [function(piece, *arguments) for piece in pieces]
 
 
 def row(path: list[str], alone: str, alone_ns: float, path_ns: float) -> list[str]:
-    """A path and what it is compared with."""
+    """A row: the cells of the path, the work alone, its time, and the quotient of both times."""
     return [*path, alone, f"{alone_ns:.2f} ns", f"{path_ns / alone_ns:.1f}"]
 
 
 def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
-    """Windows of a codebook: both parses, decoding, and streams, of which these are a part."""
+    """Rows of the paths with a codebook: both parses, decoding, compress and decompress."""
     table, _, root = codebook.trie
     codec, sink = CodebookCodec(codebook), io.BytesIO()
     eqi.compress(frames_of_bytes(io.BytesIO(text)), sink, codec)
@@ -201,7 +203,7 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
 
 
 def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
-    """With M1 running."""
+    """Rows of the paths with M1 running."""
     network = model.network
     state, frame = new_state(network), Frame(text)
     symbols = np.append(np.uint16(BOS), np.frombuffer(text, np.uint8)[:-1])

@@ -1,6 +1,6 @@
-"""A step of training beside a plain loop, and what limits it; a section of `run.py`.
+"""The section of `run.py` on training steps: beside a plain loop, and beside their matrix products.
 
-What this module does not do: look into the parts of a step (`training`).
+The parts of a step are measured by `training`.
 """
 
 import math
@@ -27,7 +27,7 @@ from eqinfo.training import loop
 from eqinfo.training.loop import Batches, Budget, Trainer
 
 RUNS = 5
-SHAPES = (  # preset of M2, number of ids, tokens a step
+SHAPES = (  # preset of M2, number of ids, tokens per step
     ("nano", 1 << 12, 4096),
     ("nano", 1 << 16, 4096),
     ("3m", 1 << 12, 4096),
@@ -40,23 +40,23 @@ PACKAGES = ("numpy", "torch")
 
 
 class Step(NamedTuple):
-    """What a step of training takes."""
+    """The costs of a training step."""
 
     cpu_s: float
-    muon: float  # share of the optimiser's step in that
-    products: float  # share of matrix products, the optimiser's too
+    muon: float  # share of Muon's step
+    products: float  # share of matrix products, including Muon's
     peak_mb: float
 
 
 def in_steps(trainer: Trainer, batches: Batches) -> Step:
-    """What the steps of a trainer take; one is profiled after those that are timed."""
+    """The costs of a trainer's steps: median time and peak memory, then one profiled step."""
     took = []
     for _ in range(RUNS + 1):
         started = time.process_time()
         one_step(trainer, batches)
         took.append(time.process_time() - started)
     peak = peak_mb()
-    # its events take memory too, and what they keep apart shows as page faults: one step to get used to it
+    # the profiler's events take memory, so it starts after the peak is read; its first step is a warm-up
     order = schedule(wait=0, warmup=1, active=1)
     with profile(activities=[ProfilerActivity.CPU], schedule=order, acc_events=True) as profiler:
         for _ in range(2):
@@ -70,7 +70,7 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 
 
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
-    """A step of M2 in this process, which must be a new one."""
+    """The costs of a step of M2, in this process, which must be new."""
     loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(find_codebook(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
@@ -79,7 +79,7 @@ def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
 
 
 def m1_step(preset: str) -> Step:
-    """A step of M1, likewise."""
+    """The costs of a step of M1, in this process, which must be new."""
     loop.WORTH_COMPILING_FLOPS = math.inf
     shape = M1_PRESETS[preset]
     trainer = Trainer(ByteModel(shape), Budget(steps=RUNS + 3), shape.step_bytes, LEARNING_RATE, CPU)
@@ -90,7 +90,14 @@ def m1_step(preset: str) -> Step:
 
 
 def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -> Step:
-    """A step of the plain loop, likewise; it may keep its memory, as ours does."""
+    """The costs of a step of the plain loop, in this process, which must be new.
+
+    Args:
+        preset: preset of M2 whose shape is used.
+        vocab_size: number of ids.
+        n_tokens: tokens per step.
+        keep_memory: whether the process keeps freed memory, as eqinfo does.
+    """
     if keep_memory:
         loop.keep_memory()
     took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, RUNS + 1)
@@ -98,7 +105,7 @@ def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -
 
 
 def bare_rate(m: int, k: int, n: int) -> float:
-    """FLOPs a second of a product alone, (m, k) by (n, k) transposed, in the type of those in training."""
+    """FLOPs per second of the product of (m, k) and (n, k) transposed, in the dtype of training."""
     dtype = torch.bfloat16 if bf16_is_on() else torch.float32
     a, b = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
     took = []
@@ -128,12 +135,12 @@ def tables(_: peers.Inputs) -> Iterator[str]:
 
 
 def name_of(preset: str, vocab_size: int, n_tokens: int) -> str:
-    """A shape of M2 and its batch, in words."""
+    """The name of a row: preset, vocabulary size and batch."""
     return f"M2 {preset}, {vocab_size:,} ids, {n_tokens:,} tokens"
 
 
 def beside_plain(m2: list[Step]) -> Iterator[str]:
-    """Steps of M2 and of the plain loop."""
+    """The table of steps of M2 and of the plain loop."""
     yield pages.paragraph(
         "The baseline is `plain_gpt.py`: a transformer of M2's shape with an embedding table, trained by "
         "AdamW on all logits at once. Every run is a new process on random ids, for both without "
@@ -158,7 +165,7 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
 
 
 def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
-    """How near a step is to the products in it."""
+    """The table of steps beside their matrix products."""
     yield pages.paragraph(
         "How near a step comes to the speed of its matrix products: *GFLOP/s* is the model's FLOPs divided "
         "by the time of a step, *product alone* the rate of its largest matrix product outside the output "
@@ -166,7 +173,7 @@ def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
         "the share of a step in matrix products, those of Muon included, and *Muon* the share of the "
         "optimiser's step. The rest is bound by memory: norms, casts to bfloat16, softmax, gates."
     )
-    found = []  # name, step, FLOPs of it, and the shape of its largest product but the head
+    found = []  # name, step, its FLOPs, and the shape (m, k, n) of its largest product except the head
     for (preset, vocab_size, n_tokens), step in zip(SHAPES, m2, strict=True):
         shape = m2_config(preset, vocab_size)
         product = n_tokens, shape.n_embd, 4 * shape.n_embd

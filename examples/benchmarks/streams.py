@@ -1,6 +1,6 @@
-"""Streams beside general compressors: size, speed, memory; a section of `run.py`.
+"""The section of `run.py` on streams beside general compressors: size, speed and memory.
 
-What this module does not do: run them (`compressors`), or show what other pages do (`live`, `windows`).
+The compressors are in `compressors`; `live` and `windows` write pages of their own.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pages
 import peers
-from compressors import LOADERS, Measured, checked_size, measure
+from compressors import LOADERS, Measured, measure
 from processes import fresh
 from windows import zstd_dictionary, zstd_with
 
 RUNS = 3
 OURS = ("eqinfo, ac", "eqinfo, b = 64", "eqinfo, b = 16")
-SLOW = OURS[:2]  # M1 runs for each byte: minutes for a text
-RECORD_BYTES, N_RECORDS = 1024, 128  # of a text
+SLOW = OURS[:2]  # M1 runs for every byte, which takes minutes per text
+RECORD_BYTES, N_RECORDS = 1024, 128  # per text
 PACKAGES = ("numba", "numpy", "zstandard", "brotli", "pyppmd")
 
 
 def text_table(path: Path) -> Iterator[str]:
-    """A whole text."""
+    """The table of a whole text."""
     size = path.stat().st_size
     work: dict[str, Callable[[], Measured]] = {
         name: partial(fresh, {}, measure, name, path) for name in LOADERS
@@ -44,20 +44,13 @@ def text_table(path: Path) -> Iterator[str]:
 
 
 def record_table(paths: list[Path], train: Path) -> Iterator[str]:
-    """Short records, each by itself."""
+    """The table of short records, each compressed by itself."""
     ways = {name: load() for name, load in LOADERS.items()}
-    dictionary = zstd_with(zstd_dictionary(train, record_bytes=RECORD_BYTES))
-    ways["zstd -19, dictionary"] = (dictionary.compress, dictionary.decompress)
+    ways["zstd -19, dictionary"] = zstd_with(zstd_dictionary(train, record_bytes=RECORD_BYTES))
     records = [peers.evenly(path.read_bytes(), N_RECORDS, RECORD_BYTES) for path in paths]
     rows = [
-        [
-            name,
-            *(
-                f"{sum(map(len, each)) / sum(checked_size(both, one) for one in each):.2f}"
-                for each in records
-            ),
-        ]
-        for name, both in ways.items()
+        [name, *(f"{sum(map(len, each)) / compressor.total_size(each):.2f}" for each in records)]
+        for name, compressor in ways.items()
     ]
     yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each compressed by itself\n"
     yield pages.paragraph(

@@ -1,7 +1,7 @@
-"""Text to ids and back beside other tokenisers: speed, memory, threads, start-up; a section of `run.py`.
+"""The section of `run.py` on tokenisers: speed, memory, threads and start-up of text to ids and back.
 
-The peers learn from an even sample of the text that the codebook comes from, and have as many entries as it
-has windows. What this module does not do: run them (`tokenisers`).
+The peers are trained on an even sample of the text that the codebook was made from, with as many entries as
+it has windows. They are run by `tokenisers`.
 """
 
 import base64
@@ -20,17 +20,17 @@ from processes import Spent, children_cpu_s, fresh
 from tokenisers import LOADERS, Measured, Task
 
 VOCAB_SIZE = 1 << 16
-PEER_BYTES = 20_000_000  # of text that peers learn from
+PEER_BYTES = 20_000_000  # size of the training text of the peers
 RUNS = 3
 PIECE_BYTES, GROUP_BYTES = 1 << 20, 1 << 24
-SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # sizes of an input, and how much of them in all
-THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads get a piece at a time, of a quarter of the text
-SLOW, SLOW_SHARE = "tokenizers", 10  # these get a tenth of the text
+SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
+THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads share a quarter of the text in these pieces
+SLOW, SLOW_SHARE = "tokenizers", 10  # these encode a tenth of the text
 PACKAGES = ("numba", "numpy", "tiktoken", "tokenizers", "sentencepiece")
 
 
 def unigram(train: Path, path: Path) -> None:
-    """Write a byte-level Unigram tokeniser of `tokenizers`."""
+    """Train a byte-level Unigram model of `tokenizers`, and write it to a file."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.Unigram())
@@ -44,7 +44,7 @@ def unigram(train: Path, path: Path) -> None:
 
 
 def pieces(train: Path, path: Path) -> None:
-    """Write a Unigram model of sentencepiece that loses nothing."""
+    """Train a lossless Unigram model of sentencepiece, and write it to a file."""
     from sentencepiece import SentencePieceTrainer
 
     lines = (
@@ -60,7 +60,7 @@ def pieces(train: Path, path: Path) -> None:
 
 
 def prepare(train: Path, cache: Path) -> Path:
-    """The folder of the peers' files, which are made if they are not there."""
+    """The folder of the peers' files; missing ones are made."""
     folder = cache / f"peers-{train.stat().st_size}-{PEER_BYTES}"
     folder.mkdir(exist_ok=True)
     ranks = peers.token_bytes(peers.bpe("words", VOCAB_SIZE, train, folder, PEER_BYTES).tokenizer)
@@ -74,7 +74,7 @@ def prepare(train: Path, cache: Path) -> Path:
 
 
 def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
-    """What came of a task, medians of runs in which all take turns, each in a new process."""
+    """The results of a task by tokeniser: median times of runs in turns, each in a new process."""
     threads = str(task.threads or 1)
     environment = {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
     work: dict[str, Callable[[], Measured]] = {}
@@ -86,7 +86,7 @@ def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
 
 
 def median(found: list[Measured]) -> Measured:
-    """The same with the median times."""
+    """One result with the median times of several."""
     encode, decode = zip(*((each.encode, each.decode) for each in found), strict=True)
     return found[0]._replace(encode=peers.median(encode), decode=peers.median(decode))
 
@@ -97,13 +97,13 @@ def compared(
     shown: Callable[[float], str],
     more: Callable[[str], list[str]] = lambda _: [],
 ) -> Iterator[list[str]]:
-    """Rows of both directions in units a CPU second, or CPU seconds a unit, each with ours to theirs.
+    """Table rows of both directions: the time per unit, and its ratio to the time of the first row.
 
     Args:
-        found: of each.
-        units: how many there are.
-        shown: CPU seconds a unit in words.
-        more: cells by name.
+        found: results by tokeniser; the first is eqinfo's.
+        units: number of units of work in a result, such as MB or calls.
+        shown: formats CPU seconds per unit.
+        more: further cells of a row, by tokeniser.
     """
     ours = next(iter(found.values()))
     for name, each in found.items():
@@ -115,7 +115,7 @@ def compared(
 
 
 def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """All of the text, and how much memory that takes."""
+    """The table of speed and memory on the whole text."""
     found = measured(folder, Task(text, n_bytes, PIECE_BYTES, GROUP_BYTES))
     small = Task(text, n_bytes, PIECE_BYTES, PIECE_BYTES)
     peaks = {
@@ -144,7 +144,7 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
 
 
 def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """Inputs that are short."""
+    """The tables of short inputs."""
     for size, most in SMALL:
         found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
         yield f"### Inputs of {size >> 10} KB, model loaded, CPU microseconds per call\n"
@@ -157,7 +157,7 @@ def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
 
 
 def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """One and two threads, by the clock."""
+    """The table of one and two threads, by wall-clock time."""
     task = Task(text, n_bytes // THREAD_SHARE, THREAD_PIECE_BYTES, 2 * GROUP_BYTES)
     found = [measured(folder, task._replace(threads=n)) for n in (1, 2)]
 
@@ -183,7 +183,7 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
 
 
 def start_table(folder: Path, text: Path) -> Iterator[str]:
-    """CPU time of a new process that encodes 1 KB."""
+    """The table of the CPU time of a new process that encodes 1 KB."""
     with text.open("rb") as file:
         part = file.read(1024).decode(errors="ignore").encode()
     code = "import sys, tokenisers, pathlib; "
