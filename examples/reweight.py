@@ -5,8 +5,8 @@
 Each record names its `source`. The weight of a record is the weight of its source, or else of the source's
 kind, or else 1. A weight of 3 writes every document three times, a weight of 0.5 every second document:
 document k = 1, 2, ... of a source is written int(k * w) - int((k - 1) * w) times. Lines stay unchanged and in
-the order of the input, so the output depends only on the input and the weights. The default model was made with
-the weights below.
+the order of the input, so the output depends only on the input and the weights. The default model was made
+with the weights below.
 """
 
 import argparse

@@ -126,8 +126,8 @@ VARIED = """- penalty0, penalty3: penalty of a cut inside a word, instead of 1, 
 - greedy: the windows of ours-b12 with greedy parse
 """
 VARIANTS = ("ours-b12-penalty0", "ours-b12-penalty3", "ours-b12-greedy")
-# The runs in their order: each row lists vocabularies, embeddings, budgets and seeds, which are all combined. A
-# run that an earlier row contains is not repeated.
+# The runs in their order: each row combines vocabularies, embeddings, budgets and seeds. A run that an earlier
+# row contains is not repeated.
 PLAN: list[tuple[tuple[str, ...], tuple[Embeddings, ...], tuple[Budget, ...], tuple[int, ...]]] = [
     (B12, ("composed",), ("flops",), (0,)),
     (B12, ("plain",), ("flops",), (0,)),
@@ -154,7 +154,7 @@ class Texts(NamedTuple):
 
     @property
     def by_name(self) -> dict[str, Path]:
-        """Each text by the name of its token file; the token file of train is last and completes a vocabulary."""
+        """Each text by the name of its token file; train comes last, so its file completes a vocabulary."""
         held_out = {WATCHED: self.watched, "valid": self.valid} | {path.stem: path for path in self.bench}
         return held_out | {"train": self.train}
 
