@@ -296,7 +296,7 @@ def train_m1(
     with console.reporting(output):
         from eqinfo.m1 import train as m1_train
         from eqinfo.training import run_folder
-        from eqinfo.training.loop import pick_device
+        from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         settings = m1_train.Settings(
@@ -389,7 +389,7 @@ def train_m2(
     with console.reporting(output), ExitStack() as stack:
         from eqinfo.m2 import train as m2_train
         from eqinfo.training import run_folder
-        from eqinfo.training.loop import pick_device, processes
+        from eqinfo.training.devices import pick_device, processes
 
         with processes(pick_device(device)) as (where, is_first):
             if is_first:
@@ -450,7 +450,7 @@ def evaluate(
     what = what or [DEFAULT_MODEL]
     with console.reporting(what[0]), ExitStack() as stack:
         from eqinfo.eval import measure, tables
-        from eqinfo.training.loop import pick_device
+        from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         if prompt is not None:

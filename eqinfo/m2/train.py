@@ -30,12 +30,14 @@ from eqinfo.formats.model_folder import CODEBOOK_NAME, DEFAULT_MODEL, NETWORK_NA
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import TokenBatches, Tokens
 from eqinfo.m2.measure import total_nats
-from eqinfo.m2.metrics import Metrics, peak_flops
+from eqinfo.m2.metrics import Metrics
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
 from eqinfo.system.atomic_files import replacing
 from eqinfo.system.signals import undoing
 from eqinfo.training import run_folder
-from eqinfo.training.loop import Budget, Trainer, first_line, load_tensors, rank_and_world, save_tensors
+from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
+from eqinfo.training.devices import peak_flops, rank_and_world
+from eqinfo.training.loop import Budget, Trainer
 
 Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
 

@@ -5,26 +5,21 @@ exactly: weights, optimiser states, step and time spent are all there is. The le
 function of progress, the share of the budget that is spent.
 """
 
-import ctypes
-import hashlib
-import io
 import os
 import shutil
-import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.system.atomic_files import replacing
+from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
+from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
 
 
 class Config(Protocol):
@@ -68,8 +63,6 @@ WARM_UP = 0.01  # of the budget
 DECAY = 0.5  # of the budget, at its end, linearly to zero
 CHECKPOINT_EVERY_S = 120.0
 DEFAULT_MINUTES = 10.0
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-_DIGEST_BYTES = 32
 WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -98,59 +91,6 @@ class Budget:
 def learning_rate(progress: float) -> float:
     """The learning rate at a point of the budget, as a share of its peak: warm-up, constant, linear decay."""
     return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` stands for.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
-    return torch.device(name)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Which of the processes of torchrun this is, and how many they are; without torchrun the only one."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-@contextmanager
-def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
-    """The device of this process, and whether it is the first; under torchrun it joins the others."""
-    if not dist.is_torchelastic_launched():
-        yield device, True
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device, dist.get_rank() == 0
-    finally:
-        dist.destroy_process_group()
-
-
-def keep_memory() -> None:
-    """Have this process keep the memory that it frees, for the next step; only glibc can be asked to.
-
-    By default a large tensor goes back to the system when it is freed, and a new one is mapped and zeroed at
-    its first use, page after page: up to half of the time of a step.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
-
-
-def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the hardware multiplies it fast, else nothing."""
-    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 class Trainer(Generic[Model]):
@@ -310,63 +250,3 @@ def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimi
         muon = torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
         optimisers.append(muon)
     return optimisers
-
-
-def save_tensors(state: dict[str, Any], path: Path) -> None:
-    """`torch.save`, complete or not at all; its zip ends in a comment, the SHA-256 of all before.
-
-    `torch.load` reads the file as any other, but checks no checksum; `load_tensors` checks this one.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    archive = buffer.getvalue()[:-2] + _DIGEST_BYTES.to_bytes(
-        2, "little"
-    )  # a zip ends in its comment's length
-    with replacing(path, force=True) as sink:
-        sink.write(archive)
-        sink.write(hashlib.sha256(archive).digest())
-
-
-def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """The tensors in a file of `save_tensors`; nothing in it is executed.
-
-    Raises:
-        MismatchError: the file is damaged or holds something else.
-        OSError: it cannot be opened.
-    """
-    with path.open("rb") as file:
-        if not _is_whole(file):
-            raise MismatchError(f"{path}: damaged, or not a file of tensors (checksum does not match).")
-        try:
-            _refuse_packed(file)
-            file.seek(0)
-            state = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:  # torch.load raises many kinds
-            raise MismatchError(f"{path}: not a file of tensors ({first_line(error)}).") from None
-    if not isinstance(state, dict):
-        raise MismatchError(f"{path}: not a file of tensors.")
-    return state
-
-
-def _refuse_packed(file: BinaryIO) -> None:
-    """Raises ValueError if the parts of a zip hold more than the file: torch would unpack them all."""
-    with zipfile.ZipFile(file) as archive:
-        claimed = sum(part.file_size for part in archive.infolist())
-    if claimed > file.seek(0, io.SEEK_END):
-        raise ValueError(f"its parts claim {claimed} bytes")
-
-
-def _is_whole(file: BinaryIO) -> bool:
-    """Whether a file ends in the SHA-256 of all before."""
-    rest = file.seek(0, io.SEEK_END) - _DIGEST_BYTES
-    file.seek(0)
-    digest = hashlib.sha256()
-    while rest > 0 and (chunk := file.read(min(rest, 1 << 20))):
-        digest.update(chunk)
-        rest -= len(chunk)
-    return file.read() == digest.digest()
-
-
-def first_line(error: Exception) -> str:
-    """What an error of torch's says, without the lines that explain it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

@@ -22,7 +22,7 @@ from eqinfo.formats.model_folder import find_codebook
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.model import M2_PRESETS, Spelling
-from eqinfo.training import loop
+from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Budget, Trainer
 
 RUNS = 5
@@ -91,7 +91,7 @@ def m1_step(preset: str) -> Step:
 def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -> Step:
     """A step of the plain loop, likewise; it may keep its memory, as ours does."""
     if keep_memory:
-        loop.keep_memory()
+        devices.keep_memory()
     took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, RUNS + 1)
     return Step(statistics.median(took[1:]), 0, 0, peak_mb())
 
@@ -138,7 +138,7 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
         "table. Each in a new process, on random ids, bfloat16 in both where the machine has it, "
         "torch.compile in neither. Ours also composes embeddings of bytes and orthogonalises the updates "
         "of matrices (Muon). In *kept* the plain process keeps the memory that it frees, as ours does "
-        "(`train.keep_memory`). Times of both as multiples of ours: above 1, ours is faster."
+        "(`devices.keep_memory`). Times of both as multiples of ours: above 1, ours is faster."
     )
     rows = []
     for shape, ours in zip(SHAPES, m2, strict=True):

@@ -20,7 +20,7 @@ from eqinfo.formats.model_folder import find_codebook
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
-from eqinfo.training.loop import load_tensors, save_tensors
+from eqinfo.training.checkpoint import load_tensors, save_tensors
 
 CPU = torch.device("cpu")
 SMALL = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "256", "--device", "cpu"]
@@ -120,7 +120,7 @@ def test_the_model_in_the_folder_gives_the_loss_that_was_measured(trained, files
 def test_the_loss_of_all_tokens_does_not_depend_on_how_they_are_batched(trained, files, monkeypatch):
     run, valid = m2_train.load_m2(trained[0], CPU), load([files / "valid.bin"])
     whole = total_nats(run.model, valid)
-    monkeypatch.setattr("eqinfo.m1.train.measure.TOKENS_AT_ONCE", 32)
+    monkeypatch.setattr("eqinfo.m2.measure.TOKENS_AT_ONCE", 32)
     assert total_nats(run.model, valid) == pytest.approx(whole, rel=1e-3)
 
 
