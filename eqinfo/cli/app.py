@@ -282,7 +282,7 @@ def train_m1(
         float, typer.Option(help="Price of a cut inside a word, in windows, 0 to 1000.")
     ] = 1.0,
     rule: Annotated[
-        str, typer.Option(help="fitted to text, or M1 alone: live or published (the paper's).")
+        str, typer.Option(help="fitted to text; or published, the paper's, from M1 alone.")
     ] = "fitted",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="The same seed and device give the same model.")] = 0,
@@ -294,12 +294,13 @@ def train_m1(
     if bool(texts) == resume:
         raise typer.BadParameter("give TEXT to start a run, or --resume to continue one", param_hint="TEXT")
     with console.reporting(output):
+        from eqinfo.m1 import run as m1_run
         from eqinfo.m1 import train as m1_train
         from eqinfo.training import run_folder
         from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
-        settings = m1_train.Settings(
+        settings = m1_run.Settings(
             window_bits,
             preset,
             rounds,
@@ -314,11 +315,11 @@ def train_m1(
         )
         with run_folder.alone_in(output, not resume), console.phases(quiet) as report:
             if texts:
-                m1_train.start(console.open_texts(texts), output, settings, report)
+                m1_run.start(console.open_texts(texts), output, settings, report)
             with console.stop_requests() as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
-            console.say_tables(m1_train.tables(config))
+            console.say_tables(m1_run.tables(config))
 
 
 @app.command(
@@ -387,6 +388,7 @@ def train_m2(
     }
     given = {name: value for name, value in options.items() if value is not None}
     with console.reporting(output), ExitStack() as stack:
+        from eqinfo.m2 import run as m2_run
         from eqinfo.m2 import train as m2_train
         from eqinfo.training import run_folder
         from eqinfo.training.devices import pick_device, processes
@@ -395,13 +397,13 @@ def train_m2(
             if is_first:
                 stack.enter_context(run_folder.alone_in(output, not resume))
             if is_first and resume:
-                m2_train.check_same(output, given)
+                m2_run.check_same(output, given)
             elif is_first:
-                m2_train.start(tokens or [], valid or [], output, m2_train.Settings(**given), model)
+                m2_run.start(tokens or [], valid or [], output, m2_run.Settings(**given), model)
             with console.phases(quiet or not is_first) as report, console.stop_requests() as should_stop:
                 config = m2_train.run(output, where, report, should_stop)
         if is_first and not quiet:
-            console.say_tables(m2_train.tables(config))
+            console.say_tables(m2_run.tables(config))
 
 
 @app.command("eval", epilog="Example: eqinfo eval --text README.md")
@@ -455,7 +457,7 @@ def evaluate(
         where = pick_device(device)
         if prompt is not None:
             from eqinfo.m2.generate import stream
-            from eqinfo.m2.train import load_m2
+            from eqinfo.m2.run import load_m2
 
             run = load_m2(what[0], where)
             if run.codebook is None:

@@ -16,10 +16,10 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.formats import eqi, token_file
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
-from eqinfo.m1 import train as m1_train
+from eqinfo.m1 import run as m1_run
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.train import M2
+from eqinfo.m2.run import M2
 from eqinfo.text.documents import is_jsonl, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces
 
@@ -141,7 +141,7 @@ def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
 def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
     """The codec that a token file was made with, from one of the folders."""
     fingerprint = bytes.fromhex(ids.fingerprint)
-    for where in (folder / name for folder in folders for name in ("", m1_train.BASELINE)):
+    for where in (folder / name for folder in folders for name in ("", m1_run.BASELINE)):
         with suppress(InputError, MismatchError):
             return Model(where).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(

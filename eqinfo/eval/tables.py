@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from eqinfo.errors import InputError
 from eqinfo.eval.results import Document, M1Row
-from eqinfo.m1 import train as m1_train
-from eqinfo.m2 import train as m2_train
+from eqinfo.m1 import run as m1_run
+from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
 
 
@@ -74,11 +74,11 @@ def tables(document: Document) -> list[Table]:
 def _tables_without_text(document: Document) -> list[Table]:
     """What the runs themselves measured when they ended."""
     shown = [
-        (row.model, m1_train.tables({"settings": {"window_bits": row.window_bits}, "measured": row.measured}))
+        (row.model, m1_run.tables({"settings": {"window_bits": row.window_bits}, "measured": row.measured}))
         for row in document.m1
         if row.measured
     ]
-    shown += [(row.run, m2_train.tables(run_folder.read_config(Path(row.run)))) for row in document.m2]
+    shown += [(row.run, m2_run.tables(run_folder.read_config(Path(row.run)))) for row in document.m2]
     return [
         Table(f"{name}: {head}", ["", ""], [list(row) for row in rows], set())
         for name, parts in shown

@@ -4,20 +4,35 @@ The live rule is that of `live`, listed in full: one definition, two speeds. The
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.codebook.codebook import MAX_WINDOW_BYTES, Codebook
-from eqinfo.coder import intervals
 from eqinfo.coder.integer_m1 import TOTAL, Network
-from eqinfo.errors import InputError
-from eqinfo.m1.refit import Candidates, OnProgress
 from eqinfo.system.threads import ordered_map
+
+OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
 
 MAX_BYTES = 32  # of a candidate or a window of the published rule
 EXPAND_BATCH = 4096  # strings that M1 reads for a floor
 CHUNK = 512  # strings that a thread reads at a time
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Strings in lexicographic order with M1's log-probability of each at a window's start."""
+
+    strings: list[bytes]
+    log_p: npt.NDArray[np.float64]  # nats
+
+    def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
+        """The n with the highest counts, among equals those M1 expects most; and all single bytes."""
+        keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
+        longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
+        kept = np.sort(np.lexsort((*keys, longer))[:n])
+        return Candidates([self.strings[i] for i in kept], self.log_p[kept])
 
 
 def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -86,72 +101,3 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
     on_progress(1.0)
     candidates = sorted(best)
     return Candidates(candidates, np.array([best[string] for string in candidates]))
-
-
-def published(network: Network, window_bits: int, on_progress: OnProgress) -> Codebook:
-    """The windows of EqualInfoAC as the paper defines it, as a codebook with greedy parse.
-
-    The window of a codeword is the longest string whose coder interval still contains the interval of
-    `window_bits` binary digits that the codeword names: more bytes are added while one fits. Several
-    codewords may name one string; they are the unused ones here, and pay for single bytes and the empty
-    window where the rule gives them none.
-    """
-    windows = {b""} | {bytes([byte]) for byte in range(256)}
-    strings = np.empty((1, 0), np.uint8)
-    low, width = np.zeros(1, np.int64), np.array([1 << intervals.PRECISION_BITS])
-    n_done = 0
-    for _ in range(MAX_BYTES):
-        levels = []
-        for at in range(0, len(strings), EXPAND_BATCH):
-            batch = slice(at, at + EXPAND_BATCH)
-            frequency = intervals.quantise(next_byte_frequencies(network, strings[batch]))
-            start = np.cumsum(frequency, 1) - frequency
-            total = np.array(intervals.TOTAL)
-            inner = intervals.narrow(low[batch, None], width[batch, None], start, frequency, total)
-            n_inner = intervals.n_codewords(*inner, window_bits)
-            left = intervals.n_codewords(low[batch], width[batch], window_bits) - n_inner.sum(1)
-            windows.update(string.tobytes() for string in strings[batch][left > 0])
-            parent, byte = np.nonzero(n_inner)
-            longer = np.concatenate((strings[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
-            levels.append((longer, inner[0][parent, byte], inner[1][parent, byte]))
-            n_done += int(left.sum())
-            on_progress(min(0.99, n_done / (1 << window_bits)))
-        strings, low, width = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-        if not len(strings):
-            break
-    windows.update(string.tobytes() for string in strings)  # as long as a window may be
-    on_progress(1.0)
-    return Codebook(sorted(windows), window_bits, "greedy")
-
-
-def live(network: Network, window_bits: int, on_progress: OnProgress) -> Codebook:
-    """The windows of live coding (`live.shares`) as a codebook with greedy parse: the same codewords.
-
-    Every string that has a codeword is a window, for the stop symbol takes the first one of its node.
-
-    Raises:
-        InputError: a window would be longer than a codebook's may be.
-    """
-    windows = [b""]
-    strings, rest = np.empty((1, 0), np.uint8), np.array([(1 << window_bits) - 1])
-    while len(strings):
-        levels = []
-        for at in range(0, len(strings), EXPAND_BATCH):
-            batch = slice(at, at + EXPAND_BATCH)
-            least = int(not strings.shape[1])  # at the start every byte has a codeword before the others
-            shared = rest[batch, None] - 256 * least
-            shares = intervals.apportion(next_byte_frequencies(network, strings[batch]), shared) + least
-            parent, byte = np.nonzero(shares)
-            longer = np.concatenate((strings[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
-            windows += [string.tobytes() for string in longer]
-            has_more = shares[parent, byte] > 1
-            levels.append((longer[has_more], shares[parent, byte][has_more] - 1))
-            on_progress(min(0.99, len(windows) / (1 << window_bits)))
-        strings, rest = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-        if strings.shape[1] > MAX_WINDOW_BYTES:
-            raise InputError(
-                f"live rule: a window of {window_bits} bits is longer than {MAX_WINDOW_BYTES} bytes. "
-                "Train M1 on more text."
-            )
-    on_progress(1.0)
-    return Codebook(sorted(windows), window_bits, "greedy")

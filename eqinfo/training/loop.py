@@ -119,6 +119,7 @@ class Trainer(Generic[Model]):
         self.accumulate = accumulate
         self.rank, self.world = rank_and_world()
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
+        self._resumed_at = self.step, self.time_s
         self.optimisers = configure_optimizers(model, lr)
         self.lr = lr
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
@@ -132,6 +133,12 @@ class Trainer(Generic[Model]):
     def progress(self) -> float:
         """The share of the budget that is spent."""
         return self.budget.progress(self.step, self.time_s)
+
+    @property
+    def steps_per_s(self) -> float:
+        """Steps per second since this process started or resumed the run; 0 before its first step."""
+        steps, time_s = self.step - self._resumed_at[0], self.time_s - self._resumed_at[1]
+        return steps / time_s if steps else 0.0
 
     def run(
         self,
@@ -235,6 +242,7 @@ class Trainer(Generic[Model]):
             self.step, self.time_s = state["step"], state["time_s"]
             if type(self.step) is not int or self.step < 0 or not 0 <= self.time_s < float("inf"):
                 raise ValueError(f"step {self.step!r} after {self.time_s!r} s")
+            self._resumed_at = self.step, self.time_s
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 

@@ -3,10 +3,9 @@
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,19 @@ from eqinfo import __version__
 from eqinfo.errors import FormatError, InputError
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, replacing
 from eqinfo.system.signals import undoing
+from eqinfo.training.devices import rank_and_world
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+Report = Callable[[str, float, str], None]  # phase, its progress in [0, 1], a word about it
+
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
-DISBELIEVED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-MAX_CONFIG_BYTES, MAX_DEPTH = 1 << 24, 20
+# errors that the use of a damaged config raises
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 MAX_SHOWN = 100  # characters of what is wrong in a file
 
 
@@ -172,47 +174,88 @@ def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
     write_file(folder / CONFIG, json.dumps(facts | config, indent=2).encode() + b"\n")
 
 
-def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
+def start(folder: Path, kind: str, make: Callable[[], dict[str, Any]], made: Sequence[str]) -> None:
+    """Begin a run: make its files, then write config.json; remove all of them if that fails.
+
+    Args:
+        folder: empty or missing.
+        kind: `m1` or `m2`.
+        make: makes the files; returns the contents of config.json.
+        made: names or patterns of those files.
+    """
+    with undoing(partial(remove, folder, CONFIG, *made)):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, kind, make())
+
+
+def complete(
+    folder: Path,
+    kind: str,
+    config: dict[str, Any],
+    train: Callable[[], dict[str, Any]],
+    passing: Sequence[str],
+    report: Report,
+) -> dict[str, Any]:
+    """Train if the run is not complete; the contents of config.json afterwards.
+
+    Under torchrun every process calls this; the first one alone writes.
+
+    Args:
+        folder: of the run.
+        kind: `m1` or `m2`.
+        config: the contents of config.json so far.
+        train: trains and writes the model; returns what to add to config.json, with `measured`.
+        passing: names or patterns of files that a complete run does not need.
+        report: receives progress.
+    """
+    is_first = rank_and_world()[0] == 0
+    if "measured" in config:
+        report("training", 1.0, "The run is complete already.")
+    else:
+        config = config | train()
+        if is_first:
+            write_config(folder, kind, config)
+    if is_first:
+        remove(folder, *passing)
+    return config
+
+
+def read_config(
+    folder: Path, kind: str | None = None, check: Callable[[dict[str, Any]], None] = lambda config: None
+) -> dict[str, Any]:
     """The config.json of a run folder.
 
     Args:
         folder: of the run.
-        kind: what it must be, if not either.
+        kind: `m1` or `m2`; None accepts both.
+        check: raises an error if the config is damaged; may change it.
 
     Raises:
-        FormatError: there is none, or it is of another kind or version.
+        FormatError: there is none, or it is damaged or of another kind or version.
     """
     path = folder / CONFIG
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES)
+        data = path.read_bytes()
     except OSError:
         raise FormatError(
             f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
         ) from None
-    with refusing(folder):
-        config = json.loads(data)
-        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
-        written.encode()  # nothing in it that we could not write
-        if re.search(f"^ {{{MAX_DEPTH}}}", written, re.MULTILINE):
-            raise ValueError("too deep")
+    try:
+        config: dict[str, Any] = json.loads(data)
+        json.dumps(config, ensure_ascii=False, allow_nan=False).encode()  # it can be written again
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
-    if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
-        want = f"eqinfo {kind}" if kind else "eqinfo m1 or eqinfo m2"
-        raise FormatError(f"{path}: of another format; found {shortened(found)}, want {want}.")
-    if version != FORMAT_VERSION:
-        raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
-    return config  # type: ignore[no-any-return]
-
-
-@contextmanager
-def refusing(folder: Path) -> Iterator[None]:
-    """Turn what reading a config.json raises that says something else into a FormatError."""
-    try:
-        yield
-    except (InputError, *DISBELIEVED) as error:
-        raise FormatError(f"{folder / CONFIG}: damaged ({shortened(error)}).") from None
+        kinds = [f"eqinfo {known}" for known in ("m1", "m2") if kind in (None, known)]
+        if found not in kinds:
+            raise FormatError(
+                f"{path}: of another format; found {shortened(found)}, want {' or '.join(kinds)}."
+            )
+        if version != FORMAT_VERSION:
+            raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
+        check(config)
+    except (InputError, *DAMAGE) as error:
+        raise FormatError(f"{path}: damaged ({shortened(error)}).") from None
+    return config
 
 
 def _git_commit() -> str | None:
