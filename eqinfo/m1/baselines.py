@@ -1,4 +1,4 @@
-"""Codebooks of rules that need no text, to compare with: the published rule."""
+"""Baseline: the codebook of the published rule, EqualInfoAC, from M1 alone without any text."""
 
 import numpy as np
 
@@ -11,16 +11,20 @@ from eqinfo.m1.expand import EXPAND_BATCH, MAX_BYTES, OnProgress, next_byte_freq
 def published(network: Network, window_bits: int, on_progress: OnProgress) -> Codebook:
     """The windows of EqualInfoAC as the paper defines it, as a codebook with greedy parse.
 
-    The window of a codeword is the longest string whose coder interval still contains the interval of
-    `window_bits` binary digits that the codeword names: more bytes are added while one fits. Several
-    codewords may name one string; they are the unused ones here, and pay for single bytes and the empty
-    window where the rule gives them none.
+    A codeword is an interval of `window_bits` binary digits. Its window is the longest string whose coder
+    interval contains that interval. Several codewords may have one window: all but one of them are unused
+    here. Single bytes and the empty window, which every codebook needs, take some of these.
+
+    Args:
+        network: M1.
+        window_bits: size of a codeword.
+        on_progress: called after every batch.
     """
     windows = {b""} | {bytes([byte]) for byte in range(256)}
     strings = np.empty((1, 0), np.uint8)
     low, width = np.zeros(1, np.int64), np.array([1 << intervals.PRECISION_BITS])
     n_done = 0
-    for _ in range(MAX_BYTES):
+    for _ in range(MAX_BYTES):  # strings of one length at a time, each with its interval
         levels = []
         for at in range(0, len(strings), EXPAND_BATCH):
             batch = slice(at, at + EXPAND_BATCH)
@@ -39,6 +43,6 @@ def published(network: Network, window_bits: int, on_progress: OnProgress) -> Co
         strings, low, width = (np.concatenate(parts) for parts in zip(*levels, strict=True))
         if not len(strings):
             break
-    windows.update(string.tobytes() for string in strings)  # as long as a window may be
+    windows.update(string.tobytes() for string in strings)  # strings that reached MAX_BYTES
     on_progress(1.0)
     return Codebook(sorted(windows), window_bits, "greedy")

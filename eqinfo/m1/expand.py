@@ -1,6 +1,7 @@
-"""M1 to windows: the most probable strings as candidates, and the windows of two rules that need no text.
+"""M1 to candidates: the most probable strings at the start of a window.
 
-The live rule is that of `live`, listed in full: one definition, two speeds. The other is the paper's.
+Integer frequencies of M1 become float log-probabilities here. They only rank strings, so a rounding error may
+change the choice of windows, never the decoding.
 """
 
 import os
@@ -13,22 +14,31 @@ import numpy.typing as npt
 from eqinfo.coder.integer_m1 import TOTAL, Network
 from eqinfo.system.threads import ordered_map
 
-OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
+OnProgress = Callable[[float], None]  # called with the progress, in [0, 1]
 
-MAX_BYTES = 32  # of a candidate or a window of the published rule
-EXPAND_BATCH = 4096  # strings that M1 reads for a floor
-CHUNK = 512  # strings that a thread reads at a time
+MAX_BYTES = 32  # length of a candidate or of a window of the published rule
+EXPAND_BATCH = 4096  # strings that M1 reads between two updates of the floor
+CHUNK = 512  # strings per call in a thread
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Strings in lexicographic order with M1's log-probability of each at a window's start."""
+    """Strings in lexicographic order, with M1's log-probability of each at a window's start."""
 
     strings: list[bytes]
     log_p: npt.NDArray[np.float64]  # nats
 
     def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
-        """The n with the highest counts, among equals those M1 expects most; and all single bytes."""
+        """The n candidates with the highest counts; single bytes rank first.
+
+        >>> Candidates([b"a", b"ab", b"b"], np.log([0.3, 0.2, 0.1])).best(2).strings
+        [b'a', b'b']
+
+        Args:
+            n: at least the number of single bytes.
+            counts: uses of each candidate, (len(strings),); probability ranks candidates of equal counts, or
+                all if there are no counts.
+        """
         keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
         longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
         kept = np.sort(np.lexsort((*keys, longer))[:n])
@@ -36,13 +46,21 @@ class Candidates:
 
 
 def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, 256), adding up to TOTAL, of the byte after each of n strings, (n, length)."""
+    """Frequencies of the next byte after each string.
+
+    Args:
+        network: M1.
+        strings: of one length, (n, length).
+
+    Returns:
+        (n, 256); each row adds up to TOTAL.
+    """
     from eqinfo.coder.kernels.m1_step import after_strings, new_state
 
     def read(chunk: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         return after_strings(network, new_state(network), chunk)
 
-    # in order, since neighbours share what need be read only once
+    # Sorted, so that strings of a chunk share prefixes, which M1 reads once.
     order = np.lexsort(strings.T[::-1]) if strings.shape[1] else np.arange(len(strings))
     chunks = np.array_split(strings[order], -(-len(strings) // CHUNK))
     found = np.empty((len(strings), 256), np.int64)
@@ -53,16 +71,19 @@ def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> n
 def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Candidates:
     """The most probable strings under M1, and all single bytes.
 
-    Level by level: P(child) <= P(parent), so a string below the least probability still wanted has no
-    descendants that count. That floor only rises, and each level is read in falling order of probability.
+    Breadth-first search, one level per string length. The floor is the n_candidates-th highest probability so
+    far. P(child) <= P(parent), so a string below the floor has no descendant above it and is not expanded. The
+    floor only rises. Each level is read from the most probable string on, so that the floor rises early.
 
     Args:
         network: M1.
-        n_candidates: how many strings to return, about; ties and single bytes come on top.
-        on_progress: told after every batch.
+        n_candidates: number of strings to return; ties and single bytes come on top.
+        on_progress: called after every batch.
     """
-    found: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]] = []  # strings (n, length), log_p (n,)
-    pool = np.empty(0)  # the log_p of the best strings so far
+    found: list[
+        tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]
+    ] = []  # per level: strings (n, length), log_p (n,)
+    pool = np.empty(0)  # log_p of the best n_candidates strings so far
     floor = -np.inf
     level, level_log_p = np.empty((1, 0), np.uint8), np.zeros(1)
     n_read = 0
@@ -75,7 +96,7 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
             if not batch.size:
                 break
             next_log_p = np.log(next_byte_frequencies(network, level[batch]) / TOTAL)
-            log_p = level_log_p[batch, None] + next_log_p
+            log_p = level_log_p[batch, None] + next_log_p  # (batch, 256)
             parent, byte = np.nonzero(log_p >= floor)
             strings = np.concatenate((level[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
             children.append((strings, log_p[parent, byte]))

@@ -49,22 +49,14 @@ class Settings:
     text_field: str = "text"
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            InputError: a setting is out of range.
-        """
-        run_folder.check_types(self)
-        run_folder.check_known(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]})
+        """Raises InputError if a setting is out of range."""
         limits = {
             "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
             "unaligned_penalty": (0, round(MAX_PENALTY)),
-            "seed": (0, 2**63 - 1),
         }
-        run_folder.check_ranges(self, limits)
+        run_folder.check(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]}, limits)
         run_folder.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> self.window_bits))})
-        run_folder.check_positive(self, ("steps", "n_bytes", "minutes"))
 
     @property
     def budget(self) -> Budget:
@@ -95,7 +87,7 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
 
 
 def _mixture(settings: Settings) -> dict[str, float]:
-    """What batches are made of, for config.json: long runs, and windows; see `windows`."""
+    """The composition of batches, for config.json; see `batches`."""
     return {
         "run_bytes": M1_PRESETS[settings.preset].block_size,
         "window_bytes": WINDOW_BYTES,
@@ -133,7 +125,7 @@ def load_m1(folder: Path) -> Network:
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What a run measured, for people: titles, each with rows of a name and a figure."""
+    """The measurements of a run for people: titles, each with rows of a name and a figure."""
     measured = config["measured"]
     by_position = measured["bits_per_byte_by_position"]
     return [

@@ -54,28 +54,21 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            InputError: a setting is out of range.
-        """
-        run_folder.check_types(self)
-        run_folder.check_known(self, {"preset": M2_PRESETS})
+        """Raises InputError if a setting is out of range."""
         limits = {
             "block_size": (2, 1 << 20),
-            "batch_tokens": (self.block_size, 1 << 30),
-            "accumulate": (1, self.batch_size),
             "lr": (1e-9, 10.0),
             "validations": (0, 1000),
             "token_bits": (1, 32),
-            "seed": (0, 2**63 - 1),
         }
-        run_folder.check_ranges(self, limits)
-        run_folder.check_positive(self, ("steps", "n_tokens", "minutes"))
+        run_folder.check(self, {"preset": M2_PRESETS}, limits)
+        run_folder.check_ranges(
+            self, {"batch_tokens": (self.block_size, 1 << 30), "accumulate": (1, self.batch_size)}
+        )
 
     @property
     def batch_size(self) -> int:
-        """Blocks a step."""
+        """Blocks per step."""
         return max(1, self.batch_tokens // self.block_size)
 
     @property
@@ -137,15 +130,7 @@ def start(
 
 
 def check_same(folder: Path, given: dict[str, Any]) -> None:
-    """Whether a run is what was asked for.
-
-    Args:
-        folder: of the run.
-        given: the settings that the user named.
-
-    Raises:
-        MismatchError: one of them is another than the run's.
-    """
+    """Raises MismatchError if a setting that the user gave differs from the run's."""
     settings = read_config(folder)["settings"]
     for name, value in given.items():
         if settings[name] != value:
@@ -193,7 +178,7 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
 
 
 def _staged(path: Path, folder: Path, model: Path | None) -> Path:
-    """A token file as it is; of an .eqi stream, a token file made from it."""
+    """The path of a token file; an .eqi stream is converted into one in `folder`."""
     if path.suffix != STREAM_SUFFIX:
         return path
     folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +197,7 @@ def _staged(path: Path, folder: Path, model: Path | None) -> Path:
 
 
 def load_data(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tokens]:
-    """Training and, if given, validation data; they must be of one vocabulary and enough for a block."""
+    """Training data and, if any, validation data, of one vocabulary; the former fill at least a block."""
     loaded = {side: m2_batches.load(paths, settings.token_bits) for side, paths in files.items() if paths}
     train = loaded["train"]
     for other in loaded.values():
@@ -230,7 +215,7 @@ def load_data(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tok
 
 
 def codebook_of(codec: Codec | None) -> Codebook | None:
-    """The codebook of a codec, if it has one."""
+    """The codebook of a codec; None for live windows and for no codec."""
     return codec.codebook if isinstance(codec, CodebookCodec) else None
 
 
@@ -244,14 +229,14 @@ def load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
 
 
 def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GPTConfig:
-    """The model's shape; ids that no window has need no embedding."""
+    """The model's shape; codewords without a window get no embedding."""
     whole = train.tokens_an_id == 1
     vocab_size = len(codebook.windows) if codebook is not None and whole else train.vocab_size
     return GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
 
 
 def _facts(shape: GPTConfig) -> dict[str, int]:
-    """A shape and what follows from it, for config.json."""
+    """A shape, its parameters and its FLOPs, for config.json."""
     embeddings = 2 * shape.vocab_size * shape.n_embd
     return asdict(shape) | {
         "non_embedding_params": shape.n_params,
@@ -262,7 +247,7 @@ def _facts(shape: GPTConfig) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class M2:
-    """A trained model and what its tokens mean; codec is None where only ids are known."""
+    """A trained model and the codec of its tokens; None for token files from elsewhere."""
 
     model: GPT
     codec: Codec | None
@@ -270,7 +255,7 @@ class M2:
 
     @property
     def codebook(self) -> Codebook | None:
-        """What its tokens mean, if they are windows of a codebook."""
+        """The codebook of its tokens; None for live windows and for token files from elsewhere."""
         return codebook_of(self.codec)
 
 
@@ -279,7 +264,7 @@ def load_m2(folder: Path, device: torch.device) -> M2:
 
     Raises:
         FormatError: the folder is incomplete or of another version.
-        MismatchError: the weights are not those of its config.
+        MismatchError: the weights do not fit the config.
     """
     config = read_config(folder)
     shape, weights = _config_shape(config), folder / WEIGHTS
@@ -299,7 +284,7 @@ def load_m2(folder: Path, device: torch.device) -> M2:
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What a run measured, for people: titles, each with rows of a name and a figure."""
+    """The measurements of a run for people: titles, each with rows of a name and a figure."""
     shape, measured = config["model"], config["measured"]
     rows = [
         ("parameters", f"{shape['params']:,}"),

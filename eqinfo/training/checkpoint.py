@@ -1,4 +1,4 @@
-"""Files of tensors: `torch.save` with a checksum, `torch.load` without pickle's code."""
+"""Files of tensors: atomic `torch.save` with a checksum, `torch.load` without running code from the file."""
 
 import hashlib
 import io
@@ -15,22 +15,21 @@ _DIGEST_BYTES = 32
 
 
 def save_tensors(state: dict[str, Any], path: Path) -> None:
-    """`torch.save`, complete or not at all; its zip ends in a comment, the SHA-256 of all before.
+    """Write tensors atomically, as a zip of `torch.save` whose comment is the SHA-256 of all bytes before it.
 
-    `torch.load` reads the file as any other, but checks no checksum; `load_tensors` checks this one.
+    `torch.load` reads the file too, but only `load_tensors` checks the checksum.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    archive = buffer.getvalue()[:-2] + _DIGEST_BYTES.to_bytes(
-        2, "little"
-    )  # a zip ends in its comment's length
+    length = _DIGEST_BYTES.to_bytes(2, "little")
+    archive = buffer.getvalue()[:-2] + length  # a zip ends in the length of its comment
     with replacing(path, force=True) as sink:
         sink.write(archive)
         sink.write(hashlib.sha256(archive).digest())
 
 
 def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """The tensors in a file of `save_tensors`; nothing in it is executed.
+    """The tensors in a file of `save_tensors`; no code in it is run.
 
     Raises:
         MismatchError: the file is damaged or holds something else.
@@ -51,7 +50,7 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _refuse_packed(file: BinaryIO) -> None:
-    """Raises ValueError if the parts of a zip hold more than the file: torch would unpack them all."""
+    """Raises ValueError if a zip unpacks to more than its size: torch would unpack it into memory."""
     with zipfile.ZipFile(file) as archive:
         claimed = sum(part.file_size for part in archive.infolist())
     if claimed > file.seek(0, io.SEEK_END):
@@ -59,7 +58,7 @@ def _refuse_packed(file: BinaryIO) -> None:
 
 
 def _is_whole(file: BinaryIO) -> bool:
-    """Whether a file ends in the SHA-256 of all before."""
+    """Whether a file ends in the SHA-256 of all bytes before it."""
     rest = file.seek(0, io.SEEK_END) - _DIGEST_BYTES
     file.seek(0)
     digest = hashlib.sha256()
@@ -70,5 +69,5 @@ def _is_whole(file: BinaryIO) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of torch's says, without the lines that explain it."""
+    """The first line of an error message, without its final punctuation."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

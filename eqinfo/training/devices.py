@@ -14,7 +14,7 @@ from eqinfo.errors import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
 
-# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
+# Dense bfloat16 FLOP/s from the data sheets, by part of the device name. The first match counts.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -30,10 +30,10 @@ PEAK_FLOPS = {
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` stands for.
+    """The device for `auto` (a GPU if there is one), `cpu` or `cuda`.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the name is unknown, or there is no GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -45,13 +45,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """Which of the processes of torchrun this is, and how many they are; without torchrun the only one."""
+    """Rank and number of the processes of torchrun; (0, 1) without torchrun."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
-    """The device of this process, and whether it is the first; under torchrun it joins the others."""
+    """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long."""
     if not dist.is_torchelastic_launched():
         yield device, True
         return
@@ -66,10 +66,10 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
 
 
 def keep_memory() -> None:
-    """Have this process keep the memory that it frees, for the next step; only glibc can be asked to.
+    """Tell glibc to keep freed memory for the next step; other C libraries ignore this.
 
-    By default a large tensor goes back to the system when it is freed, and a new one is mapped and zeroed at
-    its first use, page after page: up to half of the time of a step.
+    By default glibc returns a large freed tensor to the system. The system then maps and zeroes the pages of
+    the next tensor one by one, which takes up to half of the time of a step.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
@@ -77,13 +77,13 @@ def keep_memory() -> None:
 
 
 def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the hardware multiplies it fast, else nothing."""
+    """Autocast to bfloat16 on hardware with fast bfloat16 products; elsewhere a context without effect."""
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """FLOP/s of a known GPU; None for others and for CPUs."""
+    """Peak FLOP/s of a device; None if unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

@@ -1,8 +1,9 @@
-"""One training loop for M1 and M2: it knows of tokens and of a budget, not of what they mean.
+"""The training loop of M1 and M2; it knows no model.
 
-A batch is a pure function of the step, so the data position is the step, and a resumed run continues
-exactly: weights, optimiser states, step and time spent are all there is. The learning rate is a pure
-function of progress, the share of the budget that is spent.
+- A batch is a pure function of the step. So a checkpoint needs no random state and no data position: weights,
+  optimiser states, step and time are enough to resume a run exactly.
+- The learning rate is a pure function of progress, the share of the budget that is spent.
+- Muon trains the matrices of the layers, AdamW the rest.
 """
 
 import os
@@ -23,15 +24,15 @@ from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
 
 
 class Config(Protocol):
-    """What the loop asks of a model's shape."""
+    """The part of a model's config that the loop reads."""
 
     @property
     def training_flops(self) -> int:
-        """FLOPs to train on a token."""
+        """FLOPs per token of training."""
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model; the last five are those of any `nn.Module`."""
+    """The part of a model that the loop uses; the last five methods are those of `nn.Module`."""
 
     @property
     def config(self) -> Config:
@@ -42,11 +43,11 @@ class Trainable(Protocol):
         """The layers, whose matrices Muon updates."""
 
     def matrices(self) -> tuple[Tensor, ...]:
-        """Matrices that are composed once a step and handed to `loss`; M1 has none, M2 two."""
+        """Composed embeddings, computed once per step for all calls of `loss`; M1 has none, M2 two."""
 
     @property
     def loss(self) -> Callable[..., Tensor]:
-        """Inputs, targets and `matrices` to the loss in nats, summed over the targets that are not -1."""
+        """Called with inputs, targets and `matrices`: loss in nats, summed over targets that are not -1."""
 
     def to(self, device: torch.device, /) -> Self: ...  # noqa: D102
     def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102
@@ -59,11 +60,11 @@ Model = TypeVar("Model", bound=Trainable)
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, each (B, T) int64
 
-WARM_UP = 0.01  # of the budget
-DECAY = 0.5  # of the budget, at its end, linearly to zero
+WARM_UP = 0.01  # share of the budget
+DECAY = 0.5  # share of the budget
 CHECKPOINT_EVERY_S = 120.0
 DEFAULT_MINUTES = 10.0
-WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
+WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,33 @@ class Budget:
 
     @classmethod
     def of(cls, steps: int | None, n_items: int | None, items_a_step: int, minutes: float | None) -> "Budget":
-        """What a user gave: steps, items (bytes or tokens) or minutes; DEFAULT_MINUTES for nothing."""
+        """The budget from a user's options; DEFAULT_MINUTES if all are None. Items are bytes or tokens."""
         if n_items is not None:
             by_items = -(-n_items // items_a_step)
             steps = min(steps or by_items, by_items)
         return cls(steps, DEFAULT_MINUTES if steps is None and minutes is None else minutes)
 
     def progress(self, step: int, time_s: float) -> float:
-        """The share of the budget that is spent, in [0, 1]."""
+        """The share of the budget that is spent, in [0, 1].
+
+        >>> Budget(steps=100, minutes=10).progress(step=20, time_s=300)
+        0.5
+        """
         by_steps = step / self.steps if self.steps else 0.0
         by_time = time_s / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
 
 def learning_rate(progress: float) -> float:
-    """The learning rate at a point of the budget, as a share of its peak: warm-up, constant, linear decay."""
+    """The learning rate as a share of its peak: linear warm-up, constant, linear decay to 0."""
     return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
 
 
 class Trainer(Generic[Model]):
-    """A model in training, with all that a checkpoint must hold.
+    """A model in training: model, optimisers, step and time.
 
-    Under torchrun every process has one: each works on its share of every batch, and gradients are summed
-    before they are used, so that all stay equal.
+    Under torchrun every process has a trainer. Each computes the gradient of its rows of every batch; the sum
+    of the gradients updates every copy of the model, so the copies stay equal.
     """
 
     step: int
@@ -148,18 +153,18 @@ class Trainer(Generic[Model]):
         on_step: Callable[["Trainer[Model]"], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        """Train until a share of the budget is spent.
+        """Train until the progress reaches `until`.
 
         Args:
-            batches: inputs and targets of a step.
-            until: progress at which to return.
-            checkpoint: written now and then, and before stopping.
+            batches: called with the step; inputs and targets, each (B, T) int64.
+            until: in [0, 1].
+            checkpoint: path; written every CHECKPOINT_EVERY_S seconds and before KeyboardInterrupt.
             on_step: called after every step.
-            should_stop: asked after every step, in every process.
+            should_stop: called after every step, in every process.
 
         Raises:
-            InputError: the loss is no number any more; the checkpoint stays as it was.
-            KeyboardInterrupt: a process was asked to stop.
+            InputError: the loss is not finite; the checkpoint stays as it was.
+            KeyboardInterrupt: should_stop returned true in a process.
         """
         self.model.train()
         if self.device.type == "cpu":
@@ -176,10 +181,10 @@ class Trainer(Generic[Model]):
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             spent_s = time.monotonic() - started
-            told = torch.tensor([spent_s, float(should_stop())], device=self.device)
-            facts = torch.cat([loss.view(1), told])
+            clock_and_stop = torch.tensor([spent_s, float(should_stop())], device=self.device)
+            facts = torch.cat([loss.view(1), clock_and_stop])  # (3,)
             if self.world > 1:
-                dist.all_reduce(facts)  # the clock is the mean of all, so that all agree on progress
+                dist.all_reduce(facts)  # every process takes the mean time, so all agree on progress
             self.loss_nats, summed_s, stop = facts.tolist()
             if not self.loss_nats < float("inf"):
                 raise InputError(
@@ -195,15 +200,16 @@ class Trainer(Generic[Model]):
                 raise KeyboardInterrupt
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Put the gradient of a batch's mean loss into the parameters; this process's share of that loss."""
+        """Compute the gradients of the mean loss of a batch; this process's share of that loss, ()."""
         n_targets = int((targets >= 0).sum())
         mine = slice(self.rank, None, self.world)
         parts = zip(idx[mine].chunk(self.accumulate), targets[mine].chunk(self.accumulate), strict=True)
-        matrices = self.model.matrices()  # once a step, whatever the parts
+        # Composed once per step: the parts sum their gradients in the leaves, and one backward pass goes on.
+        matrices = self.model.matrices()
         leaves = [matrix.detach().requires_grad_() for matrix in matrices]
         total = torch.zeros((), device=self.device)
         for part in parts:
-            inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)
+            inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)  # (B / world / parts, T)
             with bfloat16(self.device):
                 loss = self._loss(inputs, outputs, *leaves) / n_targets
             torch.autograd.backward(loss)
@@ -217,7 +223,7 @@ class Trainer(Generic[Model]):
         return total
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, in one process of all; the one before stays until this one is complete."""
+        """Write a checkpoint atomically; under torchrun the first process alone writes."""
         if self.rank:
             return
         state = {
@@ -229,10 +235,10 @@ class Trainer(Generic[Model]):
         save_tensors(state, path)
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint.
+        """Restore a checkpoint.
 
         Raises:
-            MismatchError: it is of another model, or damaged.
+            MismatchError: it is damaged or of another model.
         """
         state = load_tensors(path, self.device)
         try:
