@@ -2,9 +2,9 @@
 
 M1 serves two purposes. Arithmetic coding and wide live windows predict bytes after a long context; windows
 of a codebook are predicted from their own first bytes alone. So WINDOW_SHARE of each batch are windows, the
-rest long runs. A codebook's window starts where another ends, mostly at a word boundary. So after the first round
-most windows start at cuts of the draft codebook's parse. The rest start at random, as live windows may start
-anywhere.
+rest long runs. A codebook's window starts where another ends, mostly at a word boundary. So after the first
+round most windows start at cuts of the draft codebook's parse. The rest start at random, as live windows may
+start anywhere.
 """
 
 from dataclasses import dataclass

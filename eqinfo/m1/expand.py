@@ -71,9 +71,9 @@ def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> n
 def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Candidates:
     """The most probable strings under M1, and all single bytes.
 
-    Breadth-first search, one level per string length. The floor is the n_candidates-th highest probability so
-    far. P(child) <= P(parent), so a string below the floor has no descendant above it and is not expanded. The
-    floor only rises. Each level is read from the most probable string on, so that the floor rises early.
+    Breadth-first search, a level per string length. The floor is the n_candidates-th highest probability so
+    far. P(child) <= P(parent), so a string below the floor has no descendant above it and is not expanded.
+    Each level is read from the most probable string on, so that the floor rises early.
 
     Args:
         network: M1.

@@ -45,7 +45,7 @@ def _slot_of(key: Any, keys: I64) -> Any:
 
 @compiled
 def _count(codewords: U32, keys: I64, counts: U32) -> int:
-    """Count pairs of neighbours in codewords (n,) by key 1 + (first << 32 | second); the number of new keys."""
+    """Count neighbours in codewords (n,) by key 1 + (first << 32 | second); the number of new keys."""
     n_new = 0
     for i in range(codewords.size - 1):
         key = 1 + (np.int64(codewords[i]) << 32 | np.int64(codewords[i + 1]))
@@ -107,10 +107,10 @@ def refit(
 ) -> Codebook:
     """The codebook of the candidates that text uses most.
 
-    1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent pairs
-       of neighbours to new candidates.
-    2. Shrink: each pass parses the texts with all candidates and keeps the KEEP most used, until 2**window_bits
-       are left with the empty window. M1 decides between equal counts.
+    1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent
+       pairs of neighbours to new candidates.
+    2. Shrink: each pass parses the texts with all candidates and keeps the most used half, until
+       2**window_bits are left, with the empty window. M1 decides between equal counts.
     3. Grow a little and shrink again: frequent pairs replace rare windows.
 
     Args:
