@@ -72,8 +72,8 @@ def _continue(
     """Prints the bytes with which a run continues a prompt, as they are generated."""
     with console.reporting(folder):
         from eqinfo.m2.generate import stream
-        from eqinfo.m2.train import load_m2
-        from eqinfo.training.loop import pick_device
+        from eqinfo.m2.run import load_m2
+        from eqinfo.training.devices import pick_device
 
         run = load_m2(folder, pick_device(device))
         if run.codebook is None:
@@ -101,7 +101,7 @@ def _measure(
     with console.reporting(what[0]):
         from eqinfo.cli import display
         from eqinfo.eval import measure, tables
-        from eqinfo.training.loop import pick_device
+        from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         configs = measure.read_configs(what)

@@ -65,17 +65,18 @@ def train_m1(
         raise typer.BadParameter("give TEXT to start a run, or --resume to continue one", param_hint="TEXT")
     with console.reporting(output):
         from eqinfo.cli import display
+        from eqinfo.m1 import run as m1_run
         from eqinfo.m1 import train as m1_train
         from eqinfo.training import run_folder
-        from eqinfo.training.loop import pick_device
+        from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         # options have the names of the settings
-        settings = m1_train.Settings(**{f.name: context.params[f.name] for f in fields(m1_train.Settings)})
+        settings = m1_run.Settings(**{f.name: context.params[f.name] for f in fields(m1_run.Settings)})
         with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
             if texts:
-                m1_train.start(console.open_texts(texts), output, settings, report)
+                m1_run.start(console.open_texts(texts), output, settings, report)
             with console.stop_requests() as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
-            display.say_tables(m1_train.tables(config))
+            display.say_tables(m1_run.tables(config))

@@ -67,21 +67,22 @@ def train_m2(
         )
     with console.reporting(output), ExitStack() as stack:
         from eqinfo.cli import display
+        from eqinfo.m2 import run as m2_run
         from eqinfo.m2 import train as m2_train
         from eqinfo.training import run_folder
-        from eqinfo.training.loop import pick_device, processes
+        from eqinfo.training.devices import pick_device, processes
 
         # options have the names of the settings; None was not given
-        values = {f.name: context.params[f.name] for f in fields(m2_train.Settings)}
+        values = {f.name: context.params[f.name] for f in fields(m2_run.Settings)}
         given = {name: value for name, value in values.items() if value is not None}
         with processes(pick_device(device)) as (where, is_first):
             if is_first:
                 stack.enter_context(run_folder.alone_in(output, not resume))
             if is_first and resume:
-                m2_train.check_same(output, given)
+                m2_run.check_same(output, given)
             elif is_first:
-                m2_train.start(tokens or [], valid or [], output, m2_train.Settings(**given), model)
+                m2_run.start(tokens or [], valid or [], output, m2_run.Settings(**given), model)
             with display.phases(quiet or not is_first) as report, console.stop_requests() as should_stop:
                 config = m2_train.run(output, where, report, should_stop)
         if is_first and not quiet:
-            display.say_tables(m2_train.tables(config))
+            display.say_tables(m2_run.tables(config))

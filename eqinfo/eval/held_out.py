@@ -19,7 +19,7 @@ from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.train import M2
+from eqinfo.m2.run import M2
 from eqinfo.text.documents import is_jsonl, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces
 

@@ -14,9 +14,8 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats.model_folder import Model, codebook_path
 from eqinfo.m1 import refit
 from eqinfo.m1.corpus import Text, sample
-from eqinfo.m1.expand import expand
-from eqinfo.m1.pairs import Pairs
-from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
+from eqinfo.m1.expand import Candidates, expand
+from eqinfo.m1.refit import MAX_JOINED_BYTES, Pairs
 
 WINDOW_BITS = (12, 16)
 CANDIDATES = 4  # candidates per window; this and the next are the defaults of train-m1

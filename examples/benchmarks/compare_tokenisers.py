@@ -45,9 +45,11 @@ from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.eqi import Totals
 from eqinfo.formats.model_folder import CODEBOOK_NAME, DEFAULT_MODEL
 from eqinfo.m1 import corpus
+from eqinfo.m1 import run as m1_run
 from eqinfo.m1 import train as m1_train
-from eqinfo.m1.expand import expand, published
-from eqinfo.m1.refit import Candidates, refit
+from eqinfo.m1.baselines import published
+from eqinfo.m1.expand import Candidates, expand
+from eqinfo.m1.refit import refit
 from eqinfo.m2.model import M2_PRESETS, GPTConfig
 from eqinfo.system.atomic_files import NamedSink, replacing
 from eqinfo.text import documents
@@ -170,9 +172,7 @@ def say(words: str) -> None:
 @lru_cache(1)
 def candidates(window_bits: int) -> Candidates:
     """The candidates for a refit, from the M1 in the package."""
-    return expand(
-        m1_train.load_m1(DEFAULT_MODEL), m1_train.Settings().candidates << window_bits, lambda _: None
-    )
+    return expand(m1_run.load_m1(DEFAULT_MODEL), m1_run.Settings().candidates << window_bits, lambda _: None)
 
 
 def training_text(work: Path, train: Path) -> list[corpus.Text]:
@@ -199,9 +199,9 @@ def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
         case "packaged":
             return Codebook.load(DEFAULT_MODEL / CODEBOOK_NAME)
         case "packaged published":
-            return Codebook.load(DEFAULT_MODEL / m1_train.BASELINE)
+            return Codebook.load(DEFAULT_MODEL / m1_run.BASELINE)
         case "published":
-            return published(m1_train.load_m1(DEFAULT_MODEL), bits, lambda _: None)
+            return published(m1_run.load_m1(DEFAULT_MODEL), bits, lambda _: None)
         case "refitted":
             return refit(candidates(bits), training_text(work, train), bits, penalty, lambda _: None)
         case "bpe":

@@ -16,7 +16,8 @@ from processes import children_cpu_s, fresh, peak_mb
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
+from eqinfo.m1.expand import Candidates
+from eqinfo.m1.refit import MAX_JOINED_BYTES
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
 LONGEST = (4, 8, 16, 64, 255)  # limits to the length of windows of BASE bits, beside MAX_JOINED_BYTES

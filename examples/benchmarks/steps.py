@@ -23,7 +23,7 @@ from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.model import M2_PRESETS, Spelling
-from eqinfo.training import loop
+from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Budget, Trainer
 
 RUNS = 5
@@ -99,7 +99,7 @@ def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -
         keep_memory: whether the process keeps freed memory, as eqinfo does.
     """
     if keep_memory:
-        loop.keep_memory()
+        devices.keep_memory()
     took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, RUNS + 1)
     return Step(statistics.median(took[1:]), 0, 0, peak_mb())
 
@@ -146,7 +146,7 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
         "AdamW on all logits at once. Every run is a new process on random ids, for both without "
         "torch.compile and with bfloat16 where the machine has it. M2 also composes its embeddings from "
         "bytes and orthogonalises the updates of matrices (Muon). In *plain, kept* the baseline keeps freed "
-        "memory for reuse, as eqinfo does (`training.loop.keep_memory`). The first two columns *plain* are "
+        "memory for reuse, as eqinfo does (`devices.keep_memory`). The first two columns *plain* are "
         "the baseline's step time divided by eqinfo's: above 1, eqinfo is faster. The last two are its peak "
         "memory in MB."
     )

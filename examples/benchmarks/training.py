@@ -35,7 +35,7 @@ from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import loss
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
-from eqinfo.training import loop
+from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Budget, Trainer
 
 CPU = torch.device("cpu")
@@ -113,7 +113,7 @@ def gradients(slice_tokens: int | None, inputs: tuple[Tensor, Tensor, Tensor]) -
     """The mean loss and its gradients by the stream and by the output matrix, as `Trainer` takes them."""
     x, head, targets = inputs
     x.grad = head.grad = None
-    with loop.bfloat16(CPU):
+    with devices.bfloat16(CPU):
         mean = loss_of(slice_tokens)(*inputs) / len(targets)
     torch.autograd.backward(mean)
     assert x.grad is not None
@@ -529,7 +529,7 @@ def with_section(page: str, section: str) -> str:
 
 def bf16_is_on() -> bool:
     """Whether `Trainer` uses bfloat16 on this machine."""
-    with loop.bfloat16(CPU):
+    with devices.bfloat16(CPU):
         return torch.is_autocast_enabled("cpu")
 
 

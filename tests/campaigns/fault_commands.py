@@ -13,7 +13,16 @@ from pathlib import Path
 from unittest import mock
 
 import fault_subjects
-from fault_subjects import TEXT, files_of, m1_run, m2_run, sandbox, small_codebook, small_network, stream
+from fault_subjects import (
+    TEXT,
+    files_of,
+    m1_folder,
+    m2_folder,
+    sandbox,
+    small_codebook,
+    small_network,
+    stream,
+)
 
 from eqinfo.coder import integer_m1
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec
@@ -112,9 +121,9 @@ def commands() -> list[Command]:
     model = {"model/codebook.eqcb": codebook.to_bytes(), "model/m1.eqm1": integer_m1.to_bytes(m1)}
     packed = stream(CodebookCodec(codebook), [Frame(TEXT[:80], [9]), Frame(TEXT[80:140])])
     live = stream(ArithmeticCodec(m1), [Frame(TEXT)])
-    begun_1, complete_1 = (files_of(partial(m1_run, is_complete=flag)) for flag in (False, True))
+    begun_1, complete_1 = (files_of(partial(m1_folder, is_complete=flag)) for flag in (False, True))
     with mock.patch.object(fault_subjects, "small_m2", nullcontext):  # commands use the real presets
-        begun_2 = files_of(partial(m2_run, is_complete=False))
+        begun_2 = files_of(partial(m2_folder, is_complete=False))
     begun_2["config.json"] = begun_2["config.json"].replace(f"{sandbox()}/case".encode(), b"run")
     ids = {path: begun_2[path] for path in ("a.bin", "a.bin.json")} | model
     m = ["-m", "model"]

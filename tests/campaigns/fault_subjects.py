@@ -37,11 +37,13 @@ from eqinfo.formats.eqi import CRC_BYTES, HEADER_BYTES, frame_seed, trailer
 from eqinfo.formats.model_folder import Model
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.m1 import corpus
+from eqinfo.m1 import run as m1_run
 from eqinfo.m1 import train as m1_train
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import metrics
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.text import documents
@@ -458,14 +460,14 @@ def resumed(module: ModuleType, folder: Path) -> object:
 
 def staged(folder: Path) -> object:
     """Read the corpus of a train-m1 run as --resume does; the texts and a first batch."""
-    train, valid, _ = corpus.load(folder / m1_train.CORPUS)
+    train, valid, _ = corpus.load(folder / m1_run.CORPUS)
     batch = WindowBatches(train, None, 4, 64, 0)(0)
     return [part.data.tolist() for part in (train, valid)], [tensor.tolist() for tensor in batch]
 
 
 def figures(folder: Path) -> object:
     """Read and truncate metrics.jsonl as --resume does; the lines read, and the file left."""
-    found = metrics.Metrics(folder / m2_train.METRICS)
+    found = metrics.Metrics(folder / m2_run.METRICS)
     lines = found.up_to(1)
     found.forget_after(0)
     return lines, found.path.read_bytes()
@@ -483,7 +485,7 @@ def weights(folder: Path) -> object:
     """Load the weights of a run as eval does."""
     with small_m2():
         return {
-            name: value.tolist() for name, value in m2_train.load_m2(folder, CPU).model.state_dict().items()
+            name: value.tolist() for name, value in m2_run.load_m2(folder, CPU).model.state_dict().items()
         }
 
 
@@ -497,15 +499,15 @@ def files_of(make: Callable[[Path], None]) -> dict[str, bytes]:
     return found
 
 
-def m1_run(folder: Path, is_complete: bool) -> None:
+def m1_folder(folder: Path, is_complete: bool) -> None:
     """Make a run folder of train-m1, just started or complete."""
-    settings = m1_train.Settings(window_bits=9, preset="unigram", steps=1)
-    m1_train.start([("x", io.BytesIO(TEXT))], folder, settings, silent)
+    settings = m1_run.Settings(window_bits=9, preset="unigram", steps=1)
+    m1_run.start([("x", io.BytesIO(TEXT))], folder, settings, silent)
     if is_complete:
         m1_train.run(folder, CPU, silent, lambda: False)
 
 
-def m2_run(folder: Path, is_complete: bool) -> None:
+def m2_folder(folder: Path, is_complete: bool) -> None:
     """Make a run folder of train-m2, just started or complete."""
     folder.mkdir()
     ids = folder / "a.bin"
@@ -513,19 +515,19 @@ def m2_run(folder: Path, is_complete: bool) -> None:
         _, sidecar = token_file.write(iter(FRAMES), sink, CodebookCodec(small_codebook()))
     token_file.sidecar_path(ids).write_bytes(sidecar.to_json())
     (folder / "model.eqcb").write_bytes(small_codebook().to_bytes())
-    settings = m2_train.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
-    with small_m2(), mock.patch.object(run_folder, "refuse_used"), suppress(KeyboardInterrupt):
-        m2_train.start([ids], [ids], folder, settings, folder / "model.eqcb")
+    settings = m2_run.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
+    with small_m2(), suppress(KeyboardInterrupt):
+        m2_run.start([ids], [ids], folder, settings, folder / "model.eqcb")
         m2_train.run(folder, CPU, silent, lambda: not is_complete)
 
 
 def run_folders() -> Iterator[Subject]:
     """The files of run folders, as --resume and eval read them."""
-    for name, module, make in (("train-m1", m1_train, m1_run), ("train-m2", m2_train, m2_run)):
+    for name, module, make in (("train-m1", m1_train, m1_folder), ("train-m2", m2_train, m2_folder)):
         begun, complete = (files_of(partial(make, is_complete=flag)) for flag in (False, True))
         uses = {run_folder.CONFIG: partial(resumed, module)}
-        uses |= {f"{m1_train.CORPUS}/{each}": staged for each in ("facts.json", "train", "train.ends")}
-        uses |= {m2_train.METRICS: figures}
+        uses |= {f"{m1_run.CORPUS}/{each}": staged for each in ("facts.json", "train", "train.ends")}
+        uses |= {m2_run.METRICS: figures}
         for path in filter(begun.__contains__, uses):
             read = in_folder(path, uses[path], begun)
             yield Subject(f"{path} of {name}, --resume", begun[path], read, is_checked=False)
@@ -535,11 +537,11 @@ def run_folders() -> Iterator[Subject]:
         )  # fmt: skip
         path, read, reseal = {
             m1_train: (
-                m1_train.BASELINE,
-                lambda folder: round_trip(folder / m1_train.BASELINE, None, TEXT),
+                m1_run.BASELINE,
+                lambda folder: round_trip(folder / m1_run.BASELINE, None, TEXT),
                 reseal_codebook,
             ),
-            m2_train: (m2_train.WEIGHTS, weights, reseal_sha),
+            m2_train: (m2_run.WEIGHTS, weights, reseal_sha),
         }[module]
         use = "-m" if module is m1_train else "eval"
         yield Subject(f"{path}, {use}", complete[path], in_folder(path, read, complete), reseal)

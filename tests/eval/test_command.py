@@ -28,7 +28,7 @@ from eqinfo.eval.results import M1Row, M2Row, TextFacts
 from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.batches import WINDOW_BYTES
 from eqinfo.m2 import generate
-from eqinfo.m2 import train as m2_train
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
 
@@ -138,7 +138,7 @@ def test_runs_are_measured_and_sorted_by_bits_per_byte(run_eval: Eval) -> None:
     n_tokens = parse.encode(codebook, HELD_OUT).size + 1  # and the end of the text
     for row in found["m2"]:
         assert list(row) == attributes(M2Row)
-        loaded = m2_train.load_m2(Path(row["run"]), torch.device("cpu"))
+        loaded = m2_run.load_m2(Path(row["run"]), torch.device("cpu"))
         nats = total_nats(
             loaded.model, tokens_for(loaded, Path(), HeldOut("a", [Frame(HELD_OUT, [len(HELD_OUT)])]))
         )
@@ -301,7 +301,7 @@ def test_a_long_text_is_measured_in_part_and_a_line_says_so(
 
 
 def continuation(prompt: bytes, n_bytes: int, temperature: float = 1.0, seed: int = 0) -> bytes:
-    run = m2_train.load_m2(Path("long"), torch.device("cpu"))
+    run = m2_run.load_m2(Path("long"), torch.device("cpu"))
     assert run.codebook
     return b"".join(generate.stream(run.model, run.codebook, prompt, n_bytes, temperature, None, seed))
 

@@ -1,17 +1,11 @@
-import itertools
-
 import numpy as np
 import pytest
 from helpers.networks import random_network
-from helpers.texts import mixed
 
-from eqinfo.codebook import parse
-from eqinfo.coder import intervals
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
 from eqinfo.coder.kernels.m1_step import new_state, run
-from eqinfo.coder.reference import encode_plainly
 from eqinfo.m1 import expand as expand_module
-from eqinfo.m1.expand import expand, live, next_byte_frequencies, published
+from eqinfo.m1.expand import expand, next_byte_frequencies
 
 
 def silent(share):
@@ -55,38 +49,3 @@ def test_candidates_are_the_most_probable_strings_of_all(m1, monkeypatch):
     assert found.strings == sorted(found.strings)
     for string, log_p in zip(found.strings, found.log_p, strict=True):
         assert log_p == pytest.approx(every[string])
-
-
-def test_the_published_windows_are_those_of_every_codeword_by_brute_force(m1):
-    bits = 10
-    codebook = published(m1, bits, silent)
-    expected = {b""} | {bytes([b]) for b in range(256)}
-    tables = {}
-    for codeword in range(1 << bits):
-        string, low, width = b"", 0, 1 << intervals.PRECISION_BITS
-        at, size = codeword << (intervals.PRECISION_BITS - bits), 1 << (intervals.PRECISION_BITS - bits)
-        while len(string) < expand_module.MAX_BYTES:
-            if string not in tables:
-                tables[string] = intervals.paper_frequencies(
-                    frequencies_after(m1, string)[None].astype(np.int64)
-                )[0]
-            sums = [0, *itertools.accumulate(tables[string].tolist())]
-            inner = [
-                intervals.narrow(low, width, sums[b], sums[b + 1] - sums[b], intervals.PAPER_TOTAL)
-                for b in range(256)
-            ]
-            fits = [b for b, (lo, w) in enumerate(inner) if lo <= at and at + size <= lo + w]
-            if not fits:
-                break
-            string, (low, width) = string + bytes(fits), inner[fits[0]]
-        expected.add(string)
-    assert codebook.windows == sorted(expected)
-    assert codebook.method == "greedy"
-
-
-@pytest.mark.parametrize("window_bits", [9, 11, 14])
-def test_the_compiled_live_rule_and_live_coding_give_the_same_codewords(m1, window_bits):
-    codebook = live(m1, window_bits, silent)
-    assert len(codebook.windows) == 1 << window_bits
-    text, ends = mixed(40)[:1500], [0, 700, 700]
-    assert parse.encode(codebook, text, ends).tolist() == encode_plainly(m1, text, ends, window_bits)

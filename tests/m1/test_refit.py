@@ -6,7 +6,8 @@ from eqinfo.codebook.kernels.trie import build_trie, count_nodes
 from eqinfo.codebook.parse import encode
 from eqinfo.m1 import refit as refit_module
 from eqinfo.m1.corpus import Text
-from eqinfo.m1.refit import Candidates, count_windows, refit
+from eqinfo.m1.expand import Candidates
+from eqinfo.m1.refit import count_windows, refit
 
 
 def silent(share):
