@@ -5,8 +5,8 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
 
+from rich import table
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -19,14 +19,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from eqinfo.cli import console
 from eqinfo.system.signals import undoing
 
-if TYPE_CHECKING:
-    from eqinfo.eval.tables import Table
+# a title, the heads of columns, rows of cells, and the (row, column) of the best cells
+Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 
 UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
 
@@ -104,7 +103,7 @@ def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
     console.tell(drawn.getvalue())
 
 
-def show_tables(tables: list["Table"]) -> None:
+def show_tables(tables: Sequence[Table]) -> None:
     """Prints tables on stdout, a row a line.
 
     On a terminal the best figures are bold, and the heads of a table that is too wide take several lines.
@@ -118,15 +117,15 @@ def show_tables(tables: list["Table"]) -> None:
             grid = _grid([word.replace(" ", "\n").replace("/", "\n/") for word in head], rows, best)
         if k:
             page.print()
-        page.print(Text(title), grid, sep="\n")
+        page.print(*([Text(title)] if title else []), grid, sep="\n")
     console.show("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
 
 
 def _grid(
     head: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
-) -> RichTable:
+) -> table.Table:
     """A table without lines: names on the left, figures on the right, those at `best` (row, column) bold."""
-    grid = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(head), header_style="")
+    grid = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(head), header_style="")
     for k, word in enumerate(head):
         grid.add_column(Text(word), justify="right" if k else "left")
     for i, row in enumerate(rows):

@@ -1,6 +1,5 @@
 """`eqinfo -l`: what .eqi streams and token files hold, from their headers and indexes."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -38,17 +37,6 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
         if as_json:
             console.show("".join(row.to_json() + "\n" for row in rows))
         elif rows:
-            console.show(_table([listing.HEAD, *(row.cells() for row in rows)]))
+            from eqinfo.cli import display
 
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """A row a line, whatever its width; names are on the left, figures on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(
-            cell.rjust(width) if k else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + "\n"
-        for row in rows
-    )
+            display.show_tables([("", listing.HEAD, [row.cells() for row in rows], set())])
