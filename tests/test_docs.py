@@ -1,4 +1,4 @@
-"""What the documents claim: pasted blocks print what they show, links lead somewhere, pictures are current."""
+"""What the documents claim: pasted blocks print what they show, links lead somewhere, pictures are new."""
 
 import ast
 import contextlib
