@@ -22,6 +22,7 @@ from eqinfo.formats.eqi import (
     trailer,
 )
 from eqinfo.formats.eqi_index import Stream, read_streams
+from eqinfo.formats.model_folder import AC
 from eqinfo.formats.packing import varint
 from eqinfo.formats.token_file import Sidecar, sidecar_path, token_type
 
@@ -39,7 +40,7 @@ class Listing:
         model_at_hand: whether the model can decode it.
         streams: number of streams; 0 for a token file.
         frames: number of frames; 0 for a token file of a codebook.
-        windows: number of windows; stored frames have none.
+        windows: number of windows, of which stored frames have none; None for arithmetic coding.
         compressed_bytes: size in the file.
         original_bytes: size of the text.
     """
@@ -50,7 +51,7 @@ class Listing:
     model_at_hand: bool
     streams: int
     frames: int
-    windows: int
+    windows: int | None
     compressed_bytes: int
     original_bytes: int
 
@@ -61,23 +62,17 @@ class Listing:
 
     def to_json(self) -> str:
         """The row as a JSON object on one line."""
-        facts = asdict(self) | {"compression_ratio": round(self.compression_ratio, 4)}
-        if self.window_bits is None:
-            facts["windows"] = None
-        return json.dumps(facts)
+        return json.dumps(asdict(self) | {"compression_ratio": round(self.compression_ratio, 4)})
 
     def cells(self) -> list[str]:
         """The row for people, in the order of HEAD."""
-        return [
-            self.file,
-            "ac" if self.window_bits is None else str(self.window_bits),
-            self.fingerprint,
-            "yes" if self.model_at_hand else "no",
-            *(f"{n:,}" for n in (self.streams, self.frames)),
-            "" if self.window_bits is None else f"{self.windows:,}",
-            *(f"{n:,}" for n in (self.compressed_bytes, self.original_bytes)),
-            f"{self.compression_ratio:.2f}",
-        ]
+        row = asdict(self) | {
+            "window_bits": self.window_bits or AC,
+            "model_at_hand": "yes" if self.model_at_hand else "no",
+            "windows": "" if self.windows is None else self.windows,
+            "compression_ratio": f"{self.compression_ratio:.2f}",
+        }
+        return [cell if isinstance(cell, str) else f"{cell:,}" for cell in row.values()]
 
 
 def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
@@ -144,5 +139,7 @@ def _row(
         is_known = True
     except (InputError, MismatchError):
         is_known = False
-    window_bits = None if unit_bits == AC_UNIT_BITS else unit_bits
-    return Listing(str(name), window_bits, fingerprint[:FINGERPRINT_BYTES].hex(), is_known, *sizes)
+    streams, frames, units, compressed, original = sizes
+    window_bits, windows = (None, None) if unit_bits == AC_UNIT_BITS else (unit_bits, units)
+    shown = fingerprint[:FINGERPRINT_BYTES].hex()
+    return Listing(str(name), window_bits, shown, is_known, streams, frames, windows, compressed, original)

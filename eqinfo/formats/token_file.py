@@ -270,13 +270,11 @@ def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> 
     sizes = sidecar.frame_ids
     if sum(sizes) != sidecar.tokens:
         raise damaged(where, f"its frames have {sum(sizes)} ids; found {sidecar.tokens}")
-    totals, crc = Totals(), 0
-    for ids, (length, n_documents, _, _) in zip(
-        _chunks(source, sidecar, where, sizes), sidecar.frames, strict=True
-    ):
+    crc = 0
+    for ids in _chunks(source, sidecar, where, sizes):
         crc = zlib.crc32(ids.data, crc)
-        totals.original_bytes += length
-        totals.documents += n_documents
+    original_bytes, documents = (sum(frame[column] for frame in sidecar.frames) for column in (0, 1))
+    totals = Totals(original_bytes, documents=documents)
     _check(_sidecar(codec, totals, sidecar.tokens, crc, sidecar.frames), sidecar, where)
     chunks = _chunks(source, sidecar, where, sizes)
     for ids, (length, n_documents, units, text_crc) in zip(chunks, sidecar.frames, strict=True):

@@ -37,21 +37,23 @@ class NamedSink:
             OSError: for example, the disk is full; its `filename` is `name`.
         """
         rest = memoryview(data)
-        try:
+        with _errors_name(self.name):
             while rest:
                 written = self.file.write(rest)
                 if written is None:  # a non-blocking file that is not ready
                     raise BlockingIOError(errno.EAGAIN, "not ready (non-blocking)")
                 rest = rest[written:]
             self.file.flush()
-        except OSError as error:
-            raise _named(error, self.name) from None
         return len(data)
 
 
-def _named(error: OSError, name: str) -> OSError:
-    """The same error, about a file of this name."""
-    return OSError(error.errno, error.strerror, name)  # Python chooses the subclass by errno
+@contextmanager
+def _errors_name(name: str) -> Iterator[None]:
+    """In the block, an OSError is about the file `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None  # Python chooses the subclass by errno
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -87,22 +89,18 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
     with undoing(partial(_discard, temporary)):
-        try:
+        with _errors_name(str(path)):
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
             )
-        except OSError as error:
-            raise _named(error, str(path)) from None
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no Path
             yield NamedSink(file, str(path))
         refuse_existing(path, force)
-        try:
+        with _errors_name(str(path)):
             if like is not None:
                 temporary.chmod(mode)  # also the bits that the umask took away
                 os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
             temporary.replace(target)
-        except OSError as error:
-            raise _named(error, str(path)) from None
 
 
 def _discard(path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import zstandard
 
 from eqinfo.errors import InputError
-from eqinfo.text.frames import Frame
+from eqinfo.text.frames import Frame, pieces_of_frames
 
 CHUNK_BYTES = 1 << 20
 FED_BYTES = 1 << 10  # zstd data decompressed at a time: 4 bytes of it can be 128 KiB of text
@@ -108,32 +108,24 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
     """
     decoder = getincrementaldecoder("utf-8")("surrogatepass")
     is_open = False  # whether a line has been begun
-    for text, ends in frames:
-        line: list[str] = []
-        starts, stops = [0, *ends], [*ends, len(text)]
-        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            closed = i < len(ends)
-            try:
-                piece = decoder.decode(text[start:stop], final=closed)
-            except UnicodeDecodeError:
-                raise _not_utf8(where) from None
-            if not is_open and (closed or stop > start):
-                line.append('{"text": "')
-                is_open = True
-            line.append(json.dumps(piece, ensure_ascii=False)[1:-1])
-            if closed:
-                line.append('"}\n')
-                is_open = False
-        # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
-        yield "".join(line).encode("utf-8", "backslashreplace")
-    if is_open:
-        if decoder.getstate()[0]:
-            raise _not_utf8(where)
-        yield b'"}\n'
-
-
-def _not_utf8(where: str) -> InputError:
-    return InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.")
+    try:
+        for frame in frames:
+            lines = ""
+            for piece, closed in pieces_of_frames([frame]):
+                if not is_open and (closed or piece):
+                    lines += '{"text": "'
+                    is_open = True
+                lines += json.dumps(decoder.decode(piece, final=closed), ensure_ascii=False)[1:-1]
+                if closed:
+                    lines += '"}\n'
+                    is_open = False
+            # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
+            yield lines.encode("utf-8", "backslashreplace")
+        if is_open:
+            decoder.decode(b"", final=True)
+            yield b'"}\n'
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.") from None
 
 
 class _ZstdReader(io.RawIOBase):

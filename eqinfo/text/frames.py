@@ -52,8 +52,22 @@ def frames_of_bytes(source: BinaryIO, size: int = FRAME_BYTES) -> Iterator[Frame
         yield Frame(text)
 
 
+def pieces_of_frames(frames: Iterable[Frame]) -> Iterator[tuple[bytes, bool]]:
+    """Pieces of documents, each with whether its document ends there; the last piece of a frame may be empty.
+
+    >>> list(pieces_of_frames([Frame(b"to beor ", [5]), Frame(b"not", [3])]))
+    [(b'to be', True), (b'or ', False), (b'not', True), (b'', False)]
+    """
+    for text, ends in frames:
+        start = 0
+        for end in ends:
+            yield text[start:end], True
+            start = end
+        yield text[start:], False
+
+
 def frames_of_pieces(pieces: Iterable[tuple[bytes, bool]], size: int = FRAME_BYTES) -> Iterator[Frame]:
-    """Frames of documents; a long document spans several, short ones share one.
+    """Frames of documents, from their pieces; a long document spans several frames, short ones share one.
 
     Args:
         pieces: of documents, of any size, each with whether its document ends there.
