@@ -467,7 +467,7 @@ def staged(folder: Path) -> object:
 
 def figures(folder: Path) -> object:
     """Read and truncate metrics.jsonl as --resume does; the lines read, and the file left."""
-    found = metrics.Metrics(folder / m2_run.METRICS)
+    found = metrics.Metrics(folder / m2_train.METRICS)
     lines = found.up_to(1)
     found.forget_after(0)
     return lines, found.path.read_bytes()
@@ -527,7 +527,7 @@ def run_folders() -> Iterator[Subject]:
         begun, complete = (files_of(partial(make, is_complete=flag)) for flag in (False, True))
         uses = {run_folder.CONFIG: partial(resumed, module)}
         uses |= {f"{m1_run.CORPUS}/{each}": staged for each in ("facts.json", "train", "train.ends")}
-        uses |= {m2_run.METRICS: figures}
+        uses |= {m2_train.METRICS: figures}
         for path in filter(begun.__contains__, uses):
             read = in_folder(path, uses[path], begun)
             yield Subject(f"{path} of {name}, --resume", begun[path], read, is_checked=False)
