@@ -1,4 +1,4 @@
-"""A range coder with carries, as integers: what `plain_ac` and `adaptive_ac` code symbols with.
+"""A range coder with carries, as integers: what `arithmetic_code` codes symbols with.
 
 An interval is narrowed symbol by symbol. Its width is kept at 2**56 or more, so that a symbol's share, in
 units of 1 / CODER_TOTAL, is exact to within 2**-36. Bytes of the interval's low end that only a carry can
