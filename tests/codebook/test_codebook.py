@@ -177,7 +177,7 @@ def test_all_windows_together_have_a_bounded_size(monkeypatch: pytest.MonkeyPatc
 
 
 def listed(shared: int, length: int, rest: bytes) -> bytes:
-    """The file of a list of 2**20 windows, each of so many bytes of the one before and a rest."""
+    """The file of 2**20 windows, each with a prefix of the one before and a suffix, of the lengths given."""
     n = 1 << MAX_WINDOW_BITS
     lists = bytes([0] + [shared] * (n - 1)) + bytes([length] * n) + rest
     fields = [b"EQCB", 1, MAX_WINDOW_BITS, 0, 0, n, len(rest), bytes(32)]

@@ -22,9 +22,8 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
 BIT_TOTAL = M1_TOTAL + 1  # total frequency for one bit: `ones` for a 1, the rest for a 0; CODER_TOTAL, signed
-MAX_BYTE_OUTPUT = (
-    19  # bytes that one byte of text can cost: eight bits of 16 / BIT_TOTAL and a flag, 129 bits
-)
+# output bytes that a byte of text can cost: 8 bits of probability 16 / BIT_TOTAL and a flag, 129 bits in all
+MAX_BYTE_OUTPUT = 19
 
 
 @compiled

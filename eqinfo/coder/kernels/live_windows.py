@@ -151,11 +151,8 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
                 share = wide_difference(start_of(node, quotient, byte + 1), start)
                 if share == NOTHING:  # the window is full
                     break
-                low, rest, is_start = (
-                    wide_sum(wide_sum(low, start), STOP),
-                    wide_difference(share, STOP),
-                    False,
-                )
+                low = wide_sum(wide_sum(low, start), STOP)
+                rest, is_start = wide_difference(share, STOP), False
                 if carry or rest != NOTHING:  # else the window is full: M1 is reset before the next byte
                     key = read(network, work, key, byte)
                 i += 1

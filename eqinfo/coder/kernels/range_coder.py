@@ -17,9 +17,7 @@ U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 ZERO = np.uint64(0)
-CODER_TOTAL = np.uint64(
-    M1_TOTAL + 1
-)  # of the frequencies in plain arithmetic coding: of the bytes and the end
+CODER_TOTAL = np.uint64(M1_TOTAL + 1)  # sum of all frequencies: of the bytes, and 1 for the end of a document
 TOP_SHIFT, BYTE_BITS = np.uint64(56), np.uint64(8)
 MIN_RANGE = np.uint64(1 << 56)
 MAX_RANGE = np.uint64((1 << 64) - 1)
