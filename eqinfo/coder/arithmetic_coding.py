@@ -25,15 +25,13 @@ def encode(network: Network, text: Bytes, document_ends: npt.ArrayLike, is_adapt
     Returns:
         The shortest byte string that, followed by zeros, is a number in the text's interval.
     """
-    from eqinfo.coder.kernels import adaptive_ac, context_mixer, plain_ac
+    from eqinfo.coder.kernels import arithmetic_code, context_mixer
     from eqinfo.coder.kernels.m1_step import new_state
 
     view, ends = as_arrays(text, document_ends)
     assert view.size < context_mixer.MAX_TEXT
-    if is_adaptive:
-        mixer = context_mixer.new_mixer(view.size)
-        return adaptive_ac.encode(network, new_state(network), mixer, view, ends).tobytes()
-    return plain_ac.encode(network, new_state(network), view, ends).tobytes()
+    mixer = context_mixer.new_mixer(view.size if is_adaptive else 0)
+    return arithmetic_code.encode(network, new_state(network), mixer, view, ends, is_adaptive).tobytes()
 
 
 def decode(
@@ -51,21 +49,17 @@ def decode(
     Raises:
         ValueError: the payload is not the code of a text with these numbers of bytes and document ends.
     """
-    from eqinfo.coder.kernels import adaptive_ac, context_mixer, plain_ac
+    from eqinfo.coder.kernels import arithmetic_code, context_mixer
     from eqinfo.coder.kernels.m1_step import new_state
 
-    is_right = n_documents * M1_TOTAL_BITS <= 8 * (
-        len(payload) + 1
-    )  # a document end takes M1_TOTAL_BITS bits
+    is_right = n_documents * M1_TOTAL_BITS <= 8 * (len(payload) + 1)  # an end takes more than 20 bits
     if is_right:
+        assert text_length < context_mixer.MAX_TEXT or not is_adaptive
+        mixer = context_mixer.new_mixer(text_length if is_adaptive else 0)
         view, state = np.frombuffer(payload, np.uint8).copy(), new_state(network)
-        if is_adaptive:
-            assert text_length < context_mixer.MAX_TEXT
-            mixer = context_mixer.new_mixer(text_length)
-            decoded = adaptive_ac.decode(network, state, mixer, view, text_length, n_documents)
-        else:
-            decoded = plain_ac.decode(network, state, view, text_length, n_documents)
-        text, ends, is_right = decoded
+        text, ends, is_right = arithmetic_code.decode(
+            network, state, mixer, view, text_length, n_documents, is_adaptive
+        )
     if not is_right:
         raise ValueError(f"not the code of {text_length} bytes and {n_documents} document ends")
     return text.tobytes(), ends.tolist()

@@ -105,9 +105,8 @@ def _window(tables: "_Tables", codeword: int, window_bits: int, most: int) -> li
     while not symbols or symbols[-1] != END:
         table = tables.after(symbols)
         offset = (codeword << SPARE_BITS) - low
-        symbol = (
-            bisect_right(table, ((offset + 1) * PAPER_TOTAL - 1) // width) - 1
-        )  # the child that holds the cell's start
+        # the child that holds the first number of the cell
+        symbol = bisect_right(table, ((offset + 1) * PAPER_TOTAL - 1) // width) - 1
         low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], PAPER_TOTAL)
         if codeword not in _cells(low, width) or (symbol != END and len(symbols) == most):
             break

@@ -22,66 +22,21 @@ from eqinfo.errors import EqinfoError, FormatError, InputError
 BYTES = {bytes([b]) for b in range(256)}
 
 
-class ReferenceCoder:
-    """The arithmetic coder of a codebook, from the definition, in Python integers.
-
-    The table of a node gives the stop symbol its `stop`, and each byte the count of the windows below.
-    """
-
-    def __init__(self, windows: list[bytes]) -> None:
-        self.stop = set(windows)
-        self.count = Counter(window[:n] for window in windows for n in range(len(window) + 1))
-
-    def frequencies(self, node: bytes) -> list[tuple[int | None, int]]:
-        """Symbols in order, None for the stop, with their frequencies."""
-        table: list[tuple[int | None, int]] = [(None, int(node in self.stop))]
-        return table + [(byte, self.count[node + bytes([byte])]) for byte in range(256)]
-
-    def narrow(self, node: bytes, low: int, symbol: int | None) -> tuple[int, int]:
-        """The interval [low, low + width) of a symbol inside that of a node."""
-        for other, width in self.frequencies(node):
-            if other == symbol:
-                return low, width
-            low += width
-        raise AssertionError
-
-    def encode(self, window: bytes) -> int:
-        low, width = 0, self.count[b""]
-        for i, byte in enumerate(window):
-            low, width = self.narrow(window[:i], low, byte)
-        low, width = self.narrow(window, low, None)
-        assert width == 1  # nothing is left to choose
-        return low
-
-    def decode(self, codeword: int) -> bytes:
-        node, low = b"", 0
-        while True:
-            for symbol, width in self.frequencies(node):
-                chosen = symbol
-                if codeword < low + width:
-                    break
-                low += width
-            if chosen is None:
-                return node
-            node += bytes([chosen])
-
-
 @pytest.mark.parametrize(("window_bits", "n_windows"), [(9, 512), (10, 1024), (11, 1500)])
-def test_the_reference_coder_agrees_on_every_codeword(window_bits: int, n_windows: int) -> None:
+def test_the_definition_agrees_on_every_codeword(window_bits: int, n_windows: int) -> None:
     codebook = make_codebook(window_bits, n_windows=n_windows)
-    coder = ReferenceCoder(codebook.windows)
-    assert coder.count[b""] == n_windows
+    assert len(codebook.windows) == n_windows
     for codeword, window in enumerate(codebook.windows):
-        assert coder.encode(window) == codeword
-        assert coder.decode(codeword) == window
+        assert definition.encode_window(codebook, window) == codeword
+        assert definition.decode_window(codebook, codeword) == window
 
 
 def test_frequencies_add_up_to_the_width_at_every_node() -> None:
     codebook = make_codebook(12)
-    coder = ReferenceCoder(codebook.windows)
-    assert coder.count[b""] == 1 << 12
-    for node, count in coder.count.items():
-        assert sum(width for _, width in coder.frequencies(node)) == count
+    widths = Counter(window[:n] for window in codebook.windows for n in range(len(window) + 1))
+    assert widths[b""] == 1 << 12
+    for prefix, width in widths.items():
+        assert sum(definition.frequencies(codebook, prefix)) == width
 
 
 def test_a_codebook_worked_by_hand() -> None:
@@ -222,7 +177,7 @@ def test_all_windows_together_have_a_bounded_size(monkeypatch: pytest.MonkeyPatc
 
 
 def listed(shared: int, length: int, rest: bytes) -> bytes:
-    """The file of a list of 2**20 windows, each of so many bytes of the one before and a rest."""
+    """The file of 2**20 windows, each with a prefix of the one before and a suffix, of the lengths given."""
     n = 1 << MAX_WINDOW_BITS
     lists = bytes([0] + [shared] * (n - 1)) + bytes([length] * n) + rest
     fields = [b"EQCB", 1, MAX_WINDOW_BITS, 0, 0, n, len(rest), bytes(32)]

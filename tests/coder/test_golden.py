@@ -1,4 +1,4 @@
-"""Streams of live codings that every future version must make and decode, bit for bit.
+"""Streams of live windows and arithmetic codes that every future version must make and decode, bit for bit.
 
 The M1 is fixed by what is written here: its numbers are those of a hash function.
 """

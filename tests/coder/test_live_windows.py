@@ -1,4 +1,4 @@
-"""Live coding: shares, the compiled loops against the definition, and what a payload may be."""
+"""Live windows and plain arithmetic codes: shares, loops against the definition, and hostile payloads."""
 
 import math
 import random

@@ -57,7 +57,7 @@ def extreme(which: str) -> Network:
 
 
 class Reference:
-    """What `network` and `inference` say, in Python integers; only sums of products are numpy's."""
+    """What `integer_m1` and `m1_step` define, in Python integers; only sums of products are numpy's."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

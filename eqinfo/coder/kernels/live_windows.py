@@ -134,11 +134,12 @@ def read(network: Network, work: Work, key: Any, symbol: Any) -> Any:
 @compiled
 def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: Wide, carry: bool) -> U64:
     """Codewords (n, 2) of a text; `largest` is `largest_rest`. See `live_windows.encode_windows`."""
+    # every window has at least one byte: no more windows than bytes
     out = np.zeros((text.size + ends.size, 2), np.uint64)  # rows left at 0 end documents
     n_out = 0
     frequencies, node = work.state.frequencies, work.node
     i: Any = 0
-    for segment in range(ends.size + 1):
+    for segment in range(ends.size + 1):  # one document each; the last is open
         end: Any = ends[segment] if segment < ends.size else text.size
         key: Any = read(network, work, FIRST_KEY, BOS)
         while i < end:
@@ -150,12 +151,9 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
                 share = wide_difference(start_of(node, quotient, byte + 1), start)
                 if share == NOTHING:  # the window is full
                     break
-                low, rest, is_start = (
-                    wide_sum(wide_sum(low, start), STOP),
-                    wide_difference(share, STOP),
-                    False,
-                )
-                if carry or rest != NOTHING:  # else a new window follows, and M1 is reset
+                low = wide_sum(wide_sum(low, start), STOP)
+                rest, is_start = wide_difference(share, STOP), False
+                if carry or rest != NOTHING:  # else the window is full: M1 is reset before the next byte
                     key = read(network, work, key, byte)
                 i += 1
             out[n_out, 0], out[n_out, 1] = low
@@ -187,12 +185,13 @@ def decode_windows(
             ends[n_ends] = n_out
             n_ends += 1
         rest, is_start = largest, True
-        while offset != NOTHING:
+        while offset != NOTHING:  # at offset 0 is the stop symbol: the window ends
             offset = wide_difference(offset, STOP)
             quotient = divide(frequencies, rest, is_start, node)
             byte = byte_at(node, quotient, offset)
             start = start_of(node, quotient, byte)
             offset = wide_difference(offset, start)
+            # descend to the byte's node
             rest = wide_difference(wide_difference(start_of(node, quotient, byte + 1), start), STOP)
             is_start = False
             out[n_out] = byte

@@ -1,4 +1,4 @@
-"""A range coder with carries, as integers: what `plain_ac` and `adaptive_ac` code symbols with.
+"""A range coder with carries, as integers: what `arithmetic_code` codes symbols with.
 
 An interval is narrowed symbol by symbol. Its width is kept at 2**56 or more, so that a symbol's share, in
 units of 1 / CODER_TOTAL, is exact to within 2**-36. Bytes of the interval's low end that only a carry can
@@ -17,9 +17,7 @@ U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
 
 ZERO = np.uint64(0)
-CODER_TOTAL = np.uint64(
-    M1_TOTAL + 1
-)  # of the frequencies in plain arithmetic coding: of the bytes and the end
+CODER_TOTAL = np.uint64(M1_TOTAL + 1)  # sum of all frequencies: of the bytes, and 1 for the end of a document
 TOP_SHIFT, BYTE_BITS = np.uint64(56), np.uint64(8)
 MIN_RANGE = np.uint64(1 << 56)
 MAX_RANGE = np.uint64((1 << 64) - 1)
@@ -29,6 +27,7 @@ CODER_BYTES = 8  # of low and width
 @compiled
 def add_carry(out: U8, n_out: Any) -> None:
     """Add a carry to the first n_out bytes, as one big-endian number; the number never overflows."""
+    # the interval stays below the number 1 that the output is a fraction of, so some byte is below 255
     at = n_out - 1
     while out[at] == 255:
         out[at] = 0
@@ -52,13 +51,13 @@ def encode_symbol(
         start: sum of the frequencies of the symbols before this one.
         frequency: of the symbol, at least 1; start + frequency is at most CODER_TOTAL.
     """
-    part = width // CODER_TOTAL
+    part = width // CODER_TOTAL  # at least 2**35; the remainder of the width is lost
     before = low
     low += part * np.uint64(start)
     width = part * np.uint64(frequency)
     if low < before:  # low has overflowed 64 bits
         add_carry(out, n_out)
-    while width < MIN_RANGE:
+    while width < MIN_RANGE:  # move the top byte of low to the output
         out[n_out] = low >> TOP_SHIFT
         n_out += 1
         low <<= BYTE_BITS
@@ -72,6 +71,7 @@ def last_bytes(low: Any, width: Any) -> tuple[Any, Any]:
 
     The number is returned modulo 2**64: a result below low stands for one of 65 bits, with a carry.
     """
+    # the shorter number first: with n bytes, the lowest 8 - n bytes are zeros
     for n in range(CODER_BYTES):
         beyond = MAX_RANGE >> np.uint64(8 * n)
         value = low + beyond & ~beyond  # rounded up
@@ -84,7 +84,7 @@ def last_bytes(low: Any, width: Any) -> tuple[Any, Any]:
 def finish(out: U8, n_out: Any, low: Any, width: Any) -> U8:
     """The output: all bytes written, and the fewest more that, with zeros behind, are in the interval."""
     value, n_last = last_bytes(low, width)
-    if value < low:
+    if value < low:  # rounding up has overflowed 64 bits
         add_carry(out, n_out)
     for k in range(n_last):
         out[n_out] = value >> np.uint64(8 * (CODER_BYTES - 1 - k))
@@ -121,13 +121,14 @@ def decode_symbol(payload: U8, interval: U64, n_read: Any, start: Any, frequency
         start: sum of the frequencies of the symbols before this one.
         frequency: of the symbol, at least 1.
     """
+    # the same steps as in encoding, so that both sides keep equal intervals
     part = interval[1] // CODER_TOTAL
     interval[0] += part * np.uint64(start)
     interval[1] = part * np.uint64(frequency)
     interval[2] -= part * np.uint64(start)
     if interval[2] >= interval[1]:
         n_read = payload.size + CODER_BYTES + 1
-    while interval[1] < MIN_RANGE:
+    while interval[1] < MIN_RANGE:  # shift a byte out, and the next byte of the payload in
         interval[0] <<= BYTE_BITS
         interval[1] <<= BYTE_BITS
         interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, n_read)
@@ -138,5 +139,6 @@ def decode_symbol(payload: U8, interval: U64, n_read: Any, start: Any, frequency
 @compiled
 def is_whole(payload: U8, interval: U64, n_read: Any) -> bool:
     """Whether a payload is exactly the output that `finish` returns for the symbols decoded from it."""
+    # equal lengths, and equal offsets from low: no other payload decodes to the same symbols
     value, n_last = last_bytes(interval[0], interval[1])
     return bool(n_read - CODER_BYTES + n_last == payload.size and value - interval[0] == interval[2])
