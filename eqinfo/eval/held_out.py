@@ -1,12 +1,13 @@
-"""A text to measure on: its documents in memory, its words, and the tokens that a run reads it as.
+"""The held-out text that eval measures on: its documents in memory, its words, and its tokens for a run.
 
-What this module does not do: measure anything (`report`), or open files (`cli`).
+What this module does not do: measure anything (`measure`), or open files (`cli`).
 """
 
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,26 +17,28 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.formats import eqi, token_file
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
-from eqinfo.m1 import train as m1_train
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.train import M2
+from eqinfo.m2.run import M2
 from eqinfo.text.documents import is_jsonl, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces, pieces_of_frames
 
-MAX_TEXT_BYTES = 1 << 24  # of a longer text the beginning is measured
-WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # what separates words
+MAX_TEXT_BYTES = 1 << 24  # a longer text is cut to its first frames of this size
+WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # (256,): the bytes that separate words
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """A text to measure on.
 
+    >>> HeldOut("a.txt", [Frame(b"to be or", [5]), Frame(b" not")]).words
+    4
+
     Attributes:
-        name: as the user gave it.
-        frames: its documents; none for token files from elsewhere, of whose text only the size is known.
-        is_whole: whether nothing of it was left out.
-        tokens: the ids of a token file; a run with the same vocabulary is measured on these very ids.
+        name: the path that the user gave.
+        frames: the text. Empty for token files of other programs, whose text is unknown.
+        is_whole: false if the text was cut to MAX_TEXT_BYTES.
+        tokens: the ids, if the text is a token file. A run with the same vocabulary is measured on them.
     """
 
     name: str
@@ -45,38 +48,36 @@ class HeldOut:
 
     @property
     def original_bytes(self) -> int:
-        """Size of the text."""
+        """Size of the text in bytes."""
         if self.frames:
             return sum(len(frame.text) for frame in self.frames)
         return self.tokens.original_bytes if self.tokens else 0
 
     @property
     def stream_frames(self) -> list[Frame]:
-        """What `compress` writes: as there, the end of a file that is no JSONL is not a document end."""
+        """The frames that `compress` writes: it marks document ends only in JSONL and token files."""
         if is_jsonl(self.name) or self.tokens is not None:
             return self.frames
         return [Frame(frame.text) for frame in self.frames]
 
     @property
     def data(self) -> bytes:
-        """All of the text."""
+        """The whole text."""
         return b"".join(frame.text for frame in self.frames)
 
     @property
     def document_ends(self) -> list[int]:
-        """Where documents end in `data`."""
-        starts = np.cumsum([0, *(len(frame.text) for frame in self.frames)]).tolist()
-        return [
-            at + end for at, frame in zip(starts, self.frames, strict=False) for end in frame.document_ends
-        ]
+        """The offsets in `data` at which documents end."""
+        starts = accumulate((len(text) for text, _ in self.frames), initial=0)
+        return [at + end for at, (_, ends) in zip(starts, self.frames, strict=False) for end in ends]
 
     @property
     def words(self) -> int | None:
-        """Number of runs of bytes that are not white space; documents end words."""
+        """Number of words: runs of bytes that are not white space, inside one document. None if unknown."""
         count, in_word = 0, False
         for frame in self.frames:
             is_word = ~WHITESPACE[np.frombuffer(frame.text, np.uint8)]
-            follows = np.append(in_word, is_word)  # whether the byte before belongs to the same word
+            follows = np.append(in_word, is_word)  # whether the byte before is in the same word
             follows[list(frame.document_ends)] = False
             count += int(np.count_nonzero(is_word & ~follows[:-1]))
             in_word = bool(follows[-1])
@@ -87,15 +88,15 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
     """A text to measure on.
 
     Args:
-        source: the bytes, as `text.open_text` gives them.
-        path: where they are from; a token file if its sidecar is beside it.
-        text_field: of JSONL records.
-        folders: what is measured; one of them must have the codec of a token file.
+        source: the bytes, decompressed, as `documents.open_text` returns them.
+        path: their file. It is a token file if its sidecar is beside it.
+        text_field: the field of JSONL records that holds the text.
+        folders: the models and runs to measure. One of them must have the codec of a token file.
 
     Raises:
-        InputError: there is no text in it, or no text that can be used.
+        InputError: there is no text, or the file is an .eqi stream.
         FormatError: a token file does not fit its sidecar.
-        MismatchError: a token file was made with a codec of none of the folders.
+        MismatchError: a token file was made with a codec that none of the folders has.
     """
     if token_file.sidecar_path(path).is_file():
         return _held_out_of_tokens(source, path, folders)
@@ -110,7 +111,7 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
 
 
 def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -> HeldOut:
-    """The ids of a token file, and the text they decode to if they are windows."""
+    """The ids of a token file and the text that they decode to, if its codec is known."""
     ids = m2_batches.load([path])
     if not ids.original_bytes:
         raise InputError(f"{path}: no text in it. Give another --text.")
@@ -119,7 +120,7 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
     codec = _find_codec(ids, path, folders)
     sidecar = token_file.Sidecar.load(token_file.sidecar_path(path))
     chunks, is_whole = _beginning(token_file.read(source, sidecar, codec, str(path)))
-    n_ids = len(chunks) * token_file.READ_TOKENS  # in each, fewer only in the last of all
+    n_ids = len(chunks) * token_file.READ_TOKENS  # the last chunk may have fewer; slicing allows for it
     if sidecar.unit_bits:
         n_ids = sum(sidecar.frame_ids[: len(chunks)])
     n_bytes = sum(len(chunk.text) for chunk in chunks)
@@ -128,7 +129,7 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
 
 
 def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
-    """The first frames, of up to MAX_TEXT_BYTES in all or one; and whether they are all there are."""
+    """The first frames, at most MAX_TEXT_BYTES in all but at least one; and whether these are all frames."""
     kept, n_bytes = list[Frame](), 0
     for frame in frames:
         n_bytes += len(frame.text)
@@ -139,11 +140,11 @@ def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
 
 
 def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
-    """The codec that a token file was made with, from one of the folders."""
+    """The codec that a token file was made with: of a folder, or of a codebook file in one."""
     fingerprint = bytes.fromhex(ids.fingerprint)
-    for where in (folder / name for folder in folders for name in ("", m1_train.BASELINE)):
+    for model in (where for folder in folders for where in (folder, *sorted(folder.glob("*.eqcb")))):
         with suppress(InputError, MismatchError):
-            return Model(where).find_codec(ids.unit_bits or ids.window_bits, fingerprint, str(path))
+            return Model(model).find_codec(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(
         f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
         "Give the text itself, or a run that was trained on such tokens."
@@ -151,7 +152,11 @@ def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
 
 
 def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
-    """The text as a run reads it: a token file of its vocabulary as it is, or cut with its codebook."""
+    """The text as a run's tokens: the given ids if they have its vocabulary, else encoded with its codec.
+
+    Raises:
+        InputError: the run has no codec, or the text is unknown.
+    """
     token_bits, fingerprint = loaded.config["settings"]["token_bits"], loaded.config["fingerprint"]
     given = held_out.tokens
     if given is not None and given.fingerprint == fingerprint:
@@ -166,6 +171,4 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     sink = io.BytesIO()
     _, sidecar = token_file.write(held_out.frames, sink, loaded.codec)
     ids = np.frombuffer(sink.getbuffer(), token_file.token_type(sidecar.window_bits))
-    return m2_batches.of_ids(
-        ids, sidecar, token_bits or sidecar.window_bits, sidecar.original_bytes, held_out.name
-    )
+    return m2_batches.of_ids([ids], [sidecar], token_bits, held_out.name)

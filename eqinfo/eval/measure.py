@@ -1,7 +1,8 @@
-"""eval: what models and runs are worth on a text, measured.
+"""Measures models and runs on a text, with gzip, zstd and xz to compare with.
 
-Sizes are of streams that were decoded back and compared. What this module does not do: show it to people
-(`tables`), or print it (`console`).
+Every compressed size is that of a stream that was decompressed again and compared with the text.
+
+What this module does not do: format figures for people (`tables`), or print them (`cli`).
 """
 
 import gzip
@@ -9,7 +10,7 @@ import io
 import lzma
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,24 +23,26 @@ import zstandard
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError
 from eqinfo.eval.held_out import HeldOut, tokens_for
-from eqinfo.eval.results import Compressed, Document, M1Row, M2Row, TextFacts
+from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.model_folder import CODEBOOK_NAME
+from eqinfo.m1 import run as m1_run
 from eqinfo.m1 import train as m1_train
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position, window_use
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.generate import stream
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
 from eqinfo.training import run_folder
 
-Report = Callable[[str, float, str], None]  # a phase, the share of it that is done, a word about it
+Report = Callable[[str, float, str], None]  # progress: name of a phase, the share that is done, a message
 
-PROMPT_BYTES = 256  # of the text, and
-GENERATED_BYTES = 1024  # after it, to measure how fast; M2 may end a text earlier, so
-GENERATED_TEXTS = 4  # are tried at most
+# The speed of generation is measured on continuations of the beginning of the text.
+PROMPT_BYTES, GENERATED_BYTES = 256, 1024
+MAX_CONTINUATIONS = 4  # M2 may end one early
 
 
 def _xz(data: bytes) -> bytes:
@@ -48,7 +51,7 @@ def _xz(data: bytes) -> bytes:
     return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": window_bytes}])
 
 
-# Both directions of what everybody has, to compare with.
+# name: compress, decompress
 COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
     "gzip -9": (lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
     "zstd -19": (zstandard.ZstdCompressor(level=19).compress, zstandard.ZstdDecompressor().decompress),
@@ -56,19 +59,15 @@ COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
 }
 
 
-# ---- what is given
-
-
 def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The config.json of each folder, of either kind.
+    """The config.json of each folder, model or run.
 
     Raises:
-        FormatError: a folder is no model and no run, or is not complete.
+        FormatError: a folder is neither a model nor a run, or its training is not complete.
     """
     configs = []
     for folder in folders:
-        config = run_folder.read_config(folder)
-        kind = "m1" if config["format"] == "eqinfo m1" else "m2"
+        kind = run_folder.read_config(folder)["format"].removeprefix("eqinfo ")
         config = (m1_train if kind == "m1" else m2_train).read_config(folder)
         if "measured" not in config:
             raise FormatError(
@@ -78,58 +77,55 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return configs
 
 
-# ---- what is measured
-
-
 def measure(
     folders: Sequence[Path], held_out: HeldOut | None, device: torch.device, report: Report
-) -> Document:
-    """Measure models and runs, on a text if there is one.
+) -> Results:
+    """The figures of models and runs: those of training and, if there is a text, those on the text.
 
     Args:
-        folders: as `read_configs` accepts them.
+        folders: models and runs that `read_configs` accepts.
         held_out: the text.
-        device: for the models.
-        report: is told of progress.
+        device: for M2.
+        report: called with the progress.
 
     Raises:
-        EqinfoError: a folder is damaged, or the text is not one for it.
+        EqinfoError: a folder is damaged, or the text does not suit it.
     """
     m1_rows, m2_rows = list[M1Row](), list[M2Row]()
     for folder, config in zip(folders, read_configs(folders), strict=True):
         if config["format"] == "eqinfo m1":
-            m1_rows += _m1_rows(folder, config, held_out, device, report)
+            m1_rows += _m1_rows(folder, config, held_out, report)
         else:
             m2_rows.append(_m2_row(folder, config, held_out, device, report))
     m1_rows.sort(key=lambda row: -(row.bytes_per_window or 0))
     m2_rows.sort(key=lambda row: math.inf if row.bits_per_byte is None else row.bits_per_byte)
-    text = None if held_out is None else _text_facts(held_out, bool(m1_rows), report)
-    return Document(text, m1_rows, m2_rows)
+    text = None if held_out is None else _text_facts(held_out, COMPRESSORS if m1_rows else (), report)
+    return Results(text, m1_rows, m2_rows)
 
 
 @contextmanager
 def _phase(report: Report, name: str) -> Iterator[None]:
-    """Tell when something begins and that it is done."""
+    """Reports the beginning and the end of a phase."""
     report(name, 0.0, "")
     yield
     report(name, 1.0, "")
 
 
-def _text_facts(held_out: HeldOut, compare: bool, report: Report) -> TextFacts:
-    """What is known of the text; with what general compressors make of it, if they are to be compared."""
-    compressors = []
-    for name in COMPRESSORS if compare else ():
+def _text_facts(held_out: HeldOut, compressors: Iterable[str], report: Report) -> TextFacts:
+    """Facts of the text, and its size after each of these compressors."""
+    rows = []
+    for name in compressors:
         with _phase(report, name):
             size = compressed_size(held_out.data, name, held_out.name)
-        compressors.append(Compressed(name, size, held_out.original_bytes / size))
+        rows.append(Compressed(name, size, held_out.original_bytes / size))
     documents = len(held_out.document_ends) if held_out.frames else None
     return TextFacts(
-        held_out.name, held_out.original_bytes, documents, held_out.words, held_out.is_whole, compressors
+        held_out.name, held_out.original_bytes, documents, held_out.words, held_out.is_whole, rows
     )
 
 
 def compressed_size(data: bytes, compressor: str, where: str) -> int:
-    """Size in bytes of what one of COMPRESSORS makes of data, after decompressing it again."""
+    """Size in bytes of data after one of COMPRESSORS; the result is decompressed and compared."""
     compress, decompress = COMPRESSORS[compressor]
     packed = compress(data)
     _check(decompress(packed) == data, where, compressor)
@@ -137,7 +133,7 @@ def compressed_size(data: bytes, compressor: str, where: str) -> int:
 
 
 def stream_size(codebook: Codebook, frames: list[Frame], where: str) -> int:
-    """Size in bytes of the .eqi stream of frames, after decoding it again."""
+    """Size in bytes of the .eqi stream of frames; the stream is decompressed and compared."""
     sink = io.BytesIO()
     codec = CodebookCodec(codebook)
     eqi.compress(frames, sink, codec)
@@ -149,23 +145,21 @@ def stream_size(codebook: Codebook, frames: list[Frame], where: str) -> int:
 
 
 def _check(same: bool, where: str, what: str) -> None:
-    """No figure of a stream that does not decode."""
+    """Raises FormatError if a text differs after compressing and decompressing."""
     if not same:
         raise FormatError(f"{where}: did not come back from {what}; no figure is given.")
 
 
 def _finite(figure: float) -> float | None:
-    """The figure, if JSON can hold it."""
+    """The figure, or None if it is not finite: JSON has no such numbers."""
     return figure if math.isfinite(figure) else None
 
 
-def _m1_rows(
-    folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
-) -> list[M1Row]:
-    """The codebook of a model and that of the published rule, one row if they are the same."""
+def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, report: Report) -> list[M1Row]:
+    """The rows of a model's codebook and of the published rule's, one if the model has the published rule."""
     rule = config["settings"]["rule"]
     codebooks = {rule: Codebook.load(folder / CODEBOOK_NAME)}
-    codebooks |= {"published": Codebook.load(folder / m1_train.BASELINE)}
+    codebooks |= {"published": Codebook.load(folder / m1_run.BASELINE)}
     rows = [
         M1Row(str(folder), name, codebook.fingerprint.hex(), codebook.window_bits,
               config["measured"] if name == rule else None)
@@ -175,7 +169,7 @@ def _m1_rows(
         return rows
     if not held_out.frames:
         raise InputError(f"{held_out.name}: tokens from elsewhere, whose text {folder} needs. Give the text.")
-    network = m1_train.load_m1(folder)
+    network, n_bytes = m1_run.load_m1(folder), held_out.original_bytes
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
     for row, codebook in zip(rows, codebooks.values(), strict=True):
@@ -187,14 +181,14 @@ def _m1_rows(
         measured.append(
             replace(
                 row,
-                bytes_per_window=held_out.original_bytes / use.n_windows,
+                bytes_per_window=n_bytes / use.n_windows,
                 windows=use.n_windows,
                 windows_used=use.n_used,
                 aligned_share=use.n_aligned / use.n_cuts if use.n_cuts else None,
                 entropy_bits=use.entropy_bits,
                 kl_to_uniform_bits=codebook.window_bits - use.entropy_bits,
                 compressed_bytes=size,
-                compression_ratio=held_out.original_bytes / size,
+                compression_ratio=n_bytes / size,
                 bits_per_byte_by_position=[_finite(figure) for figure in bits],
             )
         )
@@ -204,8 +198,8 @@ def _m1_rows(
 def _m2_row(
     folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
 ) -> M2Row:
-    """What a run is worth on a text."""
-    loaded = m2_train.load_m2(folder, device)
+    """The row of a run."""
+    loaded = m2_run.load_m2(folder, device)
     shape = loaded.model.config
     text = None if held_out is None else held_out.name
     row = M2Row(str(folder), text, device.type, shape.vocab_size, shape.n_params, config["measured"])
@@ -213,8 +207,8 @@ def _m2_row(
         return row
     ids = tokens_for(loaded, folder, held_out)
     with _phase(report, f"{folder}: scoring"):
-        some = replace(ids, parts=(ids.parts[0][: shape.block_size],))
-        total_nats(loaded.model, some)  # what is made on first use should not count
+        # a warm-up, so that the time leaves out what torch sets up on first use
+        total_nats(loaded.model, replace(ids, parts=(ids.parts[0][: shape.block_size],)))
         started = time.monotonic()
         nats = total_nats(loaded.model, ids)
         scoring_s = time.monotonic() - started
@@ -236,21 +230,21 @@ def _m2_row(
 
 
 def _perplexity(nats: float, words: int | None) -> float | None:
-    """Perplexity per word; None if there are no words, or it is more than a float holds."""
+    """Perplexity per word; None if there are no words, or if it exceeds 1e300."""
     if not words or not nats / words < math.log(1e300):
         return None
     return math.exp(nats / words)
 
 
-def _generation_bytes_per_s(loaded: m2_train.M2, prompt: bytes) -> float | None:
-    """Speed of generation once the prompt is read; None for tokens that are not windows."""
+def _generation_bytes_per_s(loaded: m2_run.M2, prompt: bytes) -> float | None:
+    """Speed of generation after the prompt; None if the tokens are not the windows of a codebook."""
     model, codebook = loaded.model, loaded.codebook
     if codebook is None or len(codebook.windows) != model.config.vocab_size:
         return None
     n_bytes, time_s = 0, 0.0
-    for seed in range(GENERATED_TEXTS):
+    for seed in range(MAX_CONTINUATIONS):
         pieces = stream(model, codebook, prompt, GENERATED_BYTES, temperature=1.0, top_k=None, seed=seed)
-        next(pieces, b"")
+        next(pieces, b"")  # reads the prompt, which the time leaves out
         started = time.monotonic()
         n_bytes += sum(map(len, pieces))
         time_s += time.monotonic() - started

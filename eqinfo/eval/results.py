@@ -1,7 +1,10 @@
-"""eval's document: what models and runs are worth on a text, as `eqinfo eval --json` prints it.
+"""The results of eval, as `eqinfo eval --json` prints them.
 
-A `Document` has `text` (`TextFacts`, or null without a text), `m1` (of `M1Row`) and `m2` (of `M2Row`), with
-the attributes of these classes as keys. What was not measured, or is not finite, is null.
+`Results` has the keys `text` (a `TextFacts`, or null without a text), `m1` (a list of `M1Row`) and `m2` (a
+list of `M2Row`). The keys of these objects are the attributes of the classes. A figure that was not measured,
+or is not finite, is null.
+
+What this module does not do: measure (`measure`).
 """
 
 import json
@@ -11,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Compressed:
-    """What a general compressor made of the text."""
+    """The size of the text after a general-purpose compressor."""
 
     name: str
     compressed_bytes: int
@@ -23,12 +26,12 @@ class TextFacts:
     """The text that was measured on.
 
     Attributes:
-        name: as the user gave it.
-        original_bytes: its size, or how much of it was measured.
-        documents: how many end in it, null if not known.
-        words: runs of bytes that are not white space, null if not known.
-        is_whole: false if the text is longer than what was measured.
-        compressors: gzip, zstd and xz, beside models of train-m1.
+        name: the path that the user gave.
+        original_bytes: size of the measured text.
+        documents: number of document ends in it, null if unknown.
+        words: number of runs of bytes that are not white space, null if unknown.
+        is_whole: false if only the beginning of the text was measured.
+        compressors: gzip, zstd and xz, if models of train-m1 are measured.
     """
 
     name: str
@@ -41,24 +44,24 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class M1Row:
-    """A codebook of a model folder: its own, then the published rule's.
+    """A codebook of a model folder. A folder has its own, and that of the published rule to compare with.
 
     Attributes:
         model: the folder.
-        rule: what chose the windows: `fitted` or `published`.
-        fingerprint: of the codebook.
+        rule: the rule that chose the windows, `fitted` or `published`.
+        fingerprint: of the codebook, in hexadecimal.
         window_bits: size of a codeword in bits.
-        measured: what train-m1 measured when it made the folder; null in the published rule's row.
-        bytes_per_window: original bytes / windows; like all below without the windows that end documents.
-        windows: how many the text is cut into.
-        windows_used: how many different ones.
-        aligned_share: of the cuts inside documents, those at word boundaries.
-        entropy_bits: of the distribution of windows in the text.
-        kl_to_uniform_bits: window_bits - entropy_bits, which is the divergence from every codeword being
-            used equally, the codewords that the published rule leaves unused included.
+        measured: the figures that train-m1 measured; null in the published rule's row.
+        bytes_per_window: original bytes / windows.
+        windows: number of windows that the text is cut into, without those that end documents.
+        windows_used: number of different windows among them.
+        aligned_share: share of the cuts inside documents that are at word boundaries.
+        entropy_bits: entropy of the distribution of windows in the text.
+        kl_to_uniform_bits: window_bits - entropy_bits: the KL divergence from the uniform distribution over
+            all codewords, with those that the published rule leaves unused.
         compressed_bytes: size of the .eqi stream.
         compression_ratio: original bytes / compressed bytes.
-        bits_per_byte_by_position: of M1, at each position after the starts of windows.
+        bits_per_byte_by_position: M1's loss at each position after the starts of windows.
     """
 
     model: str
@@ -84,15 +87,15 @@ class M2Row:
     Attributes:
         run: the folder.
         text: name of the text; null if there was none.
-        device: where it was measured.
+        device: the device that it was measured on.
         vocab_size: number of different tokens.
-        non_embedding_params: parameters without the input and output matrices.
-        measured: what train-m2 measured at the end of the run.
-        bits_per_byte: total loss in nats / ln 2 / original bytes; the tokens that end documents count.
+        non_embedding_params: parameters without the input and output embeddings.
+        measured: the figures that train-m2 measured.
+        bits_per_byte: total loss in nats / ln 2 / original bytes. The tokens that end documents count.
         word_perplexity: exp(total loss in nats / words).
         tokens_per_byte: tokens / original bytes.
         flops_per_byte: 2 * non_embedding_params * tokens_per_byte.
-        with_output_flops_per_byte: the same, the output matrix counted too.
+        with_output_flops_per_byte: the same with the parameters of the output embedding.
         bytes_per_step: original bytes / tokens.
         scoring_bytes_per_s: speed of measuring the loss.
         generation_bytes_per_s: speed of continuing the beginning of the text, one token at a time.
@@ -115,13 +118,13 @@ class M2Row:
 
 
 @dataclass(frozen=True)
-class Document:
-    """All that was measured; rows are sorted, the best first."""
+class Results:
+    """All figures. Rows are sorted, the best first."""
 
     text: TextFacts | None
     m1: list[M1Row]
     m2: list[M2Row]
 
     def to_json(self) -> str:
-        """One JSON document, and a line feed."""
+        """The results as one JSON object, with a line feed."""
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"

@@ -1,84 +1,85 @@
-"""What eval measured, for people: tables and a figure.
+"""Formats eval's results for people: tables, and a figure of runs.
 
-What this module does not do: measure (`report`), or print (`console`).
+What this module does not do: measure (`measure`), or print (`cli`).
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from eqinfo.errors import InputError
-from eqinfo.eval.results import Document, M1Row
-from eqinfo.m1 import train as m1_train
-from eqinfo.m2 import train as m2_train
+from eqinfo.eval.results import M1Row, Results
+from eqinfo.m1 import run as m1_run
+from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
 
 
 class Table(NamedTuple):
-    """Figures for people: a title, heads of columns, rows of as many cells, the best cells of columns."""
+    """A table of text cells."""
 
     title: str
     head: list[str]
-    rows: list[list[str]]
-    best: set[tuple[int, int]]  # row, column
+    rows: list[list[str]]  # each as long as the head
+    best: set[tuple[int, int]]  # (row, column) of the best figures of their columns
 
 
 class Column(NamedTuple):
-    """How an attribute is shown, and whether less or more of it is better."""
+    """A column of figures: how an attribute of a row is shown."""
 
     head: str
-    name: str
-    form: str
-    better: Literal["less", "more"]
+    name: str  # of the attribute
+    form: str  # a format specification, or M for millions
+    best: Callable[[Iterable[float]], float]  # min or max
 
 
 M1_COLUMNS = [
-    Column("bytes/window", "bytes_per_window", ".3f", "more"),
-    Column("compressed bytes", "compressed_bytes", ",", "less"),
-    Column("compression ratio", "compression_ratio", ".3f", "more"),
-    Column("aligned cuts", "aligned_share", ".1%", "more"),
-    Column("windows used", "windows_used", ",", "more"),
-    Column("entropy, bits", "entropy_bits", ".3f", "more"),
-    Column("KL to uniform, bits", "kl_to_uniform_bits", ".3f", "less"),
+    Column("bytes/window", "bytes_per_window", ".3f", max),
+    Column("compressed bytes", "compressed_bytes", ",", min),
+    Column("compression ratio", "compression_ratio", ".3f", max),
+    Column("aligned cuts", "aligned_share", ".1%", max),
+    Column("windows used", "windows_used", ",", max),
+    Column("entropy, bits", "entropy_bits", ".3f", max),
+    Column("KL to uniform, bits", "kl_to_uniform_bits", ".3f", min),
 ]
 M2_COLUMNS = [
-    Column("bits/byte", "bits_per_byte", ".4f", "less"),
-    Column("word perplexity", "word_perplexity", ",.1f", "less"),
-    Column("tokens/byte", "tokens_per_byte", ".4f", "less"),
-    Column("MFLOPs/byte", "flops_per_byte", "M", "less"),
-    Column("with output MFLOPs/byte", "with_output_flops_per_byte", "M", "less"),
-    Column("bytes/step", "bytes_per_step", ".3f", "more"),
-    Column("scoring bytes/s", "scoring_bytes_per_s", ",.0f", "more"),
-    Column("generation bytes/s", "generation_bytes_per_s", ",.0f", "more"),
+    Column("bits/byte", "bits_per_byte", ".4f", min),
+    Column("word perplexity", "word_perplexity", ",.1f", min),
+    Column("tokens/byte", "tokens_per_byte", ".4f", min),
+    Column("MFLOPs/byte", "flops_per_byte", "M", min),
+    Column("with output MFLOPs/byte", "with_output_flops_per_byte", "M", min),
+    Column("bytes/step", "bytes_per_step", ".3f", max),
+    Column("scoring bytes/s", "scoring_bytes_per_s", ",.0f", max),
+    Column("generation bytes/s", "generation_bytes_per_s", ",.0f", max),
 ]
 
 
-def tables(document: Document) -> list[Table]:
-    """What was measured, for people: one table of codebooks, one of M1 by position, one of runs."""
-    text = document.text
+def tables(results: Results) -> list[Table]:
+    """The tables of codebooks, of M1 by position, and of runs; without a text, the figures of training."""
+    text = results.text
     if text is None:
-        return _tables_without_text(document)
+        return _training_tables(results)
     words = "" if text.words is None else f", {text.words:,} words"
     title = f"{text.name}: {'' if text.is_whole else 'first '}{text.original_bytes:,} bytes{words}"
     found = []
-    if document.m1:
-        rows: list[tuple[str, object]] = [(_name(row), row) for row in document.m1]
+    if results.m1:
+        rows: list[tuple[str, object]] = [(_name(row), row) for row in results.m1]
         rows += [(row.name, row) for row in text.compressors]
-        found += [_table(title, "windows", rows, M1_COLUMNS), _by_position(document.m1)]
-    if document.m2:
-        found.append(_table(title, "run", [(row.run, row) for row in document.m2], M2_COLUMNS))
+        found += [_table(title, "windows", rows, M1_COLUMNS), _by_position(results.m1)]
+    if results.m2:
+        found.append(_table(title, "run", [(row.run, row) for row in results.m2], M2_COLUMNS))
     return found
 
 
-def _tables_without_text(document: Document) -> list[Table]:
-    """What the runs themselves measured when they ended."""
+def _training_tables(results: Results) -> list[Table]:
+    """The figures that training measured."""
     shown = [
-        (row.model, m1_train.tables({"settings": {"window_bits": row.window_bits}, "measured": row.measured}))
-        for row in document.m1
+        (row.model, m1_run.tables({"settings": {"window_bits": row.window_bits}, "measured": row.measured}))
+        for row in results.m1
         if row.measured
     ]
-    shown += [(row.run, m2_train.tables(run_folder.read_config(Path(row.run)))) for row in document.m2]
+    shown += [(row.run, m2_run.tables(run_folder.read_config(Path(row.run)))) for row in results.m2]
     return [
         Table(f"{name}: {head}", ["", ""], [list(row) for row in rows], set())
         for name, parts in shown
@@ -87,92 +88,81 @@ def _tables_without_text(document: Document) -> list[Table]:
 
 
 def _name(row: M1Row) -> str:
-    """What a codebook is called in tables."""
+    """The name of a codebook in tables."""
     return f"{row.model}, published rule" if row.rule == "published" else row.model
 
 
 def _shown(figure: float | None, form: str) -> str:
-    """A figure in a cell; form `M` is in millions."""
+    """The text of a cell; `form` as in `Column`."""
     if figure is None:
         return "-"
     return f"{figure / 1e6:,.3f}" if form == "M" else format(figure, form)
 
 
 def _table(title: str, what: str, rows: list[tuple[str, object]], columns: list[Column]) -> Table:
-    """A table of rows by name; "-" where a row has no such figure."""
-    figures: list[list[float | None]]
-    figures = [[getattr(row, column.name, None) for column in columns] for _, row in rows]
-    cells = [
-        [name, *(_shown(figure, column.form) for figure, column in zip(line, columns, strict=True))]
-        for (name, _), line in zip(rows, figures, strict=True)
-    ]
-    best = set()
-    for k, column in enumerate(columns):
-        known = [figure for line in figures if (figure := line[k]) is not None]
-        if known and min(known) < max(known):
-            target = min(known) if column.better == "less" else max(known)
-            best |= {(i, k + 1) for i, line in enumerate(figures) if line[k] == target}
-    return Table(title, [what, *(column.head for column in columns)], cells, best)
+    """A table with a line for each (name, row); "-" where a row has no such figure."""
+    lines, best = [[name] for name, _ in rows], set()
+    for k, column in enumerate(columns, 1):
+        figures = [getattr(row, column.name, None) for _, row in rows]
+        for line, figure in zip(lines, figures, strict=True):
+            line.append(_shown(figure, column.form))
+        known = [figure for figure in figures if figure is not None]
+        if len(set(known)) > 1:  # no best one among equals
+            best |= {(i, k) for i, figure in enumerate(figures) if figure == column.best(known)}
+    return Table(title, [what, *(column.head for column in columns)], lines, best)
 
 
 def _by_position(rows: list[M1Row]) -> Table:
-    """M1's bits/byte by position, a column a codebook."""
-    columns = [row.bits_per_byte_by_position or [] for row in rows]
-    n_positions = max(map(len, columns))
-    shown = [i for i in range(n_positions) if i < 8 or i % 8 == 7]
+    """M1's bits/byte by position, with a column for each codebook: bytes 1 to 8, then every eighth."""
+    columns = zip_longest(*(row.bits_per_byte_by_position or [] for row in rows))
     cells = [
-        [f"byte {i + 1}", *(_shown(bits[i] if i < len(bits) else None, ".3f") for bits in columns)]
-        for i in shown
+        [f"byte {i}", *(_shown(figure, ".3f") for figure in figures)]
+        for i, figures in enumerate(columns, 1)
+        if i <= 8 or i % 8 == 0
     ]
     return Table("M1, bits/byte by position in the window", ["", *map(_name, rows)], cells, set())
 
 
 def check_figure(path: Path, configs: Sequence[dict[str, Any]], has_text: bool) -> None:
-    """Whether a figure can be drawn, before anything is measured.
+    """Checks, before anything is measured, that a figure can be drawn.
 
     Raises:
-        InputError: there is nothing to draw, or nothing to draw with.
+        InputError: there are no runs or there is no text, or matplotlib is missing.
     """
     if not has_text or all(config["format"] != "eqinfo m2" for config in configs):
         raise InputError(f"{path}: nothing to draw. Give runs of train-m2 and a --text.")
     try:
-        import matplotlib  # noqa: F401 - whether it is there
+        import matplotlib  # noqa: F401 - imported to see if it is installed
     except ModuleNotFoundError:
-        raise InputError(
-            "--figure: matplotlib is missing. Install it: pip install 'eqinfo[figures]'"
-        ) from None
+        raise InputError("--figure: matplotlib is missing. Install it: pip install matplotlib") from None
 
 
-def figure(document: Document, suffix: str) -> bytes:
+def figure(results: Results, suffix: str) -> bytes:
     """The contents of an .svg or .png file: bits/byte of runs against FLOPs/byte and against bytes/step."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    rows = [row for row in document.m2 if row.bits_per_byte is not None]
     drawing = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = drawing.subplots(1, 2, sharey=True)
     for axes, label, name in (
         (left, "FLOPs/byte (2 x non-embedding parameters x tokens/byte)", "flops_per_byte"),
         (right, "bytes/step", "bytes_per_step"),
     ):
-        for row in rows:
-            x, y = getattr(row, name), row.bits_per_byte
-            axes.scatter([x], [y])
-            axes.annotate(
-                row.run, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8, parse_math=False
-            )
+        for row in results.m2:
+            if (y := row.bits_per_byte) is not None:
+                x, offset = getattr(row, name), (6, 4)
+                axes.scatter([x], [y])
+                axes.annotate(
+                    row.run, (x, y), offset, textcoords="offset points", fontsize=8, parse_math=False
+                )
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     left.set_ylabel("bits/byte")
     left.set_xscale("log")
-    drawing.suptitle(document.text.name if document.text else "", parse_math=False)
+    drawing.suptitle(results.text.name if results.text else "", parse_math=False)
     sink = io.BytesIO()
-    # the same figures give the same file: no date, no random names, text as text
+    metadata = {"Date": None} if suffix == ".svg" else {}
+    # Equal results give equal files: no date, no random names. Text stays text.
     with matplotlib.rc_context({"svg.hashsalt": "eqinfo", "svg.fonttype": "none"}):
-        drawing.savefig(
-            sink,
-            format=suffix.removeprefix("."),
-            dpi=150,
-            metadata={"Date": None} if suffix == ".svg" else {},
-        )
+        drawing.savefig(sink, format=suffix.removeprefix("."), dpi=150, metadata=metadata)
     return sink.getvalue()

@@ -41,7 +41,7 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder import integer_m1, live_windows, paper
+from eqinfo.coder import arithmetic_coding, integer_m1, live_windows, paper
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.errors import MismatchError, damaged
 from eqinfo.formats.packing import pack, read_varint, unpack, varint
@@ -184,13 +184,7 @@ class ArithmeticCodec(Codec):
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        if self._adapts:
-            from eqinfo.coder.kernels import adaptive_ac
-
-            text, ends = np.frombuffer(frame.text, np.uint8).copy(), np.array(frame.document_ends, np.int64)
-            code = in_thread(adaptive_ac.encode, self.network, text, ends)
-        else:
-            code = in_thread(live_windows.encode_ac, self.network, *frame)
+        code = in_thread(arithmetic_coding.encode, self.network, *frame, self._adapts)
         payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
@@ -199,13 +193,9 @@ class ArithmeticCodec(Codec):
         if n_documents > MAX_DOCUMENTS:
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
-        if not self._adapts:
-            return Frame(*in_thread(live_windows.decode_ac, self.network, code, text_length, n_documents))
-        from eqinfo.coder.kernels import adaptive_ac
-
-        data = np.frombuffer(code, np.uint8).copy()
-        text, ends = in_thread(adaptive_ac.decode, self.network, data, text_length, n_documents)
-        return Frame(text.tobytes(), ends.tolist())
+        return Frame(
+            *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._adapts)
+        )
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
         return 20 * (text_length + MAX_DOCUMENTS) + 16  # each of a byte's 8 bits costs at most about 16 bits

@@ -1,1 +1,1 @@
-"""M2, the language model over windows: token files to a run folder (`train-m2`). It knows nothing of M1."""
+"""M2, a language model whose tokens are windows: token files to a run folder (`train-m2`). It uses no M1."""

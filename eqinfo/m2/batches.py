@@ -1,8 +1,10 @@
-"""Token files as training data: memory-mapped ids of one or more files, in blocks, in a seeded order.
+"""M2's dataloader: memory-mapped token ids of one or more files, in blocks, in a seeded random order.
 
-The ids of all files are one sequence that begins after an end of text. Block n holds ids [n T, (n + 1) T)
-as targets, and as inputs the ids before each: every id is a target exactly once an epoch. A batch is a
-pure function of seed and step, so the data position of a run is its step.
+The ids of all files are one sequence that begins after an end of text. Block n of length T has the tokens
+[n T, (n + 1) T) as targets and, as inputs, the token before each. So every token is a target exactly once an
+epoch. A batch is a pure function of seed and step, so a resumed run knows its data position from its step.
+
+What this module does not do: decode tokens, or change files.
 """
 
 import json
@@ -19,27 +21,32 @@ from torch import Tensor
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats.token_file import END_OF_TEXT, MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
 
-LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # llm.c puts 256 int32 before the ids
-CHECKED_AT_ONCE = 1 << 22  # ids
+LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
+CHECKED_IDS = 1 << 22  # ids in a slice of `check`
 
 Ids = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ids as M2 reads them, and what is known of them.
+    """A sequence of ids, read as M2's tokens.
+
+    >>> ids = np.array([5, 6, 7], np.uint16)
+    >>> tokens = Tokens((ids,), 16, token_bits=16, vocab_size=300, original_bytes=9, end_of_text=0)
+    >>> [t.tolist() for t in tokens.blocks([0], block_size=4)]
+    [[[0, 5, 6, 0]], [[5, 6, 7, -1]]]
 
     Attributes:
-        parts: ids as they are stored, of each file, memory-mapped.
+        parts: the stored ids of each file, memory-mapped uint16 or uint32.
         window_bits: size of a stored id in bits.
-        token_bits: size of what M2 reads; a divisor of window_bits. A stored id is read as
-            window_bits / token_bits tokens, high bits first.
+        token_bits: size of a token in bits, a divisor of window_bits. A stored id is window_bits / token_bits
+            tokens, high bits first.
         vocab_size: number of different tokens.
-        original_bytes: size of the text they decode to.
+        original_bytes: size of the text that the ids decode to.
         end_of_text: the stored id that ends a document.
-        fingerprint: of their codec, in hexadecimal; empty for files from elsewhere.
-        name: for messages.
-        unit_bits: of a live codec; 0 for others.
+        fingerprint: of the codec that made the ids, in hexadecimal; empty for files of other programs.
+        name: of the first file, for messages.
+        unit_bits: unit_bits of the codec if it is a live one, else 0.
     """
 
     parts: tuple[Ids, ...]
@@ -48,13 +55,13 @@ class Tokens:
     vocab_size: int
     original_bytes: int
     end_of_text: int
-    fingerprint: str
-    name: str
+    fingerprint: str = ""
+    name: str = ""
     unit_bits: int = 0
 
     @property
     def tokens_an_id(self) -> int:
-        """How many tokens a stored id is read as."""
+        """Number of tokens in a stored id."""
         return self.window_bits // self.token_bits
 
     @property
@@ -64,18 +71,22 @@ class Tokens:
 
     @property
     def bytes_per_token(self) -> float:
-        """Original bytes for each token."""
+        """Original bytes / tokens."""
         return self.original_bytes / self.n_tokens
 
     def n_blocks(self, block_size: int) -> int:
-        """Number of blocks; the last one may be short."""
+        """Number of blocks; the last one may be shorter."""
         return -(-self.n_tokens // block_size)
 
     def blocks(self, numbers: Sequence[int], block_size: int) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, each (len(numbers), block_size), int64; targets beyond the end are -1.
+        """Inputs and targets of some blocks, each (len(numbers), block_size), int64.
+
+        Args:
+            numbers: which blocks, in [0, n_blocks).
+            block_size: their length in tokens. After the last token, inputs are 0 and targets -1.
 
         Raises:
-            InputError: an id is out of the vocabulary.
+            InputError: an id is not below vocab_size.
         """
         targets = np.full((len(numbers), block_size), -1, np.int64)
         idx = np.zeros_like(targets)
@@ -90,34 +101,32 @@ class Tokens:
         return torch.from_numpy(idx), torch.from_numpy(targets)
 
     def _between(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Tokens [start, stop), fewer at the end; token -1 is an end of text."""
+        """Tokens [start, stop), fewer at the end of the sequence; token -1 is an end of text."""
+        if start < 0:
+            last_token = self.end_of_text & ((1 << self.token_bits) - 1)  # of the end of text before all ids
+            return np.append(last_token, self._between(0, stop))
         n = self.tokens_an_id
-        first = max(start, 0) // n
-        ids = self._stored(first, -(-stop // n)).astype(np.int64)
-        shifts = np.arange(n - 1, -1, -1) * self.token_bits
-        tokens = (ids[:, None] >> shifts & ((1 << self.token_bits) - 1)).ravel() if n > 1 else ids
-        found = tokens[max(start, 0) - first * n : stop - first * n]
-        last_part = self.end_of_text & ((1 << self.token_bits) - 1)
-        return np.append(last_part, found) if start < 0 else found
-
-    def _stored(self, start: int, stop: int) -> Ids:
-        """Stored ids [start, stop) of all files in a row."""
+        first, last = start // n, -(-stop // n)  # stored ids [first, last) hold these tokens
         pieces, at = [], 0
         for part in self.parts:
-            pieces.append(part[max(start - at, 0) : max(stop - at, 0)])
+            pieces.append(part[max(first - at, 0) : max(last - at, 0)])
             at += part.size
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        ids = np.concatenate(pieces).astype(np.int64)
+        if n > 1:
+            shifts = np.arange(n - 1, -1, -1) * self.token_bits
+            ids = (ids[:, None] >> shifts & ((1 << self.token_bits) - 1)).ravel()
+        return ids[start - first * n : stop - first * n]
 
 
 @dataclass
 class TokenBatches:
-    """Inputs and targets of a step, each (batch_size, block_size): blocks in a new random order every epoch.
+    """Inputs and targets of a step, each (batch_size, block_size): blocks in a new random order each epoch.
 
     Attributes:
-        tokens: to take blocks from.
-        block_size: tokens of each.
-        batch_size: number of blocks; a batch may reach into the next epoch.
-        seed: the same seed and step give the same batch.
+        tokens: the data.
+        block_size: length of a block in tokens.
+        batch_size: number of blocks in a batch. A batch may end in the next epoch.
+        seed: batches are a function of seed and step.
     """
 
     tokens: Tokens
@@ -141,47 +150,55 @@ class TokenBatches:
         return self._order[1]
 
 
-def of_ids(ids: Ids, like: Tokens | Sidecar, token_bits: int, original_bytes: int, name: str) -> Tokens:
-    """Ids in memory as tokens, of the vocabulary of others."""
-    return Tokens(
-        (ids,), like.window_bits, token_bits, 1 << token_bits, original_bytes, like.end_of_text,
-        like.fingerprint, name, like.unit_bits,
-    )  # fmt: skip
-
-
 def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
     """The tokens of files that share one vocabulary.
 
     Args:
-        paths: token files, each with its sidecar. That of a file from elsewhere (nanoGPT's, llm.c's) need
-            hold no more than `vocab_size` and `original_bytes`, and may hold `end_of_text`.
-        token_bits: size of M2's tokens; that of the stored ids if None.
+        paths: token files, each with its sidecar. The sidecar of a file of another program (nanoGPT, llm.c)
+            needs only `vocab_size` and `original_bytes`, and may have `end_of_text`.
+        token_bits: size of M2's tokens in bits; that of the stored ids if None.
 
     Raises:
-        FormatError: a file and its sidecar do not fit, or there is no sidecar.
+        FormatError: a file does not fit its sidecar, or has none.
         MismatchError: the files are of different codebooks.
-        InputError: no tokens at all, or token_bits does not divide the size of an id.
+        InputError: there are no ids, or token_bits does not divide the size of an id.
         OSError: a file cannot be read.
     """
     parts, sidecars = list[Ids](), list[Sidecar]()
     for path in paths:
-        sidecar = _sidecar(path)
+        sidecar, ids = _open(path)
         if sidecars and (found := _vocabulary(sidecar)) != (want := _vocabulary(sidecars[0])):
             raise MismatchError(
                 f"{path}: of another vocabulary than {paths[0]}; found {found}, want {want}. "
                 "Make all token files with one codebook."
             )
         sidecars.append(sidecar)
-        parts.append(_ids(path, sidecar))
-    first, name = sidecars[0], str(paths[0])
-    bits = token_bits or first.window_bits
-    if first.window_bits % bits or (bits != first.window_bits and first.vocab_size != 1 << first.window_bits):
-        raise InputError(
-            f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
-        )
+        parts.append(ids)
     if not sum(part.size for part in parts):
-        raise InputError(f"{name}: no tokens in it.")
-    vocab_size = first.vocab_size if bits == first.window_bits else 1 << bits
+        raise InputError(f"{paths[0]}: no tokens in it.")
+    return of_ids(parts, sidecars, token_bits, str(paths[0]))
+
+
+def of_ids(parts: Sequence[Ids], sidecars: Sequence[Sidecar], token_bits: int | None, name: str) -> Tokens:
+    """Wraps id arrays as Tokens, with the vocabulary of their sidecars.
+
+    Args:
+        parts: the ids, an array for each sidecar.
+        sidecars: of one vocabulary.
+        token_bits: size of a token in bits; that of an id if None.
+        name: of the first file, for messages.
+
+    Raises:
+        InputError: token_bits does not divide the size of an id.
+    """
+    first = sidecars[0]
+    bits, vocab_size = token_bits or first.window_bits, first.vocab_size
+    if bits != first.window_bits:
+        if first.window_bits % bits or vocab_size != 1 << first.window_bits:
+            raise InputError(
+                f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
+            )
+        vocab_size = 1 << bits
     original_bytes = sum(sidecar.original_bytes for sidecar in sidecars)
     return Tokens(
         tuple(parts), first.window_bits, bits, vocab_size, original_bytes, first.end_of_text,
@@ -190,17 +207,16 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
 
 
 def check(paths: Sequence[Path]) -> None:
-    """Read token files once in full.
+    """Read token files once in full, and check every id and the checksum.
 
     Raises:
         FormatError: an id is out of the vocabulary, or the checksum is not that of the sidecar.
     """
     for path in paths:
-        sidecar = _sidecar(path)
-        ids = _ids(path, sidecar)
+        sidecar, ids = _open(path)
         crc = 0
-        for start in range(0, ids.size, CHECKED_AT_ONCE):
-            piece = ids[start : start + CHECKED_AT_ONCE]
+        for start in range(0, ids.size, CHECKED_IDS):
+            piece = ids[start : start + CHECKED_IDS]
             crc = zlib.crc32(piece.data, crc)
             if int(piece.max()) >= sidecar.vocab_size:
                 raise FormatError(
@@ -212,12 +228,12 @@ def check(paths: Sequence[Path]) -> None:
 
 
 def _vocabulary(sidecar: Sidecar) -> str:
-    """What must be the same for files that are trained on together."""
+    """The vocabulary of a token file, in words; files that are trained on together must agree in it."""
     return f"fingerprint {sidecar.fingerprint[:16]}" if sidecar.fingerprint else f"{sidecar.vocab_size} ids"
 
 
-def _sidecar(path: Path) -> Sidecar:
-    """What is said of a token file, ours or from elsewhere."""
+def _open(path: Path) -> tuple[Sidecar, Ids]:
+    """A token file's sidecar, and its ids, memory-mapped."""
     where = sidecar_path(path)
     if not path.is_file() or not where.is_file():
         missing = where if path.is_file() else path
@@ -227,40 +243,38 @@ def _sidecar(path: Path) -> Sidecar:
         )
     with where.open("rb") as file:
         data = file.read(MAX_SIDECAR_BYTES)
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        fields = None
-    needed, ours = {"vocab_size", "original_bytes"}, {"format", "fingerprint", "crc32", "sidecar_crc32"}
-    if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
-        return Sidecar.from_json(data, str(where))
-    numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
-    if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:
-        raise FormatError(f"{where}: vocab_size, original_bytes and end_of_text must be whole numbers.")
-    vocab_size, original_bytes, end_of_text = numbers
-    bits = (vocab_size - 1).bit_length()
-    n_bytes = path.stat().st_size - _header_bytes(path)
-    if n_bytes < 0:
-        raise FormatError(f"{path}: truncated; the header of llm.c has {LLM_C_HEADER_BYTES} bytes.")
-    n_ids = n_bytes // token_type(bits).itemsize
-    return Sidecar(vocab_size, bits, "", n_ids, original_bytes, 0, end_of_text, 0)
-
-
-def _header_bytes(path: Path) -> int:
-    """What llm.c puts before the ids; 0 for other files."""
-    with path.open("rb") as file:
-        start = np.frombuffer(file.read(8).ljust(8, b"\0"), "<i4")
-    return LLM_C_HEADER_BYTES if start[0] == LLM_C_MAGIC and start[1] in (1, 2) else 0
-
-
-def _ids(path: Path, sidecar: Sidecar) -> Ids:
-    """The ids of a file, memory-mapped."""
-    offset = 0 if sidecar.fingerprint else _header_bytes(path)
+    n_bytes, offset = path.stat().st_size, 0
+    if (facts := _foreign_facts(data, str(where))) is None:
+        sidecar = Sidecar.from_json(data, str(where))
+    else:
+        if np.fromfile(path, "<i4", 2).tolist() in ([LLM_C_MAGIC, 1], [LLM_C_MAGIC, 2]):  # and its version
+            offset = LLM_C_HEADER_BYTES
+        if n_bytes < offset:
+            raise FormatError(f"{path}: truncated; the header of llm.c has {LLM_C_HEADER_BYTES} bytes.")
+        vocab_size, original_bytes, end_of_text = facts
+        bits = (vocab_size - 1).bit_length()
+        n_ids = (n_bytes - offset) // token_type(bits).itemsize
+        sidecar = Sidecar(vocab_size, bits, "", n_ids, original_bytes, 0, end_of_text, 0)
     dtype = token_type(sidecar.window_bits)
-    found, want = path.stat().st_size - offset, sidecar.tokens * dtype.itemsize
+    found, want = n_bytes - offset, sidecar.tokens * dtype.itemsize
     if found != want:
         word = "shorter" if found < want else "longer"
         raise FormatError(
             f"{path}: {word} than its sidecar says; found {found} bytes, want {want}. Make it again."
         )
-    return np.memmap(path, dtype, "r", offset, sidecar.tokens) if want else np.empty(0, dtype)
+    return sidecar, np.memmap(path, dtype, "r", offset, sidecar.tokens) if want else np.empty(0, dtype)
+
+
+def _foreign_facts(data: bytes, where: str) -> list[int] | None:
+    """vocab_size, original_bytes and end_of_text of another program's sidecar; None if it is one of ours."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    needed, ours = {"vocab_size", "original_bytes"}, {"format", "fingerprint", "crc32", "sidecar_crc32"}
+    if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
+        return None
+    numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
+    if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:
+        raise FormatError(f"{where}: vocab_size, original_bytes and end_of_text must be whole numbers.")
+    return numbers

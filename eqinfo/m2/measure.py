@@ -1,17 +1,20 @@
-"""M2's loss on tokens."""
+"""M2's loss on a sequence of tokens, for validation and `eval`."""
 
 import torch
 import torch.distributed as dist
 
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.model import GPT
-from eqinfo.training.loop import bfloat16, rank_and_world
+from eqinfo.training.devices import bfloat16, rank_and_world
 
 TOKENS_AT_ONCE = 1 << 14
 
 
 def total_nats(model: GPT, tokens: Tokens) -> float:
-    """M2's loss summed over all tokens, each block read by itself; processes of torchrun share the work."""
+    """M2's loss in nats, summed over all tokens. No block sees the one before it.
+
+    The processes of torchrun share the blocks, and all get the sum.
+    """
     block_size, device = model.config.block_size, next(model.parameters()).device
     rank, world = rank_and_world()
     mine = range(rank, tokens.n_blocks(block_size), world)

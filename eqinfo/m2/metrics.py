@@ -1,48 +1,32 @@
-"""What a run writes down as it goes: `metrics.jsonl`, an object a line, and how fast it is.
+"""The log of a run: `metrics.jsonl`, a JSON object a line.
 
-What this module does not do: decide what to write (`m2`), or show it (`console`).
+What this module does not do: decide what to log (`train`), or show it (`cli`).
 """
 
 import json
 import math
 from pathlib import Path
 
-import torch
-
 from eqinfo.errors import FormatError
 from eqinfo.training.run_folder import write_file
 
-# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
-
 
 class Metrics:
-    """The metrics file of a run; each line has the step it belongs to."""
+    """The metrics file of a run: a JSON object of numbers a line, one of them `step`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, **figures: float) -> None:
-        """Write a line."""
+        """Append a line."""
         with self.path.open("a") as file:
             file.write(json.dumps(figures) + "\n")
 
     def up_to(self, step: int) -> list[dict[str, float]]:
-        """The lines up to a step; the last one of a killed run may be cut short, and does not count.
+        """The lines of all steps up to this one, without the incomplete last line of a killed run.
 
         Raises:
-            FormatError: a line holds something else than numbers, one of them its step.
+            FormatError: a line is not an object of finite numbers with a `step`.
         """
         if not self.path.exists():
             return []
@@ -51,7 +35,7 @@ class Metrics:
         return [line for line in lines if line["step"] <= step]
 
     def _parsed(self, number: int, line: bytes) -> dict[str, float]:
-        """A line; its number is for messages."""
+        """A line as an object; its number is for messages."""
         try:
             figures: dict[str, float] = json.loads(line)
             if "step" in figures and all(type(n) is int or math.isfinite(n) for n in figures.values()):
@@ -61,15 +45,7 @@ class Metrics:
         raise FormatError(f"{self.path}:{number}: damaged; not the figures of a step. Start a new run.")
 
     def forget_after(self, step: int) -> None:
-        """Drop what an interrupted run wrote after its checkpoint: those steps come again."""
+        """Drop the lines after a step: a resumed run repeats the steps after its checkpoint."""
         if self.path.exists():
             lines = [json.dumps(line) + "\n" for line in self.up_to(step)]
             write_file(self.path, "".join(lines).encode())
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """FLOP/s of a known GPU; None for others and for CPUs."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)

@@ -22,7 +22,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.eval import held_out, measure, tables
 from eqinfo.eval.held_out import HeldOut, read_held_out, tokens_for
-from eqinfo.eval.results import Compressed, Document, M1Row, M2Row, TextFacts
+from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi, token_file
 from eqinfo.formats.codec import CodebookCodec, Codec, WindowCodec
 from eqinfo.m1 import measure as m1_measure
@@ -33,7 +33,7 @@ from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.m2.train import M2
+from eqinfo.m2.run import M2
 from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 
@@ -286,7 +286,7 @@ def test_perplexity_is_null_where_there_is_none() -> None:
 # ---- for people
 
 
-def document() -> Document:
+def results() -> Results:
     text = TextFacts("held.txt", 1000, 1, 200, True, [Compressed("xz -9", 300, 3.3333)])
     ours = M1Row("mine", "fitted", "00", 12, bytes_per_window=4.0, windows=250, compressed_bytes=400,
                  compression_ratio=2.5, bits_per_byte_by_position=[5.0, None])  # fmt: skip
@@ -296,11 +296,11 @@ def document() -> Document:
     run = M2Row("a$b$", **shared, measured={}, bits_per_byte=2.0, flops_per_byte=5e5, bytes_per_step=4.0)
     worse = M2Row("_c", **shared, measured={}, bits_per_byte=2.5, flops_per_byte=2e6, bytes_per_step=1.0)
     broken = M2Row("nan", **shared, measured={}, bytes_per_step=4.0)
-    return Document(text, [ours, paper], [run, worse, broken])
+    return Results(text, [ours, paper], [run, worse, broken])
 
 
 def test_tables_hold_every_figure_and_mark_the_best_of_a_column() -> None:
-    windows, positions, found = tables.tables(document())
+    windows, positions, found = tables.tables(results())
     assert windows.title == found.title == "held.txt: 1,000 bytes, 200 words"
     assert [row[0] for row in windows.rows] == ["mine", "mine, published rule", "xz -9"]
     assert windows.rows[2] == ["xz -9", "-", "300", "3.333", "-", "-", "-", "-"]
@@ -311,7 +311,7 @@ def test_tables_hold_every_figure_and_mark_the_best_of_a_column() -> None:
 
 
 def test_json_has_the_documented_keys_and_no_nan() -> None:
-    found = json.loads(document().to_json(), parse_constant=lambda word: pytest.fail(word))
+    found = json.loads(results().to_json(), parse_constant=lambda word: pytest.fail(word))
     assert list(found) == ["text", "m1", "m2"]
     assert list(found["text"]) == list(TextFacts.__dataclass_fields__)
     for row, kind in ((found["m1"][0], M1Row), (found["m2"][0], M2Row)):
@@ -321,12 +321,12 @@ def test_json_has_the_documented_keys_and_no_nan() -> None:
 
 
 def test_the_figure_shows_every_run_with_a_loss_and_is_the_same_each_time() -> None:
-    drawn = tables.figure(document(), ".svg")
-    assert drawn == tables.figure(document(), ".svg")
+    drawn = tables.figure(results(), ".svg")
+    assert drawn == tables.figure(results(), ".svg")
     assert drawn.count(b">a$b$</text>") == drawn.count(b">_c</text>") == 2
     assert b">nan</text>" not in drawn
     assert b">bits/byte</text>" in drawn
-    assert tables.figure(document(), ".png").startswith(b"\x89PNG")
+    assert tables.figure(results(), ".png").startswith(b"\x89PNG")
 
 
 def test_uniform_models_cost_the_bits_of_their_tokens(codebook: Codebook) -> None:

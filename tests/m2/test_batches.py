@@ -167,7 +167,7 @@ def test_an_empty_token_file_is_refused(tmp_path):
 
 
 def test_ids_in_memory_are_tokens_too(codebook: Codebook, make_tokens):
-    like = m2_batches.load([make_tokens("a.bin", b"abc")])
-    data = m2_batches.of_ids(np.array([5, 6, 7], np.uint16), like, 12, 9, "text")
+    like = token_file.Sidecar.load(token_file.sidecar_path(make_tokens("a.bin", b"to be")))
+    data = m2_batches.of_ids([np.array([5, 6, 7], np.uint16)], [like], None, "text")
     assert data.blocks([0], 4)[1].tolist() == [[5, 6, 7, -1]]
-    assert data.bytes_per_token == 3
+    assert (data.vocab_size, data.bytes_per_token) == (4096, 5 / 3)

@@ -1,15 +1,17 @@
+import math
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from helpers.next_byte import next_byte_probabilities
 from helpers.texts import mixed, prose
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.m2 import generate
-from eqinfo.m2.generate import codewords, draw, next_byte_probabilities, split, stream
+from eqinfo.m2 import covers, generate
+from eqinfo.m2.generate import codewords, draw, split, stream
 from eqinfo.m2.model import GPT, GPTConfig
 from eqinfo.training.loop import Budget, Trainer
 
@@ -68,6 +70,13 @@ def model(codebook):
     return random_model(codebook)
 
 
+@pytest.fixture
+def unpruned(monkeypatch):
+    """All covers are found: exact, in a time exponential in the length of the rest."""
+    monkeypatch.setattr(covers, "PRUNE_NATS", -math.inf)
+    monkeypatch.setattr(covers, "MAX_RANKED", 10**9)
+
+
 def by_brute_force(model, codebook, kept, rest):
     """The distribution of the byte after kept windows and more bytes: every id is tried after every cut."""
     model = GPT(model.config).double()
@@ -88,34 +97,38 @@ def by_brute_force(model, codebook, kept, rest):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_next_byte_is_as_probable_as_all_cuts_of_the_prompt_make_it(model, codebook, prompt):
-    found = next_byte_probabilities(model, codebook, prompt, prune=0)
+def test_the_next_byte_is_as_probable_as_all_cuts_of_the_prompt_make_it(model, codebook, prompt, unpruned):
+    found = next_byte_probabilities(model, codebook, prompt)
     np.testing.assert_allclose(found, by_brute_force(model, codebook, [], prompt), rtol=2e-5)
 
 
-def test_the_first_windows_of_a_longer_prompt_are_kept(model, codebook, monkeypatch):
+def test_the_first_windows_of_a_longer_prompt_are_kept(model, codebook, monkeypatch, unpruned):
     monkeypatch.setattr(generate, "BACK_OFF", 7)
     prompt = b"to be or not that the the tha"
     kept, rest = split(codebook, prompt, 32)
     assert len(kept) > 4
     assert 7 <= len(rest) < 7 + codebook.max_window_bytes
     assert parse.decode(codebook, np.array(kept, np.uint32)) + rest == prompt
-    found = next_byte_probabilities(model, codebook, prompt, prune=0)
+    found = next_byte_probabilities(model, codebook, prompt)
     np.testing.assert_allclose(found, by_brute_force(model, codebook, kept, rest), rtol=2e-5)
 
 
 def test_what_is_given_up_is_hardly_missed(model, codebook, monkeypatch):
     prompt = b"to be or that the t"
 
-    def error(prune):
-        return np.abs(next_byte_probabilities(model, codebook, prompt, prune) - exact).max()
+    def found(prune_nats, max_ranked):
+        monkeypatch.setattr(covers, "PRUNE_NATS", prune_nats)
+        monkeypatch.setattr(covers, "MAX_RANKED", max_ranked)
+        return next_byte_probabilities(model, codebook, prompt)
 
-    exact = next_byte_probabilities(model, codebook, prompt, prune=0)
-    assert error(generate.PRUNE) < 1e-3 < error(0.9)
-    monkeypatch.setattr(generate, "N_AT_A_PLACE", 12)
-    assert 0 < error(1e-9) < 0.01
-    monkeypatch.setattr(generate, "N_AT_A_PLACE", 1)
-    assert error(1e-9) > 0.01
+    def error(prune_nats, max_ranked):
+        return np.abs(found(prune_nats, max_ranked) - exact).max()
+
+    in_use = covers.PRUNE_NATS, covers.MAX_RANKED
+    exact = found(-math.inf, 10**9)
+    assert error(*in_use) < 1e-3 < error(math.log(0.9), in_use[1])
+    assert 0 < error(math.log(1e-9), 12) < 0.01
+    assert error(math.log(1e-9), 1) > 0.01
 
 
 def test_repeats_do_not_take_for_ever(monkeypatch):
@@ -126,7 +139,7 @@ def test_repeats_do_not_take_for_ever(monkeypatch):
     extend = model.extend
     monkeypatch.setattr(model, "extend", lambda idx, past: read.append(len(idx)) or extend(idx, past))
     p = next_byte_probabilities(model, codebook, b"a" * 500)
-    assert sum(read) < 33 * generate.N_AT_A_PLACE
+    assert sum(read) < 33 * covers.MAX_RANKED
     assert p[ord("b")] == pytest.approx(p[ord("c")], rel=1e-4)
     assert p[ord("a")] > 5 * p[ord("b")]
 
@@ -238,8 +251,6 @@ def test_settings_and_models_that_do_not_fit_are_refused(model, codebook):
             list(stream(broken, codebook, b"a", 8, temperature, None, 0))
     with pytest.raises(MismatchError, match=f"found {len(codebook.windows)} tokens, want the"):
         stream(model, other, b"", 1, 1.0, None, 0)
-    with pytest.raises(MismatchError):
-        next_byte_probabilities(model, other, b"")
 
 
 def test_a_text_learnt_by_heart_is_continued_from_inside_words_and_characters(codebook, tmp_path):

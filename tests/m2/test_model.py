@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from eqinfo.m2.model import GPT, M2_PRESETS, SHORT, GPTConfig, Spelling, attention
+from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, Spelling, attention
 
 
 def tiny(**changes):
@@ -91,7 +91,7 @@ def test_positions_matter():
 
 
 def test_written_out_attention_is_the_fused_one():
-    q, k, v = torch.randn(3, 2, 4, SHORT, 8)
+    q, k, v = torch.randn(3, 2, 4, UNFUSED_TOKENS, 8)
     fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     torch.testing.assert_close(attention(q, k, v), fused)
 
@@ -105,9 +105,9 @@ def test_masked_targets_do_not_count():
     torch.testing.assert_close(model.loss(idx, targets, *matrices), alone)
 
 
-@pytest.mark.parametrize("n_at_once", [1, 2, 9, SHORT, SHORT + 9])
+@pytest.mark.parametrize("n_at_once", [1, 2, 9, UNFUSED_TOKENS, UNFUSED_TOKENS + 9])
 def test_reading_on_token_by_token_gives_the_logits_of_reading_at_once(n_at_once):
-    model = tiny(block_size=2 * SHORT)
+    model = tiny(block_size=2 * UNFUSED_TOKENS)
     n = n_at_once + 9
     idx = torch.randint(0, 256, (3, n))
     want = model(idx)

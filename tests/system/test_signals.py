@@ -6,11 +6,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from helpers.networks import random_network
 
-from eqinfo.coder.kernels import adaptive_ac
+from eqinfo.coder import arithmetic_coding
 from eqinfo.formats.codec import ArithmeticCodec
 from eqinfo.system import signals
 from eqinfo.text.frames import Frame
@@ -84,12 +83,12 @@ def test_slow_compiled_code_leaves_the_main_thread_free_for_signals(monkeypatch:
         threads.append(threading.get_ident())
         return b""
 
-    def decode(*_: object) -> tuple[np.ndarray, np.ndarray]:
+    def decode(*_: object) -> tuple[bytes, list[int]]:
         threads.append(threading.get_ident())
         raise ValueError("damaged")
 
-    monkeypatch.setattr(adaptive_ac, "encode", encode)
-    monkeypatch.setattr(adaptive_ac, "decode", decode)
+    monkeypatch.setattr(arithmetic_coding, "encode", encode)
+    monkeypatch.setattr(arithmetic_coding, "decode", decode)
     codec = ArithmeticCodec(random_network())
     assert codec.encode(Frame(b"text")) == (1, b"\0")
     with pytest.raises(ValueError, match="damaged"):
