@@ -21,9 +21,8 @@ be cut short by the text length (`coder.paper`). M1 begins anew at each window, 
 document and frame.
 
 Payload of arithmetic coding: the number of document ends as a varint, at most MAX_DOCUMENTS, then one code
-for the frame. The code also says where documents end. By the live rule its probabilities adapt to the text of
-the frame (`coder.kernels.adaptive_ac`); by the published rule they are M1's alone
-(`coder.live_windows.encode_ac`).
+for the frame (`coder`). The code also says where documents end. By the live rule its probabilities adapt to
+the text of the frame; by the published rule they are M1's alone.
 
 Fingerprint, 32 bytes, of everything that decides what a payload means; + joins bytes:
 

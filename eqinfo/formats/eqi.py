@@ -48,7 +48,7 @@ HEADER_BYTES = len(MAGIC) + 2 + FINGERPRINT_BYTES
 END = b"\0"
 STORED = 1  # the tag of a frame whose text is stored
 CRC_BYTES = 4
-MIN_FRAME_BYTES = 2 + CRC_BYTES + 1  # two varints, checksum, a payload of one byte
+MIN_FRAME_BYTES = 2 + CRC_BYTES + 1  # two varints, the checksum, a payload of 1 byte
 
 
 class Sink(Protocol):
@@ -119,6 +119,11 @@ def payload_bytes(tag: int, text_length: int, unit_bits: int) -> int:
     return text_length if tag == STORED else packed_bytes(tag - 1, unit_bits)
 
 
+def frame_bytes(tag: int, text_length: int, unit_bits: int) -> int:
+    """Size of a frame in the stream."""
+    return len(varint(tag) + varint(text_length)) + CRC_BYTES + payload_bytes(tag, text_length, unit_bits)
+
+
 def _encode_frame(codec: Codec, header: bytes, item: tuple[int, Frame]) -> tuple[Frame, int, bytes]:
     """A numbered frame, its number of units, and its bytes in the stream."""
     number, frame = item
@@ -168,14 +173,9 @@ class Block(NamedTuple):
     payload: bytes  # or the stored text
 
     @property
-    def head(self) -> bytes:
-        """The two varints at the frame's start."""
-        return varint(self.tag) + varint(self.text_length)
-
-    @property
     def size_bytes(self) -> int:
         """Size of the frame in the stream."""
-        return len(self.head) + CRC_BYTES + len(self.payload)
+        return frame_bytes(self.tag, self.text_length, self.codec.unit_bits)
 
 
 def read_exactly(source: BinaryIO, size: int, place: str) -> bytes:
@@ -265,7 +265,7 @@ def decode_block(block: Block) -> Frame:
     Raises:
         FormatError: the frame is damaged.
     """
-    seed = zlib.crc32(block.head, block.seed)
+    seed = zlib.crc32(varint(block.tag) + varint(block.text_length), block.seed)
     if block.tag == STORED:
         frame = Frame(block.payload)
     else:

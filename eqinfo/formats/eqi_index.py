@@ -11,18 +11,7 @@ from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 from eqinfo.errors import damaged
-from eqinfo.formats.eqi import (
-    CRC_BYTES,
-    END,
-    HEADER_BYTES,
-    MIN_FRAME_BYTES,
-    Finder,
-    decode_block,
-    parse_header,
-    read_block,
-    read_exactly,
-    trailer,
-)
+from eqinfo.formats import eqi
 from eqinfo.formats.packing import MAX_VARINT_BYTES, read_varint, varint
 from eqinfo.text.frames import FRAME_BYTES, read_fully
 
@@ -42,7 +31,7 @@ class Stream(NamedTuple):
 
     def frames(self) -> Iterator[tuple[int, int, int]]:
         """Offset in the file, text length and size of each frame."""
-        offset = self.start + HEADER_BYTES
+        offset = self.start + eqi.HEADER_BYTES
         for length, size in _index_entries(self.entries):
             yield offset, length, size
             offset += size
@@ -57,7 +46,7 @@ def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
     rest = iter(index)
     for first in rest:
         length, size = read_varint(chain((first,), rest)), read_varint(rest)
-        if size < MIN_FRAME_BYTES or length > FRAME_BYTES:
+        if size < eqi.MIN_FRAME_BYTES or length > FRAME_BYTES:
             raise ValueError("not a frame")
         yield length, size
 
@@ -67,27 +56,26 @@ def _stream_before(source: BinaryIO, end: int, where: str) -> Stream:
 
     def read_at(start: int, size: int) -> bytes:
         source.seek(start)
-        return read_exactly(source, size, where)
+        return eqi.read_exactly(source, size, where)
 
     tail_start = max(0, end - MAX_VARINT_BYTES)
     tail = read_at(tail_start, end - tail_start)
     try:
         index_bytes = read_varint(reversed(tail))
-        index_start = end - len(varint(index_bytes)) - CRC_BYTES - index_bytes
-        if index_start < HEADER_BYTES + len(END):
+        index_start = end - len(varint(index_bytes)) - eqi.CRC_BYTES - index_bytes
+        if index_start < eqi.HEADER_BYTES + len(eqi.END):
             raise ValueError
         found = read_at(index_start, end - index_start)
         index = found[:index_bytes]
-        start = index_start - len(END) - HEADER_BYTES
-        for _, size in _index_entries(index):
-            start -= size
-            if start < 0:
-                raise ValueError
+        frames_bytes = sum(size for _, size in _index_entries(index))
+        start = index_start - len(eqi.END) - frames_bytes - eqi.HEADER_BYTES
+        if start < 0:
+            raise ValueError
     except ValueError:
         raise damaged(f"{where}, index", "it does not fit the file") from None
-    header = read_at(start, HEADER_BYTES)
-    parse_header(header, where)
-    if found != trailer(header, index):
+    header = read_at(start, eqi.HEADER_BYTES)
+    eqi.parse_header(header, where)
+    if found != eqi.trailer(header, index):
         raise damaged(f"{where}, index", "checksum does not match")
     return Stream(start, header, index)
 
@@ -104,7 +92,7 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
     """
     position = source.seek(0, SEEK_END)
     source.seek(0)
-    parse_header(read_fully(source, HEADER_BYTES), where)
+    eqi.parse_header(read_fully(source, eqi.HEADER_BYTES), where)
     streams: list[Stream] = []
     while position:
         streams.append(_stream_before(source, position, where))
@@ -113,7 +101,7 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
 
 
 def read_range(
-    source: BinaryIO, finder: Finder, where: str, start: int, end: int | None = None
+    source: BinaryIO, finder: eqi.Finder, where: str, start: int, end: int | None = None
 ) -> Iterator[bytes]:
     """The bytes [start, end) of the joined texts of all streams in a file; like a slice, fewer at the end.
 
@@ -131,13 +119,13 @@ def read_range(
     """
     at = 0
     for stream in read_streams(source, where):
-        codec = finder.find_codec(*parse_header(stream.header, where), where)
+        codec = finder.find_codec(*eqi.parse_header(stream.header, where), where)
         for number, (offset, length, size) in enumerate(stream.frames()):
             if start < at + length and (end is None or at < end):
                 source.seek(offset)
-                block = read_block(source, codec, stream.header, number, where)
+                block = eqi.read_block(source, codec, stream.header, number, where)
                 if block is None or (block.text_length, block.size_bytes) != (length, size):
                     raise damaged(f"{where}, frame {number}", "it does not fit the index")
-                text = decode_block(block).text
+                text = eqi.decode_block(block).text
                 yield text[max(0, start - at) : None if end is None else end - at]
             at += length

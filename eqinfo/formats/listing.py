@@ -8,22 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eqinfo.errors import InputError, MismatchError, damaged
+from eqinfo.formats import eqi
 from eqinfo.formats.codec import AC_UNIT_BITS
-from eqinfo.formats.eqi import (
-    CRC_BYTES,
-    END,
-    FINGERPRINT_BYTES,
-    HEADER_BYTES,
-    STORED,
-    Finder,
-    parse_header,
-    payload_bytes,
-    read_head,
-    trailer,
-)
 from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
-from eqinfo.formats.packing import varint
 from eqinfo.formats.token_file import Sidecar, sidecar_path, token_type
 
 HEAD = ["file", "bits", "fingerprint", "model", "streams", "frames", "windows", "bytes", "original", "ratio"]
@@ -75,7 +63,7 @@ class Listing:
         return [cell if isinstance(cell, str) else f"{cell:,}" for cell in row.values()]
 
 
-def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
+def of_file(source: BinaryIO, finder: eqi.Finder, name: Path) -> Iterator[Listing]:
     """The rows of a file, in order.
 
     Args:
@@ -96,7 +84,7 @@ def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
         yield _of_streams(source, list(streams), header, finder, name)
 
 
-def _of_tokens(sidecar: Sidecar, finder: Finder, name: Path) -> Listing:
+def _of_tokens(sidecar: Sidecar, finder: eqi.Finder, name: Path) -> Listing:
     """The row of a token file, from its sidecar."""
     units = sum(units for _, _, units, _ in sidecar.frames) if sidecar.unit_bits else sidecar.tokens
     size, want = name.stat().st_size, sidecar.tokens * token_type(sidecar.window_bits).itemsize
@@ -108,20 +96,19 @@ def _of_tokens(sidecar: Sidecar, finder: Finder, name: Path) -> Listing:
 
 
 def _of_streams(
-    source: BinaryIO, streams: list[Stream], header: bytes, finder: Finder, name: Path
+    source: BinaryIO, streams: list[Stream], header: bytes, finder: eqi.Finder, name: Path
 ) -> Listing:
     """The row of streams that have the same header."""
-    unit_bits, fingerprint = parse_header(header, str(name))
+    unit_bits, fingerprint = eqi.parse_header(header, str(name))
     n_frames = windows = compressed = original = 0
     for stream in streams:
-        compressed += HEADER_BYTES + len(END) + len(trailer(header, stream.entries))
+        compressed += eqi.HEADER_BYTES + len(eqi.END) + len(eqi.trailer(header, stream.entries))
         for offset, length, size in stream.frames():
             place = f"{name}, frame {n_frames}"
             source.seek(offset)
-            head = read_head(source, place)
-            tag = STORED if head is None else head[0]
-            n_bytes = len(varint(tag) + varint(length)) + CRC_BYTES + payload_bytes(tag, length, unit_bits)
-            if head != (tag, length) or size != n_bytes:
+            head = eqi.read_head(source, place)
+            tag = eqi.STORED if head is None else head[0]
+            if head != (tag, length) or size != eqi.frame_bytes(tag, length, unit_bits):
                 raise damaged(place, "it does not fit the index")
             n_frames += 1
             windows += tag - 1
@@ -131,7 +118,7 @@ def _of_streams(
 
 
 def _row(
-    finder: Finder, name: Path, unit_bits: int, fingerprint: bytes, sizes: tuple[int, int, int, int, int]
+    finder: eqi.Finder, name: Path, unit_bits: int, fingerprint: bytes, sizes: tuple[int, int, int, int, int]
 ) -> Listing:
     """A row, given the last five of its columns."""
     try:
@@ -141,5 +128,5 @@ def _row(
         is_known = False
     streams, frames, units, compressed, original = sizes
     window_bits, windows = (None, None) if unit_bits == AC_UNIT_BITS else (unit_bits, units)
-    shown = fingerprint[:FINGERPRINT_BYTES].hex()
+    shown = fingerprint[: eqi.FINGERPRINT_BYTES].hex()
     return Listing(str(name), window_bits, shown, is_known, streams, frames, windows, compressed, original)

@@ -1,4 +1,4 @@
-"""The `.eqi` stream: round trips, golden values, and everything that is not as it was written."""
+"""The `.eqi` stream: round trips, golden values, and damaged streams of every kind."""
 
 import io
 import itertools
@@ -308,7 +308,7 @@ def test_windows_that_would_decode_to_much_are_refused_before_they_do(codebook: 
     assert f"x, frame 0: damaged; found {14 * n} bytes, want {n}." in refusal(codebook, data)
 
 
-# ---- what is said
+# ---- messages
 
 
 def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> None:

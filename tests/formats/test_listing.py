@@ -1,4 +1,4 @@
-"""What files are: counted from their ends, and equal to what decoding them counts."""
+"""Listings, counted from indexes and sidecars, agree with what compressing counted."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Models as users name them: which codecs they have, and which of their files they read for them."""
+"""Models named by -m: which codecs they have, and which of their files they read."""
 
 import io
 from pathlib import Path
