@@ -166,7 +166,7 @@ def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, rep
     if held_out is None:
         return rows
     if not held_out.frames:
-        raise InputError(f"{held_out.name}: tokens from elsewhere, whose text {folder} needs. Give the text.")
+        raise InputError(f"{held_out.name}: ids without their text, which {folder} needs. Give the text.")
     network, n_bytes = m1_train.load_m1(folder), held_out.original_bytes
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
