@@ -1,3 +1,125 @@
-"""Equal-info windows: text as windows of exactly b bits, and language models trained on them."""
+"""Equal-info windows for Python: a tokeniser of text, and lossless compression of bytes.
 
+>>> import eqinfo
+>>> tokenizer = eqinfo.load()
+>>> tokenizer.encode("With malice toward none").tolist()
+[16880, 41982, 439, 60284, 44593]
+>>> tokenizer.decode([16880, 41982])
+b'With malice'
+>>> eqinfo.decompress(eqinfo.compress(b"any bytes"))
+b'any bytes'
+
+Every failure that a caller can cause raises a subclass of `EqinfoError`.
+"""
+
+from functools import cache
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from eqinfo.errors import EqinfoError, InputError
+
+if TYPE_CHECKING:  # importing eqinfo must stay cheap: no numpy, numba or torch until a function is called
+    from eqinfo.codebook.tokenizer import Tokenizer
+    from eqinfo.formats.model_folder import Model
+
+__all__ = ["EqinfoError", "compress", "decompress", "load"]
 __version__ = "0.1.0"
+
+
+def load(model: str | PathLike[str] | None = None) -> "Tokenizer":
+    """A tokeniser over the windows of a codebook; it may be shared by threads and pickled.
+
+    >>> tokenizer = load()
+    >>> tokenizer.vocab_size
+    65536
+    >>> [tokenizer.decode([id]) for id in tokenizer.encode("With malice toward none")]
+    [b'With ', b'malice', b' ', b'toward ', b'none']
+
+    Args:
+        model: a folder made by `train-m1` or a codebook file; None is the model in the package.
+
+    Raises:
+        InputError: there is no such codebook.
+        FormatError: the file is damaged.
+    """
+    from eqinfo.codebook.tokenizer import Tokenizer
+
+    return Tokenizer(_model(model).codebook)
+
+
+def compress(
+    data: bytes, window_bits: int | str | None = None, model: str | PathLike[str] | None = None
+) -> bytes:
+    """An `.eqi` stream of any bytes, as `eqinfo compress` writes it.
+
+    >>> text = b"With malice toward none; with charity for all"
+    >>> len(text), len(compress(text)), len(compress(text, window_bits="ac"))
+    (45, 43, 41)
+    >>> decompress(compress(text)) == text
+    True
+
+    Args:
+        data: bytes, bytearray or memoryview.
+        window_bits: 24, 32, ... 128 for windows that M1 codes while it runs, "ac" for an arithmetic code
+            (the smallest stream); None for the codebook's windows (the fastest).
+        model: as in `load`; all but the codebook's windows need a folder.
+
+    Raises:
+        InputError: no such model or size of windows, or `data` is not bytes.
+        FormatError: a file of the model is damaged.
+    """
+    from io import BytesIO
+
+    from eqinfo.formats import eqi
+    from eqinfo.text.frames import frames_of_bytes
+
+    source = BytesIO(_bytes_only(data))
+    codec = _model(model).codec(None if window_bits is None else str(window_bits), carry=False, rule="live")
+    sink = BytesIO()
+    eqi.compress(frames_of_bytes(source, codec.frame_bytes), sink, codec)
+    return sink.getvalue()
+
+
+def decompress(data: bytes, model: str | PathLike[str] | None = None) -> bytes:
+    """The text of one or more `.eqi` streams; every checksum is checked.
+
+    Args:
+        data: what `compress` returned, or the contents of an `.eqi` file.
+        model: the model that the streams were made with, as in `load`.
+
+    Raises:
+        FormatError: the data are damaged, incomplete or no stream.
+        MismatchError: they were made with another model.
+    """
+    from io import BytesIO
+
+    from eqinfo.formats import eqi
+
+    source = BytesIO(_bytes_only(data))
+    return b"".join(frame.text for frame in eqi.read_frames(source, _model(model), "data"))
+
+
+def _bytes_only(data: object) -> bytes | bytearray | memoryview:
+    """The data, if they are bytes; `str` has no one encoding, and arrays have other items than bytes."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InputError(f"data: found {type(data).__name__}, want bytes. Encode text first: text.encode().")
+    return data
+
+
+def _model(path: str | PathLike[str] | None) -> "Model":
+    """The model of that path; the one in the package is loaded once a process."""
+    if path is None:
+        return _default_model()
+    from pathlib import Path
+
+    from eqinfo.formats.model_folder import Model
+
+    return Model(Path(path))
+
+
+@cache
+def _default_model() -> "Model":
+    """The model in the package."""
+    from eqinfo.formats.model_folder import Model
+
+    return Model(None)

@@ -1,4 +1,4 @@
-"""The program: `eqinfo`, and `python -m eqinfo`. Signals come first, for imports take a while."""
+"""The program `eqinfo`, also `python -m eqinfo`: handles signals first, as the other imports take a while."""
 
 import os
 
@@ -7,7 +7,7 @@ from eqinfo.system import signals
 
 def main() -> None:
     """Run the command line; the exit status is 0, 1 (a job failed), 2 (wrong usage) or 128 + a signal."""
-    signals.end_when_told()
+    signals.end_on_signals()
     _fill_closed_streams()
     from eqinfo.cli import app
 
@@ -15,12 +15,15 @@ def main() -> None:
 
 
 def _fill_closed_streams() -> None:
-    """Let no output have the number of a closed standard stream: what libraries say would go into it."""
+    """Open the null device for each closed standard stream.
+
+    Otherwise an output file would get the number 1 or 2, and warnings of libraries would go into it.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
 
 
 if __name__ == "__main__":

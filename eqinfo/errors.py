@@ -1,20 +1,30 @@
-"""The errors a user can cause. Our own mistakes are assertions, never these.
+"""The errors that a user can cause. Bugs in this package are assertions, never these.
 
-Messages are one line: `<where>: <what is wrong>; found <x>, want <y>. <what to do>.`
+A message is one line: `<where>: <what is wrong>; found <x>, want <y>. <what to do>.`
 """
 
 
 class EqinfoError(Exception):
-    """A job failed for a reason in the user's world: one line on stderr, exit status 1."""
+    """A job failed because of its inputs: one line on stderr, exit status 1."""
 
 
 class InputError(EqinfoError):
-    """Text, tokens or settings cannot be used as they are."""
+    """Text, tokens or settings that cannot be used."""
 
 
 class FormatError(EqinfoError):
-    """A file or stream is damaged, incomplete, of another version, or not ours."""
+    """A file or stream that is damaged, incomplete, of another version, or of another format."""
 
 
 class MismatchError(EqinfoError):
-    """Two things that belong together do not: a stream and a codebook, a checkpoint and its settings."""
+    """Two things that do not belong together: a stream and a codebook, a checkpoint and its settings."""
+
+
+def damaged(where: str, what: str) -> FormatError:
+    """The error to raise for a damaged file.
+
+    Args:
+        where: name of the file, and the place in it.
+        what: what was found.
+    """
+    return FormatError(f"{where}: damaged; {what}. Get a fresh copy.")

@@ -1,11 +1,12 @@
-"""Repeat or thin the sources of a JSONL corpus, so that no kind of text drowns the others.
+"""Repeats or thins the sources of a JSONL corpus, to balance the kinds of text.
 
-    python reweight.py train.jsonl.zst -o mix.jsonl
+    python examples/reweight.py train.jsonl.zst -o mix.jsonl
 
-Each record names its `source`. Its weight is that of the source, or else of the source's kind, or else 1:
-a weight of 3 writes every document three times, one of 0.5 every second document. Document k = 1, 2, ... of
-a source is written int(k * w) - int((k - 1) * w) times, its line unchanged, in the order of the input, so
-the result depends on nothing else. The weights below made the default model.
+Each record names its `source`. The weight of a record is the weight of its source, or else of the source's
+kind, or else 1. A weight of 3 writes every document three times, a weight of 0.5 every second document:
+document k = 1, 2, ... of a source is written int(k * w) - int((k - 1) * w) times. Lines stay unchanged and in
+the order of the input, so the output depends only on the input and the weights. The default model was made
+with the weights below.
 """
 
 import argparse
@@ -27,7 +28,7 @@ SOURCE_WEIGHTS = {
     "anarchist-faq": 1.0,
 }
 
-# The sources of each kind that has a weight; all others count once.
+# The sources of each kind; other sources have weight 1.
 SOURCES = {
     "literature": "austen twain-newton moby-dick shakespeare milton-britannica poetry tales",
     "encyclopaedia": "wiki-summaries enwiki-sample factbook",
@@ -38,24 +39,24 @@ KIND = {source: kind for kind, sources in SOURCES.items() for source in sources.
 
 
 def weight(source: str, by_name: dict[str, float]) -> float:
-    """How often a document of a source is written, on average.
+    """The average number of times that a document of a source is written.
 
     Args:
-        source: its name.
-        by_name: weights of sources and of kinds; a source's own comes first.
+        source: name of the source.
+        by_name: weights of sources and of kinds; the weight of the source takes precedence.
     """
     return by_name.get(source, by_name.get(KIND.get(source, ""), 1.0))
 
 
 def copies(k: int, weight: float) -> int:
-    """How often document k = 1, 2, ... of a source is written: the first k make int(k * weight) in all."""
+    """How often document k = 1, 2, ... of a source is written; the first k sum to int(k * weight)."""
     return int(k * weight) - int((k - 1) * weight)
 
 
 def reweight(
     path: Path, output: Path, by_name: dict[str, float], source_field: str, force: bool
 ) -> Counter[str]:
-    """Write the reweighted corpus; the result is how many lines of each source were written."""
+    """Write the reweighted corpus; the number of lines written by source."""
     seen, written = Counter[str](), Counter[str]()
     with documents.open_text(path) as lines, replacing(output, force) as sink:
         for number, line in enumerate(lines, 1):
@@ -72,7 +73,7 @@ def reweight(
 
 
 def name_and_weight(word: str) -> tuple[str, float]:
-    """NAME=WEIGHT as a pair."""
+    """Parse NAME=WEIGHT."""
     name, _, value = word.partition("=")
     if not name or not 0 <= float(value) < float("inf"):
         raise ValueError
@@ -93,9 +94,9 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=WEIGHT",
-        help="another weight for a source or a kind; may be given often",
+        help="set the weight of a source or a kind; may be repeated",
     )
-    parser.add_argument("--source-field", default="source", help="field of a record that names its source")
+    parser.add_argument("--source-field", default="source", help="field with the name of the source")
     parser.add_argument("-f", "--force", action="store_true", help="replace the output")
     args = parser.parse_args()
     by_name = KIND_WEIGHTS | SOURCE_WEIGHTS | dict(args.weight)

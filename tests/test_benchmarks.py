@@ -1,4 +1,4 @@
-"""What the benchmarks stand on: processes to measure in, and the counts that their page of limits shows."""
+"""Tests of the benchmarks: measuring processes, pieces of text, and the counts on the page."""
 
 import importlib
 import os
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch):
-    """Import a module of the benchmarks."""
+    """A function that imports a module of the benchmarks."""
     monkeypatch.syspath_prepend(str(FOLDER))
     return importlib.import_module
 
@@ -37,7 +37,7 @@ def ps(*options: str) -> list[str]:
 
 
 def children(process: int) -> list[str]:
-    """The processes that one started."""
+    """The ids of the child processes."""
     return ps("-o", "pid=", "--ppid", str(process))
 
 
@@ -46,7 +46,7 @@ def is_alive(process: str) -> bool:
 
 
 def until(condition, seconds: float = 30.0):
-    """What a condition gives as soon as that is true."""
+    """Wait until a condition is true; its last value."""
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.05)
@@ -61,13 +61,13 @@ def test_a_process_that_measures_ends_with_the_one_that_started_it(tmp_path: Pat
     )
     assert until(lambda: len(children(parent.pid)) >= 2)  # the worker and multiprocessing's own helper
     started = children(parent.pid)
-    time.sleep(1)  # the worker is at work
+    time.sleep(1)  # the worker sleeps by now
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert until(lambda: not any(map(is_alive, started)))
 
 
-def test_what_a_new_process_returns_and_what_its_environment_is(load):
+def test_a_new_process_returns_the_result_and_has_the_environment(load):
     processes = load("processes")
     assert processes.fresh({"RAYON_NUM_THREADS": "2"}, os.getenv, "RAYON_NUM_THREADS") == "2"
     assert processes.fresh({}, os.getpid) != os.getpid()
@@ -91,7 +91,7 @@ def test_steps_of_the_trie_are_those_of_its_windows(load):
     starts = {window[:n] for window in windows for n in range(1, len(window) + 1)}
 
     def steps(at: int) -> int:
-        """Slots read from a byte on: of each beginning of a window, and of the first that is none."""
+        """Slots read by a walk from a byte: one per matching prefix of a window, and one for the mismatch."""
         n = 1
         while text[at : at + n].tobytes() in starts and at + n < text.size:
             n += 1
@@ -109,7 +109,7 @@ def test_a_chain_of_loads_goes_through_the_whole_table(load):
 
 
 def test_numbers_have_three_digits_and_no_exponent(load):
-    digits = load("peers").digits
+    digits = load("pages").digits
     assert [digits(value) for value in (1000.4, 999, 99.96, 1, 0.03664, 41861)] == [
         "1,000", "999", "100", "1.00", "0.0366", "41,861",
     ]  # fmt: skip

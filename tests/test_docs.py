@@ -1,60 +1,98 @@
-"""What the documents claim: README blocks give the output they show, and the file map is complete."""
+"""What the documents claim: pasted blocks print what they show, links lead somewhere, pictures are new."""
 
 import ast
 import contextlib
+import doctest
+import importlib
 import io
 import os
+import pkgutil
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import eqinfo
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.parse import encode
+from eqinfo.formats.model_folder import DEFAULT_MODEL
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLES = ROOT / "examples"
+PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), DEFAULT_MODEL / "README.md"]
+MODULES = ["eqinfo", *(module.name for module in pkgutil.walk_packages(eqinfo.__path__, "eqinfo."))]
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "OMP_NUM_THREADS": "1",
 }
+END_OF_BLOCK = "== end of block =="
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(text: str) -> list[tuple[str, str]]:
+    """The language and the contents of each fenced block, in order."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_console_blocks_print_what_they_show(tmp_path):
-    (tmp_path / "inaugural.txt").write_bytes((EXAMPLES / "inaugural.txt").read_bytes())
-    for block in blocks("console"):
-        shown = [part.partition("\n") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
-        for command, _, output in shown:
-            done = subprocess.run(
-                ["bash", "-c", command],
-                cwd=tmp_path,
-                env=ENVIRONMENT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=120,
-                check=False,
-            )
-            assert (command, done.stdout.decode().rstrip("\n")) == (command, output.rstrip("\n"))
+def section(name: str) -> str:
+    """The README from a heading to the next one of its level."""
+    return README.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
 
 
-def test_the_python_block_prints_what_follows_it():
-    [code] = blocks("python")
-    [_, shown] = blocks("text")
+def with_output(language: str) -> list[tuple[str, str]]:
+    """The blocks of a language in the tour, each with the text block below it."""
+    found = blocks(section("Tour"))
+    return [(code, shown) for (kind, code), (_, shown) in pairwise(found) if kind == language]
+
+
+def test_the_tour_gives_what_it_shows_when_pasted_into_one_shell(tmp_path: Path) -> None:
+    tour = with_output("sh")
+    assert len(tour) == 6
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "inaugural.txt").write_bytes((EXAMPLES / "inaugural.txt").read_bytes())
+    pasted = "".join(f"{commands}echo '{END_OF_BLOCK}'\n" for commands, _ in tour)
+    done = subprocess.run(
+        ["bash"],
+        input=pasted.encode(),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=240,
+        check=False,
+    )
+    assert done.stdout.decode().split(f"{END_OF_BLOCK}\n") == [*(shown for _, shown in tour), ""]
+
+
+def test_the_python_block_prints_what_follows_it() -> None:
+    [(code, shown)] = with_output("python")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
     assert printed.getvalue() == shown
 
 
-def test_the_worked_example_is_right():
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+    assert len(README.split()) <= 2000
+
+
+def test_the_map_names_every_wing() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", section("Map"), re.MULTILINE)
+    wings = {path.parent.name for path in (ROOT / "eqinfo").glob("*/__init__.py")}
+    assert sorted(named) == sorted(wings)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_are_right(module: str) -> None:
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+def test_the_worked_example_of_the_formats_page_is_right() -> None:
     windows = sorted({b"", b"a b", b"ab", b"abc"} | {bytes([b]) for b in range(256)})
     codebook = Codebook(windows, 9)
     assert [windows[c] for c in (0, 1, 97, 98, 99, 100, 101, 102)] == [
@@ -63,24 +101,53 @@ def test_the_worked_example_is_right():
     assert encode(codebook, b"abcab").tolist() == [101, 100]
 
 
-def test_ci_runs_the_test_command_of_the_readme():
-    install, test = (block.strip() for block in blocks("bash"))
-    assert test in (ROOT / ".ci" / "run").read_text()
-    assert "examples/quickstart.sh" in install
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    install, test = (code for language, code in blocks(README) if language == "bash")
+    assert " && ".join(test.splitlines()) in (ROOT / ".ci" / "run").read_text()
+    assert install.splitlines()[-1] == "examples/quickstart.sh"
+    assert "pip install ." in install.splitlines()
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, _, anchor in re.findall(r"\]\((?!http)([^)#]*)(#([^)]*))?\)", page.read_text()):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize(("kind", "model"), [("eqinfo", None), ("paper", DEFAULT_MODEL / "published.eqcb")])
+def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None) -> None:
+    picture = (EXAMPLES / "cuts.svg").read_text()
+    shown = [piece.replace("·", " ") for piece in re.findall(rf'class="{kind}".*>(.*)</text>', picture)]
+    tokenizer = eqinfo.load(model)
+    ids = tokenizer.encode("".join(shown).replace("&#x27;", "'"))
+    assert [tokenizer.decode([token]).decode().replace("'", "&#x27;") for token in ids] == shown
+    assert f"{len(ids)} windows of 16 bits" in picture
+
+
+def test_the_bars_are_the_figures_of_the_page_of_windows() -> None:
+    chart = (EXAMPLES / "bytes_per_token.svg").read_text()
+    for name in ("eqinfo, optimal", "BPE in words", "BPE across words", "published rule, greedy"):
+        row = re.search(rf"^\| {name} \| (.*) \|$", (EXAMPLES / "windows.md").read_text(), re.MULTILINE)
+        assert row, name
+        for value in row[1].split(" | "):
+            assert f'width="{float(value) * 70:.1f}"' in chart
 
 
 @pytest.mark.parametrize("script", ["quickstart.sh", "pipes.sh"])
-def test_recipes_run(script):
+def test_recipes_run(script: str) -> None:
     done = subprocess.run([EXAMPLES / script], env=ENVIRONMENT, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_the_training_recipe_runs(tmp_path):
+def test_the_training_recipe_runs(tmp_path: Path) -> None:
     arguments = [EXAMPLES / "inaugural.txt", tmp_path / "model", "--preset", "tiny", "--steps", "5", "-q"]
     done = subprocess.run(
         [EXAMPLES / "train_your_own.sh", *arguments],
@@ -93,7 +160,7 @@ def test_the_training_recipe_runs(tmp_path):
     assert (tmp_path / "model" / "codebook.eqcb").exists()
 
 
-def test_the_recipe_for_m2_runs(tmp_path, model):
+def test_the_recipe_for_m2_runs(tmp_path: Path, model: Path) -> None:
     (tmp_path / "m1").symlink_to(model)
     small = ["--block-size", "32", "--batch-tokens", "256", "--steps", "5", "-q"]
     done = subprocess.run(
@@ -107,7 +174,7 @@ def test_the_recipe_for_m2_runs(tmp_path, model):
     assert b"bits/byte" in done.stdout
 
 
-def test_reweighting_repeats_and_thins_documents(tmp_path):
+def test_reweighting_repeats_and_thins_documents(tmp_path: Path) -> None:
     lines = [b'{"text": "%d", "source": "%s"}\n' % (i, s) for i in range(4) for s in (b"austen", b"gcide")]
     (tmp_path / "corpus.jsonl").write_bytes(b"".join(lines))
     command = [

@@ -29,7 +29,7 @@ FACE = {"__init__", "__main__"}  # what users of the package meet: above all win
 MAY_IMPORT = {
     "torch": r"(training|m1|m2|eval)/",
     "numba": r"(codebook|coder)/kernels|system/jit|m1/refit",
-    "rich": r"nowhere",
+    "rich": r"cli/display",
 }
 SLOW = set(MAY_IMPORT)
 KERNELS = re.compile(r"(codebook|coder)/kernels")

@@ -1,22 +1,36 @@
 """The codebook: every window of `window_bits` bits, and the file that holds it.
 
-M1 and the coder are reset at each window, so codeword -> bytes is a fixed map. It is a trie with integer
-frequencies: at a node, `stop` is 1 if the string is itself a window, `count` is the number of windows
-below. The stop symbol takes the first `stop` codewords of a node, then the children take `count(child)`
-each, in byte order. All this says in one sentence: *a codeword
-is the rank of its window in lexicographic order*, so the sorted list of windows is the whole codebook and
-no inconsistent frequency can be stored. Rank 0 is the empty window, which ends a document.
+M1 and the coder are reset at each window, so codeword -> bytes is a fixed map. The map is a trie with integer
+frequencies: at a node, `stop` is 1 if the string is itself a window, and `count` is the number of windows in
+its subtree. The stop symbol takes the first `stop` codewords of a node; the children follow in byte order and
+take `count(child)` codewords each. Therefore *a codeword is the rank of its window in lexicographic order*:
+the sorted list of windows is the whole codebook. Rank 0 is the empty window, which ends a document.
 
-What this module does not do: choose windows (`compile`) or cut text into them (`parse`).
+This module does not choose windows (`m1`) or cut text into them (`parse`).
 
-File `.eqcb`, little-endian:
+File `.eqcb`; integers are little-endian:
 
-    4s  magic "EQCB"            u8  version          u8  window_bits
-    u8  method (0 optimal, 1 greedy)                 u32 unaligned penalty in 1/1024 window
-    u32 number of windows       u32 bytes in all suffixes
-    32s fingerprint             u32 crc32 of everything else
-    zstd frame: per window the length shared with the window before (u8), per window the length
-                of the rest (u8), then all the rests.
+    4s  magic "EQCB"
+    u8  version, 1
+    u8  window_bits, 9 to 20
+    u8  method: 0 optimal, 1 greedy
+    u32 unaligned penalty in 1/1024 window, at most 1,024,000
+    u32 n: number of windows, at most 2**window_bits
+    u32 s: number of bytes in all suffixes, at most 2**23
+    32s fingerprint
+    u32 CRC-32 (zlib's) of the header with 0 in this field, then the body
+    body: one zstd frame with its content size (2n + s) in its header, which decompresses to
+        n bytes: for each window, the number of first bytes that it shares with the window before
+        n bytes: for each window, the length of its suffix, the bytes after the shared ones
+        s bytes: all suffixes, joined
+
+The header has 55 bytes, without padding. Windows are in ascending order of their bytes; the index of a
+window is its codeword. The first is the empty window, which shares 0 bytes and has an empty suffix. All 256
+single bytes are windows; no window is longer than 255 bytes, and all together have at most 2**25 bytes.
+
+The fingerprint is the SHA-256 of these bytes, joined: the 15 ASCII bytes "eqinfo codebook", the version
+(u8), window_bits (u8), the length of each window in order (n times u8), and all windows in order. Method and
+penalty are left out: they decide how text is cut, not what codewords mean.
 """
 
 import hashlib
@@ -38,12 +52,12 @@ Method = Literal["optimal", "greedy"]
 
 MAGIC = b"EQCB"
 VERSION = 1
-MAX_WINDOW_BITS = 20  # a codebook is listed in full: 2**20 windows at most
+MAX_WINDOW_BITS = 20  # the list holds every window: 2**20 at most
 MIN_WINDOW_BITS = 9  # 256 single bytes and the empty window need more than 8 bits
 MAX_WINDOW_BYTES = 255  # lengths are stored in one byte
-MAX_BYTES = 1 << 25  # of all windows: no file of some kilobytes takes much memory
-MAX_SUFFIX_BYTES = 1 << 23  # each is a node of the trie, and `kernels` has no more
-PENALTY_UNIT = 1024  # an unaligned cut costs a whole number of 1/1024 windows: no float decides a cut
+MAX_BYTES = 1 << 25  # of all windows together: bounds the memory that a small hostile file can take
+MAX_SUFFIX_BYTES = 1 << 23  # each suffix byte is a node of the trie; `kernels/trie` has 2**23 slots
+PENALTY_UNIT = 1024  # penalties are whole numbers of 1/1024 window, so that no float decides a cut
 MAX_PENALTY = 1000.0
 
 _HEADER = struct.Struct("<4sBBBIII32sI")
@@ -54,11 +68,11 @@ class Codebook:
     """Windows in lexicographic order; a window's index is its codeword.
 
     Attributes:
-        windows: sorted, distinct, `windows[0] == b""`, all 256 single bytes, at most 2**window_bits of
-            them (exactly as many unless the published rule leaves codewords unused), each at most
-            `MAX_WINDOW_BYTES` long.
-        window_bits: size of a codeword in bits, in [9, 20].
-        method: the parse this codebook was made for.
+        windows: sorted and distinct; `windows[0] == b""`; all 256 single bytes are among them. At most
+            2**window_bits windows (fewer only if the paper's rule leaves codewords unused), each of at most
+            `MAX_WINDOW_BYTES` bytes.
+        window_bits: bits in a codeword, in [9, 20].
+        method: the parse that this codebook was made for.
         unaligned_penalty: the price of an unaligned cut in windows, in [0, 1000]; 0 only breaks ties.
     """
 
@@ -68,7 +82,7 @@ class Codebook:
     unaligned_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the invariants that everything above relies on.
+        """Check the invariants that parsing and decoding rely on.
 
         Raises:
             InputError: an invariant does not hold.
@@ -95,7 +109,7 @@ class Codebook:
             raise InputError(f"codebook: windows too long; want at most {MAX_BYTES} bytes in all of them.")
         if max(map(len, self.windows)) > MAX_WINDOW_BYTES:
             raise InputError(f"codebook: a window is longer than {MAX_WINDOW_BYTES} bytes.")
-        if sum(len(window) == 1 for window in self.windows) < 256:  # they are distinct
+        if sum(len(window) == 1 for window in self.windows) < 256:  # none twice, as windows are distinct
             raise InputError("codebook: not every single byte is a window.")
 
     @property
@@ -105,7 +119,7 @@ class Codebook:
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """SHA-256 of everything that decides how codewords map to bytes; 32 bytes."""
+        """SHA-256 of all that decides how codewords map to bytes, as the module's header says; 32 bytes."""
         digest = hashlib.sha256(b"eqinfo codebook" + bytes([VERSION, self.window_bits]))
         digest.update(bytes(map(len, self.windows)))
         digest.update(b"".join(self.windows))
@@ -122,38 +136,33 @@ class Codebook:
         return max(map(len, self.windows))
 
     @cached_property
-    def work(self) -> list[int]:
-        """One number: what was cut and decoded so far; see `parse`."""
-        return [0]
-
-    @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """The length of each window in bytes, (n_windows,)."""
         return np.fromiter(map(len, self.windows), np.int64, len(self.windows))
 
     @cached_property
     def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
-        """What the compiled parses walk: table, codewords and root, as `kernels.build_trie` makes them.
+        """Table, codewords and root for the compiled parses, from `build_trie`.
 
         Raises:
-            InputError: there are more nodes than a table holds.
+            InputError: the trie has more nodes than its table can hold.
         """
-        from eqinfo.codebook import kernels
+        from eqinfo.codebook.kernels.trie import build_trie
 
-        table, codewords, root = kernels.build_trie(*flat(self.windows))
+        table, codewords, root = build_trie(*flat(self.windows))
         if not table.size:
-            raise InputError("codebook: too large a trie; windows share too few beginnings.")
+            raise InputError("codebook: too large a trie; windows share too few prefixes.")
         return table, codewords, root
 
     @cached_property
     def rows(
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """What the compiled decoder copies from, as `kernels.decode` says: words, lengths, blob, offsets."""
-        from eqinfo.codebook import kernels
+        """Words, lengths, blob and offsets for the compiled decoder; see `kernels/decode`."""
+        from eqinfo.codebook.kernels.decode import first_bytes
 
         blob, offsets = flat(self.windows)
-        words = kernels.first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
+        words = first_bytes(blob, offsets).view("<u8").astype(np.uint64, copy=False)
         return words, self.lengths.astype(np.uint8), blob, offsets
 
     def to_bytes(self) -> bytes:
@@ -184,7 +193,7 @@ class Codebook:
             where: its name, for messages.
 
         Raises:
-            FormatError: the data are damaged, of another version, or no codebook.
+            FormatError: the data are not a codebook, of another version, or damaged.
         """
         if data[:4] != MAGIC:
             raise FormatError(f"{where}: not a codebook (.eqcb).")
@@ -221,18 +230,18 @@ class Codebook:
 
 
 def flat(windows: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """All windows one after another, and where each starts (and the last one ends)."""
+    """All windows joined, (n_bytes,), and the start of each and the end of the last, (n_windows + 1,)."""
     lengths = np.fromiter(map(len, windows), np.int64, len(windows))
     return np.frombuffer(b"".join(windows), np.uint8), np.append(0, np.cumsum(lengths))
 
 
 def _n_shared(a: bytes, b: bytes) -> int:
-    """How many first bytes two different windows share, a before b."""
+    """Length of the longest common prefix of two windows."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
 
 
 def _unpack_windows(body: bytes, n_windows: int, n_suffix: int) -> list[bytes]:
-    """The windows in the body of a file; every size is checked before anything of that size is made.
+    """The windows in the body of a file; each size is checked before memory of that size is allocated.
 
     Raises:
         ValueError: the sizes do not fit together.

@@ -1,12 +1,24 @@
-"""Cutting text into windows: the decoder is a table, so the encoder may choose.
+"""Parsing: text to codewords and back.
 
-`optimal` takes the cut of least cost: one per window plus `unaligned_penalty` per cut inside a word, ties
-going to fewer unaligned cuts, then to the longer window. With penalty 0 that is the fewest windows, and
-among those the most cuts at word boundaries. `greedy` takes the longest match, as the paper does.
+Any sequence of codewords can be decoded, so the encoder may choose where to cut:
 
-`cut` is the definition, in plain Python; `kernels` holds the same two loops compiled, for texts where
-compiled code pays for its start-up. Both give the same codewords, always: costs are integers.
+- `optimal` takes the cut of least cost: 1 for each window and `unaligned_penalty` for each cut inside a word.
+  Ties go to fewer unaligned cuts, then to the longer window. With penalty 0 that is the fewest windows.
+- `greedy` takes the longest match at each position, as the paper does.
+
+`cut` defines both in plain Python. `kernels/parse` holds the same two loops compiled, for texts long enough
+to pay for importing numba. Costs are integers, so both give the same codewords on every machine.
+
+>>> from eqinfo.codebook.codebook import Codebook
+>>> windows = sorted([b"", *(bytes([b]) for b in range(256)), b"ab", b"abc", b"a b"])
+>>> codebook = Codebook(windows, window_bits=9)
+>>> windows[98:103]
+[b'a', b'a b', b'ab', b'abc', b'b']
+>>> encode(codebook, b"abcab").tolist()
+[101, 100]
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,48 +28,50 @@ from eqinfo.text.frames import Bytes
 
 Codewords = npt.NDArray[np.uint32]
 
-# A segment's cost is windows * WINDOW_COST + unaligned cuts * (penalty + 1): the "+ 1" is the tie-break and
-# can never add up to a window, as segments are shorter than 2**26 bytes. The largest cost is
-# 2**26 * (2**26 + 1000 * 2**26), below 2**62.
+# The cost of a text is windows * WINDOW_COST + unaligned cuts * (penalty * WINDOW_COST + 1). The "+ 1" breaks
+# ties; it never adds up to a window, as a text has fewer than 2**26 cuts. Costs stay below
+# 2**26 * (2**26 + 1000 * 2**26 + 1), which is below 2**62 and fits an int64.
 MAX_SEGMENT_BYTES = 1 << 26
 WINDOW_COST = MAX_SEGMENT_BYTES
 
-COMPILED_FROM = 1 << 21  # bytes x longest window: up to here plain Python is done before numba is imported
+# Plain Python takes about as long for this much work, in bytes * longest window, as importing numba does.
+COMPILED_FROM = 1 << 21
+_work = 0  # what this process has parsed and decoded, in the same unit
+
+# Which byte values belong to words: ASCII letters and digits, and all bytes of other characters in UTF-8.
+WORD_BYTES = np.array([value >= 0x80 or chr(value).isalnum() for value in range(256)])
 
 
-def _word_bytes() -> npt.NDArray[np.bool_]:
-    """Which of the 256 byte values belong to words: letters, digits, and all of UTF-8 beyond ASCII."""
-    return np.array([value >= 0x80 or chr(value).isalnum() for value in range(256)])
+def is_aligned(before: Any, after: Any) -> Any:
+    """Whether a cut falls at a word boundary: the bytes before and after it are not both word bytes.
 
-
-WORD_BYTES = _word_bytes()
-
-
-def is_aligned(before: int, after: int) -> bool:
-    """Whether a cut between two bytes falls at a word boundary: not between two word bytes."""
-    return not (WORD_BYTES[before] and WORD_BYTES[after])
+    Args:
+        before: a byte value, or an array of them.
+        after: likewise, of the same shape.
+    """
+    return ~(WORD_BYTES[before] & WORD_BYTES[after])
 
 
 def unaligned_cost(penalty: float) -> int:
-    """The cost of an unaligned cut whose price in windows is `penalty`, in [0, 1000]."""
+    """The cost of an unaligned cut in 1/WINDOW_COST window, from its price in windows, in [0, 1000]."""
     return round(penalty * PENALTY_UNIT) * (WINDOW_COST // PENALTY_UNIT) + 1
 
 
 def cut(codebook: Codebook, text: bytes) -> list[bytes]:
-    """The windows of one segment: the definition of both parses.
+    """The windows that a document is cut into: the definition of both parses.
 
     Args:
         codebook: the windows, the method and the penalty.
-        text: at most MAX_SEGMENT_BYTES bytes; both ends are cuts that cost nothing.
+        text: at most MAX_SEGMENT_BYTES bytes; its two ends cost nothing.
     """
     known, longest, n = codebook.codewords, codebook.max_window_bytes, len(text)
-    length = [1] * n  # of the window that starts at each position
+    length = [1] * n  # of the chosen window that starts at each position
     if codebook.method == "greedy":
         for i in range(n):
             length[i] = next(k for k in range(min(longest, n - i), 0, -1) if text[i : i + k] in known)
     else:
         unaligned = unaligned_cost(codebook.unaligned_penalty)
-        cost = [0] * (n + 1)  # of text[i:], with the cut before it
+        cost = [0] * (n + 1)  # least cost of text[i:], including the cut before it
         for i in range(n - 1, -1, -1):
             best = None
             for k in range(min(longest, n - i), 0, -1):
@@ -75,22 +89,23 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
 
 
 def _pays(codebook: Codebook, size: int) -> bool:
-    """Whether compiled code is worth its start: for this text, or for all so far with this codebook."""
-    codebook.work[0] += size * codebook.max_window_bytes
-    return codebook.work[0] >= COMPILED_FROM
+    """Whether to use compiled code: this process has now done enough work to pay for importing numba."""
+    global _work
+    _work += size * codebook.max_window_bytes
+    return _work >= COMPILED_FROM
 
 
 def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -> Codewords:
-    """The codewords of a text, each document cut by itself and closed by codeword 0.
+    """The codewords of a text; each document is parsed by itself and closed by codeword 0.
 
     Args:
-        codebook: what to cut with.
+        codebook: the windows, the method and the penalty.
         text: at most MAX_SEGMENT_BYTES bytes, of any value.
-        document_ends: offsets in [0, len(text)], ascending, of the document ends in the text; equal ones
-            are empty documents. Text after the last one is left open: no codeword 0 follows it.
+        document_ends: offsets in [0, len(text)], ascending; equal offsets are empty documents. The text after
+            the last one is an open document: no codeword 0 follows it.
 
     Returns:
-        Codewords, uint32, in order. The same for every machine and thread count.
+        Codewords in order, (n,).
     """
     view = np.frombuffer(text, np.uint8)
     ends = np.asarray(document_ends, np.int64)
@@ -100,33 +115,31 @@ def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -
     for start, end in zip([0, *ends.tolist()], [*ends.tolist(), view.size], strict=True):
         codewords += map(codebook.codewords.__getitem__, cut(codebook, view[start:end].tobytes()))
         codewords.append(0)
-    return np.array(codewords[:-1], np.uint32)  # nothing closes the text after the last document
+    return np.array(codewords[:-1], np.uint32)  # without the 0 that would close the open document
 
 
 def encode_compiled(
-    codebook: Codebook, text: npt.NDArray[np.uint8], document_ends: npt.NDArray[np.int64]
+    codebook: Codebook, text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> Codewords:
-    """`encode` by compiled code, whatever the size."""
-    from eqinfo.codebook import kernels
+    """The result of `encode`, by compiled code whatever the size; arrays of uint8 (n,) and int64 (k,)."""
+    from eqinfo.codebook.kernels.parse import encode_greedy, encode_optimal
 
-    ends = document_ends
     assert text.size <= MAX_SEGMENT_BYTES
     assert not ends.size or (ends[0] >= 0 and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
     if codebook.method == "greedy":
-        return kernels.encode_greedy(text, ends, *codebook.trie)
+        return encode_greedy(text, ends, *codebook.trie)
     unaligned = unaligned_cost(codebook.unaligned_penalty)
-    longest = codebook.max_window_bytes
-    return kernels.encode_optimal(text, ends, *codebook.trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
+    return encode_optimal(text, ends, *codebook.trie, codebook.max_window_bytes, unaligned)
 
 
 def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:
-    """The bytes of a sequence of codewords, each below `len(codebook.windows)`.
+    """The text of codewords (n,), each below `len(codebook.windows)`.
 
     Raises:
         IndexError: a codeword is not in the codebook.
     """
     if not codewords.size or not _pays(codebook, codewords.size):
         return b"".join(map(codebook.windows.__getitem__, codewords.tolist()))
-    from eqinfo.codebook import kernels
+    from eqinfo.codebook.kernels.decode import decode as decode_compiled
 
-    return kernels.decode(codewords, *codebook.rows).tobytes()
+    return decode_compiled(codewords, *codebook.rows).tobytes()

@@ -1,13 +1,34 @@
-"""M1 as integers: what decides the frequencies of the next byte, and the file that holds it.
+"""M1 as integers: the numbers that decide the frequencies of the next byte, and the file that holds them.
 
-Every number here is an integer, and so is every operation on them (`inference`): the frequencies are the same
-on every machine, in every version. `quantise` makes a network from a trained `byte_model`.
+All numbers are integers, and so is every operation on them (`kernels/m1_step`): the frequencies are the same
+on every machine. `m1/quantise` makes a network from a trained M1.
 
-File `.eqm1`, little-endian:
+File `.eqm1`; integers are little-endian:
 
-    4s  magic "EQM1"    u8 version    u8 n_layer    u8 table_bits    u8 0
-    the arrays of `Network` one after another, in its order and its types
-    32s SHA-256 of all before: the fingerprint
+    4s  magic "EQM1"
+    u8  version, 1
+    u8  L: number of layers, at most 8
+    u8  table_bits: log2 of the rows in each n-gram table, at most 20; 0: there are no tables
+    u8  0
+    the arrays, row by row, without padding (i1, i2, i4: signed integers of 1, 2 and 4 bytes):
+        embedding     i2 (257, 192)
+        tables        i1 (6 * 2**table_bits, 32)    (0, 32) without tables
+        mix           i1 (192, 192)                 (0, 192) without tables
+        mix_scale     i4 (192)                      (0) without tables
+        inputs        i1 (L, 768, 192)
+        input_scale   i4 (L, 768)
+        input_bias    i4 (L, 768)
+        output        i1 (L, 192, 256)
+        output_scale  i4 (L, 192)
+        head          i1 (256, 192)
+        head_scale    i4 (256)
+        head_bias     i4 (256)
+        forget        i4 (4096)
+        exp2          i4 (1024)
+    32s SHA-256 of all bytes before: the fingerprint
+
+Numbers of type i1 are in [-127, 127], scales at least 0, biases in [-2**20, 2**20], forget in [0, 2**16], and
+exp2 in [0, 2**24] with exp2[0] = 2**24.
 """
 
 import hashlib
@@ -25,18 +46,20 @@ VERSION = 1
 _HEADER = struct.Struct("<4sBBBB")
 
 N_BYTES = 256
-BOS = N_BYTES  # what the network reads before the first byte of a window
-WIDTH = 192  # of the stream; constants, since the compiled loops are made for them
-INNER = 256  # of the state of a layer
-ORDERS = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams in bytes
-ROW = 32  # numbers in a row of an n-gram table
-MIXED = len(ORDERS) * ROW  # as many as WIDTH, so that one compiled loop serves both
+BOS = N_BYTES  # the symbol that begins a window: it resets M1
+# sizes are constants: compiled loops of constant length are several times faster
+WIDTH = 192  # of the residual stream
+INNER = 256  # of a layer's state
+NGRAM_BYTES = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams
+HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: hashes n-grams and contexts
+ROW = 32  # width of a row of an n-gram table
+MIXED = len(NGRAM_BYTES) * ROW  # equals WIDTH, so one compiled loop serves both
 MAX_LAYERS, MAX_TABLE_BITS = 8, 20
 
-TOTAL_BITS = 20
-TOTAL = 1 << TOTAL_BITS  # what the frequencies of the 256 bytes add up to; each is at least 1
-KEEP_RANGE = 2048  # the table of forgetting covers inputs in [-KEEP_RANGE, KEEP_RANGE)
-EXP_STEPS = 1024  # logits are in 1 / EXP_STEPS bit
+M1_TOTAL_BITS = 20
+M1_TOTAL = 1 << M1_TOTAL_BITS  # sum of the frequencies of the 256 bytes; each is at least 1
+KEEP_RANGE = 2048  # the table `forget` covers inputs in [-KEEP_RANGE, KEEP_RANGE)
+EXP_STEPS = 1024  # logits are in units of 1/1024 bit
 
 I8 = npt.NDArray[np.int8]
 I16 = npt.NDArray[np.int16]
@@ -46,23 +69,23 @@ I32 = npt.NDArray[np.int32]
 class Network(NamedTuple):
     """The integers of an M1 with L layers; weights are in [-127, 127].
 
-    A product of a matrix and a vector is followed by a scale: sums of up to WIDTH or INNER products, each of
-    7 and 13 bits, fit 32 bits, and `sum * scale / 2**28`, rounded, is the result in the unit of what follows.
+    A matrix-vector product is followed by a scale for each row: a sum of at most 256 products of 7 by 13 bits
+    fits 32 bits, and `sum * scale / 2**28`, rounded, is the result in the unit that the next step expects.
 
     Attributes:
-        embedding: of bytes and BOS, (257, WIDTH).
-        tables: rows for n-grams, those of one order after another, (len(ORDERS) << table_bits or 0, ROW).
+        embedding: of the 256 bytes and BOS, (257, WIDTH).
+        tables: one table for each length of n-gram in turn, (len(NGRAM_BYTES) << table_bits or 0, ROW).
         mix: from the rows to the stream, (WIDTH, MIXED), or (0, MIXED) without tables.
-        mix_scale: of each row of mix.
-        inputs: of each layer: for what it keeps, its values and its gates, (L, 3 INNER, WIDTH).
-        input_scale: of each row of inputs.
-        input_bias: added to the scaled products.
-        output: of each layer, (L, WIDTH, INNER).
-        output_scale: of each row of output.
-        head: (256, WIDTH).
-        head_scale: of each row of head.
-        head_bias: added to the scaled products.
-        forget: share of the state that is not kept in 1/65536, by the input in 1/128, (2 KEEP_RANGE,).
+        mix_scale: for each row of mix, (WIDTH,) or (0,).
+        inputs: from the stream to keeps, values and gates of each layer, in this order, (L, 3 INNER, WIDTH).
+        input_scale: for each row of inputs, (L, 3 INNER).
+        input_bias: added after scaling, (L, 3 INNER).
+        output: from gated states to the stream, (L, WIDTH, INNER).
+        output_scale: for each row of output, (L, WIDTH).
+        head: from the stream to logits, (256, WIDTH).
+        head_scale: for each row of head, (256,).
+        head_bias: added after scaling, (256,).
+        forget: share of the state that is replaced, in 1/65536, for each keep in 1/128, (2 KEEP_RANGE,).
         exp2: 2**24 * 2**(-k / EXP_STEPS) for k in [0, EXP_STEPS).
     """
 
@@ -88,8 +111,8 @@ class Network(NamedTuple):
 
 
 def shapes(n_layer: int, table_bits: int) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Type and shape of each array of a network."""
-    n_rows, n_mixed = (len(ORDERS) << table_bits, WIDTH) if table_bits else (0, 0)
+    """Type in the file and shape of each array of a network, in the file's order."""
+    n_rows, n_mixed = (len(NGRAM_BYTES) << table_bits, WIDTH) if table_bits else (0, 0)
     return {
         "embedding": ("<i2", (N_BYTES + 1, WIDTH)),
         "tables": ("i1", (n_rows, ROW)),
@@ -109,8 +132,8 @@ def shapes(n_layer: int, table_bits: int) -> dict[str, tuple[Any, tuple[int, ...
 
 
 def table_bits(network: Network) -> int:
-    """Log2 of the rows of each n-gram table; 0 without tables."""
-    return (len(network.tables) // len(ORDERS)).bit_length() - 1 if len(network.tables) else 0
+    """Log2 of the rows in each n-gram table; 0 without tables."""
+    return (len(network.tables) // len(NGRAM_BYTES)).bit_length() - 1 if len(network.tables) else 0
 
 
 def _contents(network: Network) -> bytes:
@@ -141,7 +164,7 @@ def from_bytes(data: bytes, where: str = "network") -> Network:
         where: its name, for messages.
 
     Raises:
-        FormatError: the data are damaged, of another version, or no network.
+        FormatError: the data are not a network, of another version, or damaged.
     """
     if data[:4] != MAGIC:
         raise FormatError(f"{where}: not an M1 in integers (.eqm1).")
@@ -179,7 +202,7 @@ def load(path: Path) -> Network:
 
 
 def _in_range(network: Network) -> bool:
-    """Whether no sum or product of `inference` can overflow."""
+    """Whether all numbers are in the ranges for which no sum or product of `m1_step` overflows."""
     weights = (network.tables, network.mix, network.inputs, network.output, network.head)
     scales = (network.mix_scale, network.input_scale, network.output_scale, network.head_scale)
     biases = (network.input_bias, network.head_bias)

@@ -1,8 +1,9 @@
 """Exact division of an interval of codewords among symbols: integers only.
 
-Narrowing an interval is what an integer arithmetic coder does at every symbol. `narrow` is that one
-operation for both directions. Frequencies are M1's: as they are (`live_windows`), or rounded to 14 bits as
-in the paper (`paper`). A codebook needs nothing of this: its frequencies add up to the width.
+An integer arithmetic coder narrows an interval at every symbol, in encoding and in decoding alike; `narrow`
+is that operation. Frequencies are M1's: exact in live windows (`reference`), rounded to 14 bits for the
+paper's rule (`paper`). A codebook does not need this module: its frequencies add up to the width, so nothing
+rounds.
 
 >>> narrow(low=0, width=1000, start=1, frequency=2, total=4)  # the second and third quarter
 (250, 500)
@@ -15,38 +16,37 @@ import numpy.typing as npt
 
 Int = TypeVar("Int", int, npt.NDArray[np.int64])
 
-TOTAL_BITS = 14  # of the published rule's frequencies
-TOTAL = 1 << TOTAL_BITS
-PRECISION_BITS = 48  # of its intervals: 48 + 14 bits fit an int64, and 48 - 20 = 28 are left to round in
+PAPER_TOTAL = 1 << 14  # sum of the frequencies at a node, by the paper's rule
+PRECISION_BITS = 48  # of its intervals: 48 + 14 bits fit an int64, and 48 - 20 = 28 keep rounding small
 
 
 def narrow(low: Int, width: Int, start: Int, frequency: Int, total: Int) -> tuple[Int, Int]:
-    """The part of the interval [low, low + width) that a symbol takes, as its low and width.
+    """Low and width of the part of [low, low + width) that a symbol takes.
 
     Args:
-        low: of the string so far.
-        width: of the string so far, at least 1.
+        low: start of the interval of the string so far.
+        width: of that interval, at least 1.
         start: sum of the frequencies of the symbols before this one.
         frequency: of the symbol, at least 0.
-        total: of all frequencies, at least start + frequency and at least 1.
+        total: sum of all frequencies, at least 1 and at least start + frequency.
     """
     first, end = width * start // total, width * (start + frequency) // total
     return low + first, end - first
 
 
 def n_codewords(low: Int, width: Int, window_bits: int) -> Int:
-    """How many intervals of window_bits binary digits lie inside an interval of PRECISION_BITS digits."""
+    """The number of cells of 2**(PRECISION_BITS - window_bits) numbers that lie inside an interval."""
     shift = PRECISION_BITS - window_bits
     inside = (low + width >> shift) - (low + (1 << shift) - 1 >> shift)
     return inside * (inside > 0)
 
 
 def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """What each of some weights (n, k) gets of what is shared in its row: largest remainders.
+    """Shares (n, k) in proportion to weights that add up exactly to `shared` in each row: largest remainders.
 
     Args:
-        weights: at least 0; each row adds up to at least 1.
-        shared: (n, 1), at least 0; products with weights are below 2**63. Of equal remainders the first win.
+        weights: (n, k), at least 0; each row adds up to at least 1.
+        shared: (n, 1), at least 0; products with weights are below 2**63. Ties go to the first.
     """
     rounded, remainder = np.divmod(weights * shared, weights.sum(1, keepdims=True))
     missing = shared - rounded.sum(1, keepdims=True)
@@ -55,7 +55,7 @@ def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> 
     return apportioned
 
 
-def quantise(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, k) of other sums, each at least 1, that add up to TOTAL in each row."""
-    spare = np.full((len(frequencies), 1), TOTAL - frequencies.shape[1])
+def paper_frequencies(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Frequencies (n, k) scaled to add up to PAPER_TOTAL in each row, each at least 1."""
+    spare = np.full((len(frequencies), 1), PAPER_TOTAL - frequencies.shape[1])
     return apportion(frequencies, spare) + 1

@@ -1,14 +1,13 @@
-"""Windows by the paper's rule (EqualInfoAC) at any width, for comparison: plain Python, and slow.
+"""EqualInfoAC, the windows of the paper, to compare with: plain Python, and slow.
 
-M1's frequencies are rounded to 14 bits, with 1 for a symbol that ends a document, and narrow an interval of
-numbers of window_bits + SPARE_BITS binary digits. A codeword names those that begin with its window_bits
-digits, a cell. Symbols are added while a cell fits inside the coder's interval. The window of a codeword is
-the longest string whose interval holds its cell, as in the codebooks of `compile.published`; so strings
-without a cell that no longer string has are no windows. The encoder takes the longest window, and the first
-of its codewords.
+M1's frequencies are rounded to 14 bits, with 1 for a symbol that ends a document. They narrow an interval of
+integers of window_bits + SPARE_BITS bits. A codeword names a cell: the integers whose high window_bits bits
+are the codeword. Symbols are added while the coder's interval holds a cell. The window of a codeword is the
+longest string whose interval holds its cell; a string is no window if each of its cells belongs to a longer
+string. The encoder takes the longest window, and the first of its codewords.
 
-The symbol that ends a document also ends its window. The last window of a text that stays open may be
-shorter than its codeword's: the decoder stops where the text does.
+The symbol that ends a document also ends its window. The last window of an open document may be shorter than
+that of its codeword: the decoder stops after text_length bytes.
 """
 
 from bisect import bisect_right
@@ -18,18 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, Network
-from eqinfo.coder.intervals import TOTAL, narrow, quantise
-from eqinfo.coder.live_windows import Reader, documents
+from eqinfo.coder.intervals import PAPER_TOTAL, narrow, paper_frequencies
+from eqinfo.coder.reference import Reader, documents
 from eqinfo.text.frames import Bytes
 
-SPARE_BITS = 28  # 14 by which one symbol may narrow the shortest interval with a cell, and 14 to round in
-END = 0  # the symbol that ends a document; that of a byte is one more than the byte
+SPARE_BITS = 28  # one symbol narrows an interval by up to 14 bits; 14 more keep rounding errors small
+END = 0  # the symbol that ends a document; a byte's symbol is 1 + its value
 
 
 def encode_windows(
     network: Network, text: Bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
 ) -> bytes:
-    """The windows of a text; arguments and result are those of `live.encode_windows`."""
+    """The windows of a text; arguments and result are those of `live_windows.encode_windows`."""
     tables, codewords = _Tables(network, carry), []
     for document, ends in documents(np.frombuffer(text, np.uint8).tobytes(), document_ends):
         symbols, at = [byte + 1 for byte in document] + [END] * ends, 0
@@ -45,10 +44,10 @@ def encode_windows(
 def decode_windows(
     network: Network, payload: bytes, window_bits: int, text_length: int, carry: bool = False
 ) -> tuple[bytes, list[int]]:
-    """Text and document ends of windows; arguments are those of `live.decode_windows`.
+    """The text of windows, and its document ends; arguments are those of `live_windows.decode_windows`.
 
     Raises:
-        ValueError: the payload is not of a text of this length.
+        ValueError: the payload does not decode to text_length bytes.
     """
     size = window_bits // 8
     if len(payload) % size:
@@ -71,27 +70,27 @@ def decode_windows(
 
 
 def _cells(low: int, width: int) -> range:
-    """The codewords whose cells are in an interval."""
+    """The codewords whose cells lie inside an interval."""
     return range(-(-low >> SPARE_BITS), low + width >> SPARE_BITS)
 
 
 def _longest_window(tables: "_Tables", symbols: list[int], at: int, window_bits: int) -> tuple[int, int]:
-    """Length and codeword of the longest window of the symbols from `at` on, of which there are some."""
+    """Length and codeword of the longest window that symbols[at:], which is not empty, begin with."""
     low, width = 0, 1 << window_bits + SPARE_BITS
     nodes = []
     for end in range(at, len(symbols)):
         table, symbol = tables.after(symbols[at:end]), symbols[end]
         nodes.append((low, width, table))
-        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], TOTAL)
+        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], PAPER_TOTAL)
         if not _cells(low, width):
             break
-    else:  # beyond an open text anything may follow but the end of a document, whose cells are the first
+    else:  # any byte may follow an open text: its last cell, as the first ones may be END's
         return len(symbols) - at, _cells(low, width)[0 if symbols[-1] == END else -1]
-    # A cell that no symbol has lies across the start of one. There is one: before the first node with a start
-    # inside a cell all intervals end where cells do, and a symbol without a cell follows only on such a node.
+    # A cell that belongs to no child lies across the start of one. Some node has such a cell: as long as no
+    # child starts inside a cell, all intervals consist of whole cells, and every child has one.
     for length in range(len(nodes) - 1, 0, -1):
         low, width, table = nodes[length]
-        starts = (low + width * start // TOTAL for start in table[1:-1])
+        starts = (low + width * start // PAPER_TOTAL for start in table[1:-1])
         inside = _cells(low, width)
         for start in starts:
             if start % (1 << SPARE_BITS) and start >> SPARE_BITS in inside:
@@ -100,14 +99,16 @@ def _longest_window(tables: "_Tables", symbols: list[int], at: int, window_bits:
 
 
 def _window(tables: "_Tables", codeword: int, window_bits: int, most: int) -> list[int]:
-    """The symbols of a codeword, at most so many bytes."""
+    """The symbols of a codeword's window, with at most `most` bytes."""
     low, width = 0, 1 << window_bits + SPARE_BITS
     symbols: list[int] = []
     while not symbols or symbols[-1] != END:
         table = tables.after(symbols)
         offset = (codeword << SPARE_BITS) - low
-        symbol = bisect_right(table, ((offset + 1) * TOTAL - 1) // width) - 1  # of the cell's first number
-        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], TOTAL)
+        symbol = (
+            bisect_right(table, ((offset + 1) * PAPER_TOTAL - 1) // width) - 1
+        )  # the child that holds the cell's start
+        low, width = narrow(low, width, table[symbol], table[symbol + 1] - table[symbol], PAPER_TOTAL)
         if codeword not in _cells(low, width) or (symbol != END and len(symbols) == most):
             break
         symbols.append(symbol)
@@ -115,27 +116,27 @@ def _window(tables: "_Tables", codeword: int, window_bits: int, most: int) -> li
 
 
 class _Tables:
-    """Sums of the frequencies before each symbol, and of all, after each beginning of a window."""
+    """Cumulative frequencies (258 numbers) after each prefix of the current window."""
 
     def __init__(self, network: Network, carry: bool) -> None:
         self._reader, self._carry = Reader(network), carry
 
     def begin(self) -> None:
-        """Begin a document."""
-        self._known = [self._read(BOS)]  # after 0, 1, ... symbols; of all that M1 has read
+        """Start a document, or a window without `carry`: M1 is reset."""
+        self._known = [self._read(BOS)]  # after 0, 1, ... symbols of the window, as far as M1 has read
 
     def end_window(self, length: int) -> None:
-        """Begin another window, after so many symbols of the last one."""
+        """Start the next window, `length` symbols after the start of the last one."""
         self._known = self._known[length:]
         if not self._carry or not self._known:
             self.begin()
 
     def after(self, symbols: list[int]) -> list[int]:
-        """The table after a beginning of the window; that of one symbol less was asked for before."""
+        """The table after a prefix of the window; prefixes must come in order of length."""
         if len(symbols) == len(self._known):
             self._known.append(self._read(symbols[-1] - 1))
         return self._known[len(symbols)]
 
     def _read(self, symbol: int) -> list[int]:
         frequencies = np.concatenate(([0], self._reader.read(symbol)))
-        return [0, *accumulate(quantise(frequencies[None])[0].tolist())]
+        return [0, *accumulate(paper_frequencies(frequencies[None])[0].tolist())]

@@ -4,7 +4,7 @@ What this module does not do: measure anything (`measure`), or open files (`cli`
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -19,9 +19,9 @@ from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.train import M2
+from eqinfo.m2.run import M2
 from eqinfo.text.documents import is_jsonl, read_pieces
-from eqinfo.text.frames import Frame, frames_of_pieces
+from eqinfo.text.frames import Frame, frames_of_pieces, pieces_of_frames
 
 MAX_TEXT_BYTES = 1 << 24  # a longer text is cut to its first frames of this size
 WHITESPACE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # (256,): the bytes that separate words
@@ -125,7 +125,7 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
         n_ids = sum(sidecar.frame_ids[: len(chunks)])
     n_bytes = sum(len(chunk.text) for chunk in chunks)
     begun = replace(ids, parts=(ids.parts[0][:n_ids],), original_bytes=n_bytes)
-    return HeldOut(str(path), list(frames_of_pieces(_pieces(chunks))), is_whole, begun)
+    return HeldOut(str(path), list(frames_of_pieces(pieces_of_frames(chunks))), is_whole, begun)
 
 
 def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
@@ -144,21 +144,11 @@ def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
     fingerprint = bytes.fromhex(ids.fingerprint)
     for model in (where for folder in folders for where in (folder, *sorted(folder.glob("*.eqcb")))):
         with suppress(InputError, MismatchError):
-            return Model(model).find(ids.unit_bits or ids.window_bits, fingerprint, str(path))
+            return Model(model).find_codec(ids.unit_bits or ids.window_bits, fingerprint, str(path))
     raise MismatchError(
         f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
         "Give the text itself, or a run that was trained on such tokens."
     )
-
-
-def _pieces(frames: Iterable[Frame]) -> Iterator[tuple[bytes, bool]]:
-    """The text of frames cut at document ends: pieces, each with whether its document ends there."""
-    for text, ends in frames:
-        at = 0
-        for end in ends:
-            yield text[at:end], True
-            at = end
-        yield text[at:], False
 
 
 def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:

@@ -27,10 +27,10 @@ from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.model_folder import CODEBOOK_NAME
-from eqinfo.m1 import train as m1_train
+from eqinfo.m1 import run as m1_run
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position, window_use
-from eqinfo.m2 import train as m2_train
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2.generate import stream
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
@@ -66,7 +66,7 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     configs = []
     for folder in folders:
         kind = run_folder.read_config(folder)["format"].removeprefix("eqinfo ")
-        config = (m1_train if kind == "m1" else m2_train).read_config(folder)
+        config = (m1_run if kind == "m1" else m2_run).read_config(folder)
         if "measured" not in config:
             raise FormatError(
                 f"{folder}: the run is not complete. Complete it: eqinfo train-{kind} -o {folder} --resume"
@@ -157,7 +157,7 @@ def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, rep
     """The rows of a model's codebook and of the published rule's, one if the model has the published rule."""
     rule = config["settings"]["rule"]
     codebooks = {rule: Codebook.load(folder / CODEBOOK_NAME)}
-    codebooks |= {"published": Codebook.load(folder / m1_train.BASELINE)}
+    codebooks |= {"published": Codebook.load(folder / m1_run.BASELINE)}
     rows = [
         M1Row(str(folder), name, codebook.fingerprint.hex(), codebook.window_bits,
               config["measured"] if name == rule else None)
@@ -167,7 +167,7 @@ def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, rep
         return rows
     if not held_out.frames:
         raise InputError(f"{held_out.name}: ids without their text, which {folder} needs. Give the text.")
-    network, n_bytes = m1_train.load_m1(folder), held_out.original_bytes
+    network, n_bytes = m1_run.load_m1(folder), held_out.original_bytes
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
     for row, codebook in zip(rows, codebooks.values(), strict=True):
@@ -197,7 +197,7 @@ def _m2_row(
     folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
 ) -> M2Row:
     """The row of a run."""
-    loaded = m2_train.load_m2(folder, device)
+    loaded = m2_run.load_m2(folder, device)
     shape = loaded.model.config
     text = None if held_out is None else held_out.name
     row = M2Row(str(folder), text, device.type, shape.vocab_size, shape.n_params, config["measured"])
@@ -234,7 +234,7 @@ def _perplexity(nats: float, words: int | None) -> float | None:
     return math.exp(nats / words)
 
 
-def _generation_bytes_per_s(loaded: m2_train.M2, prompt: bytes) -> float | None:
+def _generation_bytes_per_s(loaded: m2_run.M2, prompt: bytes) -> float | None:
     """Speed of generation after the prompt; None if the tokens are not the windows of a codebook."""
     model, codebook = loaded.model, loaded.codebook
     if codebook is None or len(codebook.windows) != model.config.vocab_size:

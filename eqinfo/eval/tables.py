@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from eqinfo.errors import InputError
 from eqinfo.eval.results import M1Row, Results
-from eqinfo.m1 import train as m1_train
-from eqinfo.m2 import train as m2_train
+from eqinfo.m1 import run as m1_run
+from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
 
 
@@ -74,8 +74,8 @@ def tables(results: Results) -> list[Table]:
 
 def _training_tables(results: Results) -> list[Table]:
     """The figures that training measured."""
-    shown = [(row.model, m1_train.tables) for row in results.m1 if row.measured]
-    shown += [(row.run, m2_train.tables) for row in results.m2]
+    shown = [(row.model, m1_run.tables) for row in results.m1 if row.measured]
+    shown += [(row.run, m2_run.tables) for row in results.m2]
     return [
         Table(f"{folder}: {head}", ["", ""], [list(row) for row in rows], set())
         for folder, tables_of in shown

@@ -1,1 +1,1 @@
-"""The files: `.eqi` streams, token files, model folders. Coding itself is in `coder` and `codebook`."""
+"""File formats: `.eqi` streams, token files, model folders. Text is coded in `codebook` and `coder`."""

@@ -1,10 +1,38 @@
-"""How a frame of text becomes a payload and a payload a frame again: with a codebook, or with M1 running.
+"""A frame of text to a payload and back: with a codebook, with live windows, or with arithmetic coding.
 
-A payload is a number of *units* of so many bits: the codewords of windows, or the bytes of a plain arithmetic
-code. A codec is named by the size of its units and its fingerprint, the SHA-256 of everything that decides
-what payloads mean; a stream's header holds both, so it needs no flags to be read.
+A payload is a number of *units* of `unit_bits` bits each, in ceil(units * unit_bits / 8) bytes. A stream's
+header holds `unit_bits` and the first bytes of the codec's fingerprint, so decoding needs no flags.
 
-What this module does not do: check payloads (`container`), or know files (`models`).
+    codec              unit_bits          a unit is                        name, with b = unit_bits
+    CodebookCodec      9 to 20            the codeword of a window         (none)
+    WindowCodec        24, 32, ... 128    the codeword of a live window    live b, live b carry,
+                                                                           published b, published b carry
+    ArithmeticCodec    8                  a byte                           live ac, published ac
+
+Payload of a codebook: the codewords, packed lowest bit first (`packing`). A codeword is the number of its
+window, from 0, in the order of the `.eqcb` file (`codebook.codebook`). Codeword 0 is the empty window: a
+document ends there. A reader refuses codewords without a window, and windows whose lengths do not add up to
+the size of the text.
+
+Payload of live windows: each codeword as unit_bits / 8 bytes, the highest byte first. By the live rule
+codeword 0 is the empty window and ends a document (`coder.live_windows`). By the published rule the end of a
+document is a symbol inside a window, which closes that window; the last window of a text that stays open may
+be cut short by the text length (`coder.paper`). M1 begins anew at each window, or with `carry` at each
+document and frame.
+
+Payload of arithmetic coding: the number of document ends as a varint, at most MAX_DOCUMENTS, then one code
+for the frame. The code also says where documents end. By the live rule its probabilities adapt to the text of
+the frame (`coder.kernels.adaptive_ac`); by the published rule they are M1's alone
+(`coder.live_windows.encode_ac`).
+
+Fingerprint, 32 bytes, of everything that decides what a payload means; + joins bytes:
+
+    codebook    SHA-256("eqinfo codebook" + version 1 as u8 + window_bits as u8
+                + the length of each window as u8 + all windows joined), both in the order of codewords
+    the others  SHA-256("eqinfo live 1 " + name + " " + fingerprint of M1); the name is that of the table,
+                M1's fingerprint the last 32 bytes of its `.eqm1` file, the SHA-256 of all bytes before them
+
+What this module does not do: check payloads (`eqi` does, by checksum), or read model files (`model_folder`).
 """
 
 import hashlib
@@ -14,26 +42,26 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder import integer_m1, live_windows, paper
+from eqinfo.coder import arithmetic_coding, integer_m1, live_windows, paper
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.errors import FormatError, MismatchError
+from eqinfo.errors import MismatchError, damaged
 from eqinfo.formats.packing import pack, read_varint, unpack, varint
-from eqinfo.system.threads import aside
+from eqinfo.system.threads import in_thread
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
-AC_UNIT_BITS = 8  # less than a window can have
-LIVE_FRAME_BYTES = 1 << 17  # some seconds of one core: frames are what threads and progress have to work with
+AC_UNIT_BITS = 8  # fewer than any window has, so unit_bits tells the kinds apart
+LIVE_FRAME_BYTES = 1 << 17  # some seconds of one core; threads and progress work by the frame
 LIVE_VERSION = 1
 
 
 class Codec(ABC):
-    """A way to code frames; safe to use in threads.
+    """A way to code frames; safe to use in several threads at once.
 
     Attributes:
-        unit_bits: size of a unit of its payloads.
+        unit_bits: size of a unit of its payloads in bits.
         fingerprint: 32 bytes.
-        name: of the coding, in sidecars and messages; empty for codebooks.
-        frame_bytes: how much text a frame holds at most.
+        name: as in the table above; empty for codebooks.
+        frame_bytes: size of the frames that text is cut into for this codec, in bytes, at most FRAME_BYTES.
     """
 
     unit_bits: int
@@ -43,48 +71,47 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, frame: Frame) -> tuple[int, bytes]:
-        """Number of units, and the payload."""
+        """The number of units, and the payload.
+
+        Args:
+            frame: a text of at most FRAME_BYTES with at most MAX_DOCUMENTS document ends.
+        """
 
     @abstractmethod
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:
-        """The frame of a payload.
+        """The frame that a payload codes.
 
         Args:
-            units: in the payload.
+            units: number of units in the payload.
             payload: `packed_bytes(units, unit_bits)` bytes.
-            text_length: bytes of the text.
+            text_length: size of the text in bytes.
 
         Raises:
-            ValueError: it is not the payload of such a text.
+            ValueError: the payload codes no text of this length.
         """
 
     def most_units(self, text_length: int) -> int:
-        """How many units a payload of so much text can have."""
+        """The largest number of units in the payload of a text of `text_length` bytes."""
         return text_length + MAX_DOCUMENTS
 
-    def find(self, unit_bits: int, fingerprint: bytes, where: str) -> "Codec":
-        """This codec, if it is the one that is wanted.
-
-        Args:
-            unit_bits: of the wanted one.
-            fingerprint: of the wanted one, or its first bytes.
-            where: what wants it, for messages.
-
-        Raises:
-            MismatchError: it is not.
-            FormatError: only the size of its units is another.
-        """
+    def find_codec(self, unit_bits: int, fingerprint: bytes, where: str) -> "Codec":
+        """This codec, if it is the one that a file was made with; see `eqi.Finder`."""
         if not self.fingerprint.startswith(fingerprint):
             raise mismatch(where, unit_bits, fingerprint, self.fingerprint)
         if unit_bits != self.unit_bits:
-            raise FormatError(
-                f"{where}: damaged; found units of {unit_bits} bits, want {self.unit_bits}. Get a fresh copy."
-            )
+            raise damaged(where, f"found units of {unit_bits} bits, want {self.unit_bits}")
         return self
 
 
 def mismatch(where: str, unit_bits: int, found: bytes, want: bytes) -> MismatchError:
-    """The error for a stream or file that another codec made."""
+    """The error to raise for a stream or token file that was made with another codec.
+
+    Args:
+        where: name of the file, for the message.
+        unit_bits: the file's.
+        found: the file's fingerprint, or its first bytes.
+        want: fingerprint of the codec at hand.
+    """
     made_with = "codebook" if AC_UNIT_BITS < unit_bits < live_windows.WINDOW_BITS.start else "M1"
     return MismatchError(
         f"{where}: made with another {made_with}; found fingerprint {found[:8].hex()}, "
@@ -93,7 +120,7 @@ def mismatch(where: str, unit_bits: int, found: bytes, want: bytes) -> MismatchE
 
 
 class CodebookCodec(Codec):
-    """Windows of a codebook, their codewords packed."""
+    """Windows of a codebook."""
 
     def __init__(self, codebook: Codebook) -> None:
         self.codebook = codebook
@@ -109,14 +136,21 @@ class CodebookCodec(Codec):
             sizes = self.codebook.lengths[codewords]
         except IndexError:
             raise ValueError("found codewords that are none") from None
-        if sizes.sum() != text_length:  # before anything of that size is made
+        if sizes.sum() != text_length:  # before memory for them is allocated
             raise ValueError(f"found {sizes.sum()} bytes, want {text_length}")
         at = np.flatnonzero(codewords == 0)
         return Frame(parse.decode(self.codebook, codewords), np.cumsum(sizes)[at].tolist() if at.size else [])
 
 
 class WindowCodec(Codec):
-    """Live windows: codewords of whole bytes, the most significant first."""
+    """Live windows: M1 runs while they are cut and decoded.
+
+    Args:
+        m1: the network.
+        window_bits: of `live_windows.WINDOW_BITS`.
+        carry: whether M1 reads on across windows until the document ends.
+        rule: "live" or "published".
+    """
 
     frame_bytes = LIVE_FRAME_BYTES
 
@@ -127,23 +161,23 @@ class WindowCodec(Codec):
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        payload = aside(self._coder.encode_windows, self.network, *frame, self.unit_bits, self.carry)
+        payload = in_thread(self._coder.encode_windows, self.network, *frame, self.unit_bits, self.carry)
         return len(payload) * 8 // self.unit_bits, payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
-        return Frame(
-            *aside(self._coder.decode_windows, self.network, payload, self.unit_bits, text_length, self.carry)
-        )
+        arguments = payload, self.unit_bits, text_length, self.carry
+        return Frame(*in_thread(self._coder.decode_windows, self.network, *arguments))
 
 
 class ArithmeticCodec(Codec):
-    """A frame without windows: the number of its document ends as a varint, then one arithmetic code.
+    """Arithmetic coding of a whole frame, without windows.
 
-    By the live rule it is one that adapts to the text (`mixing`), by the published rule M1 alone.
+    Args:
+        m1: the network.
+        rule: "live" adapts to the text of the frame, "published" uses M1's probabilities alone.
     """
 
     unit_bits = AC_UNIT_BITS
-    frame_bytes = FRAME_BYTES
 
     def __init__(self, m1: Network, rule: str = "live") -> None:
         self.network, self._adapts = m1, rule == "live"
@@ -151,36 +185,25 @@ class ArithmeticCodec(Codec):
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        if self._adapts:
-            from eqinfo.coder.kernels import adaptive_ac
-
-            text, ends = np.frombuffer(frame.text, np.uint8).copy(), np.array(frame.document_ends, np.int64)
-            code = aside(adaptive_ac.encode, self.network, text, ends)
-        else:
-            code = aside(live_windows.encode_ac, self.network, *frame)
+        code = in_thread(arithmetic_coding.encode, self.network, *frame, self._adapts)
         payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
-        rest = iter(payload)
-        n_documents = read_varint(lambda: next(rest, 0x80))
+        n_documents = read_varint(iter(payload))
         if n_documents > MAX_DOCUMENTS:
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
-        if not self._adapts:
-            return Frame(*aside(live_windows.decode_ac, self.network, code, text_length, n_documents))
-        from eqinfo.coder.kernels import adaptive_ac
-
-        data = np.frombuffer(code, np.uint8).copy()
-        text, ends = aside(adaptive_ac.decode, self.network, data, text_length, n_documents)
-        return Frame(text.tobytes(), ends.tolist())
+        return Frame(
+            *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._adapts)
+        )
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
-        return 20 * (text_length + MAX_DOCUMENTS) + 16  # eight bits of a byte have some 16 bits each at most
+        return 20 * (text_length + MAX_DOCUMENTS) + 16  # each of a byte's 8 bits costs at most about 16 bits
 
 
 def _fingerprint(name: str, m1: Network) -> bytes:
-    """SHA-256 of a live coding."""
+    """Fingerprint of a codec in which M1 runs."""
     return hashlib.sha256(
         f"eqinfo live {LIVE_VERSION} {name} ".encode() + integer_m1.fingerprint(m1)
     ).digest()

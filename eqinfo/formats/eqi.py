@@ -1,20 +1,30 @@
-"""The `.eqi` stream: independent frames, each checked before a byte of it is given out.
+"""The `.eqi` stream: independent frames, each checked before any byte of it is given out.
 
-Little-endian; a varint is LEB128 in its shortest form. `size` is that of a frame in the stream.
+Integers are unsigned and little-endian; a varint is LEB128 in its shortest form (`packing`), of at most 9
+bytes. CRC-32 is that of gzip (zlib.crc32). + joins bytes.
 
-    header    3s magic "EQI", u8 version, u8 unit_bits, first 8 bytes of the codec's fingerprint
-    frame     varint number of units + 1, or 1 if the text is stored as it is; varint text length;
-              u32 crc32 of header, frame number (u64), the two varints, payload, text;
-              payload: units of unit_bits bits, as the codec made them
-    end       u8 0
-    trailer   index: varint text length and varint size of each frame; u32 crc32 of header, index;
-              length of the index as a varint written backwards, so that it is read from the end
+    stream      header, frames, a zero byte (the end mark), trailer
+    header      "EQI", u8 version 1, u8 unit_bits, first 8 bytes of the codec's fingerprint (see `codec`)
+    frame       varint tag: 1 if the text is stored as it is, otherwise the number of units + 1
+                varint size of the text in bytes
+                u32 CRC-32 of header + frame number as u64 + the two varints + payload + text, where
+                    frames are numbered from 0 in each stream, and a stored frame has no payload
+                payload of ceil(units * unit_bits / 8) bytes (see `codec`), or the stored text
+    trailer     index: for each frame, varint size of its text, varint size of the frame in the stream
+                u32 CRC-32 of header + index
+                varint size of the index, its bytes in reverse order: it is read from the end of the file
 
-The text length of a stream is the sum over its index. Streams may follow one another (`cat`): they decode
-to the concatenation, whatever codecs they are of. A frame holds at most FRAME_BYTES of text and MAX_DOCUMENTS
-document ends, which bounds memory whatever a damaged length claims.
+Limits: a frame has at most 2**20 bytes of text and 2**16 document ends, and at most as many units as both
+limits allow for its text: its size + 2**16, or for arithmetic coding 20 * (its size + 2**16) + 16. A reader
+refuses more, so a damaged length cannot make it use much memory. A stored frame has a text of 1 byte or more
+and no document ends; a writer stores a text if its payload would not be shorter.
 
-What this module does not do: code frames (`codec`), or open, name and replace files (`files`).
+A stream of an empty text has no frames. Only another stream may follow a stream, of any codec: joined streams
+(`cat`) decode to their joined texts. A document spans frames until its end; text after the last document end
+of a stream, or a whole text without any, is a document that stays open.
+
+What this module does not do: code frames (`codec`), jump to a part of the text (`eqi_index`), or name files
+(`cli`).
 """
 
 import zlib
@@ -24,48 +34,69 @@ from functools import partial
 from itertools import count
 from typing import BinaryIO, NamedTuple, Protocol
 
-from eqinfo.errors import FormatError
+from eqinfo.errors import FormatError, damaged
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, Frame, read_fully
 
+STREAM_SUFFIX = ".eqi"
 MAGIC = b"EQI"
 VERSION = 1
 FINGERPRINT_BYTES = 8
 HEADER_BYTES = len(MAGIC) + 2 + FINGERPRINT_BYTES
 END = b"\0"
-STORED = 1
+STORED = 1  # the tag of a frame whose text is stored
 CRC_BYTES = 4
 MIN_FRAME_BYTES = 2 + CRC_BYTES + 1  # two varints, checksum, a payload of one byte
 
 
 class Sink(Protocol):
-    """Anything with a `write` that takes all it is given."""
+    """A file whose `write` writes all bytes it is given."""
 
     def write(self, data: bytes, /) -> object:
         """Write all of `data`."""
 
 
 class Finder(Protocol):
-    """What knows codecs: a codec knows itself, a model the codecs that can be made of it."""
+    """Finds the codec of a stream: a `Model` among the codecs it can make, a `Codec` only itself."""
 
-    def find(self, unit_bits: int, fingerprint: bytes, where: str, /) -> Codec:
-        """The codec with units of that size whose fingerprint begins so.
+    def find_codec(self, unit_bits: int, fingerprint: bytes, where: str, /) -> Codec:
+        """The codec that a file was made with.
+
+        Args:
+            unit_bits: its size of a unit in bits.
+            fingerprint: the codec's, or its first bytes.
+            where: name of the file, for messages.
 
         Raises:
-            EqinfoError: it is not known.
+            MismatchError: the file was made with another codec.
+            FormatError: no codec has units of that size, or a file of the model is damaged.
         """
 
 
 @dataclass
 class Totals:
-    """What a job has written; `windows` counts document ends, and the windows of stored frames too."""
+    """Sizes of all that a job has written.
+
+    Attributes:
+        original_bytes: size of the text.
+        compressed_bytes: size of the output.
+        windows: units of all frames, those of document ends and of stored frames among them.
+        documents: number of document ends.
+    """
 
     original_bytes: int = 0
     compressed_bytes: int = 0
     windows: int = 0
     documents: int = 0
+
+    def add(self, frame: Frame, units: int, size_bytes: int) -> None:
+        """Count a frame of `units` units that was written as `size_bytes` bytes."""
+        self.original_bytes += len(frame.text)
+        self.compressed_bytes += size_bytes
+        self.windows += units
+        self.documents += len(frame.document_ends)
 
 
 def stream_header(codec: Codec) -> bytes:
@@ -74,7 +105,7 @@ def stream_header(codec: Codec) -> bytes:
 
 
 def frame_seed(header: bytes, number: int) -> int:
-    """Where a frame's checksum starts: no frame passes in another place or stream."""
+    """The CRC-32 that a frame's checksum starts from: it ties the frame to its stream and place."""
     return zlib.crc32(header + number.to_bytes(8, "little"))
 
 
@@ -83,41 +114,42 @@ def trailer(header: bytes, index: bytes) -> bytes:
     return index + zlib.crc32(header + index).to_bytes(CRC_BYTES, "little") + varint(len(index))[::-1]
 
 
+def payload_bytes(tag: int, text_length: int, unit_bits: int) -> int:
+    """Size of the payload, or of the stored text, of a frame."""
+    return text_length if tag == STORED else packed_bytes(tag - 1, unit_bits)
+
+
 def _encode_frame(codec: Codec, header: bytes, item: tuple[int, Frame]) -> tuple[Frame, int, bytes]:
-    """A frame, its number of units, and its bytes in the stream."""
+    """A numbered frame, its number of units, and its bytes in the stream."""
     number, frame = item
     units, payload = codec.encode(frame)
     tag = units + 1
     if len(payload) >= len(frame.text) and not frame.document_ends:
         payload, tag = b"", STORED
     head = varint(tag) + varint(len(frame.text))
-    crc = zlib.crc32(frame.text, zlib.crc32(payload, zlib.crc32(head, frame_seed(header, number))))
+    crc = zlib.crc32(frame.text, zlib.crc32(head + payload, frame_seed(header, number)))
     return frame, units, head + crc.to_bytes(CRC_BYTES, "little") + (payload or frame.text)
 
 
 def compress(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -> Totals:
-    """Write one stream; each frame goes out when it is ready.
+    """Write one stream, each frame as soon as it is coded.
 
     Args:
-        frames: none of them empty.
-        sink: where the stream goes.
-        codec: what to code them with.
-        threads: how many frames to work on at a time; the output is the same.
+        frames: each with text or a document end.
+        sink: the file to write to.
+        codec: codes the frames.
+        threads: number of frames to code at a time; the output is the same for any.
     """
     totals, index = Totals(), bytearray()
     header = stream_header(codec)
     sink.write(header)
-    totals.compressed_bytes += len(header)
     for frame, units, data in ordered_map(partial(_encode_frame, codec, header), enumerate(frames), threads):
         sink.write(data)
         index += varint(len(frame.text)) + varint(len(data))
-        totals.original_bytes += len(frame.text)
-        totals.compressed_bytes += len(data)
-        totals.windows += units
-        totals.documents += len(frame.document_ends)
+        totals.add(frame, units, len(data))
     end = END + trailer(header, bytes(index))
     sink.write(end)
-    totals.compressed_bytes += len(end)
+    totals.compressed_bytes += len(header) + len(end)
     return totals
 
 
@@ -125,15 +157,20 @@ def compress(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1
 
 
 class Block(NamedTuple):
-    """A frame as read, before anything in it is believed."""
+    """A frame as read, its checksum not yet verified."""
 
-    place: str
-    seed: int
-    head: bytes  # the two varints
+    codec: Codec
+    place: str  # for messages
+    seed: int  # as `frame_seed` gives it
     tag: int
     text_length: int
     crc: int
-    payload: bytes
+    payload: bytes  # or the stored text
+
+    @property
+    def head(self) -> bytes:
+        """The two varints at the frame's start."""
+        return varint(self.tag) + varint(self.text_length)
 
     @property
     def size_bytes(self) -> int:
@@ -141,12 +178,7 @@ class Block(NamedTuple):
         return len(self.head) + CRC_BYTES + len(self.payload)
 
 
-def damaged(place: str, what: str) -> FormatError:
-    """The error to raise for bytes that nobody wrote so."""
-    return FormatError(f"{place}: damaged; {what}. Get a fresh copy.")
-
-
-def exactly(source: BinaryIO, size: int, place: str) -> bytes:
+def read_exactly(source: BinaryIO, size: int, place: str) -> bytes:
     """The next `size` bytes.
 
     Raises:
@@ -158,11 +190,11 @@ def exactly(source: BinaryIO, size: int, place: str) -> bytes:
     return data
 
 
-def check_header(header: bytes, where: str) -> None:
-    """Whether a stream begins so.
+def parse_header(header: bytes, where: str) -> tuple[int, bytes]:
+    """`unit_bits` and the first bytes of the fingerprint, from a stream's header.
 
     Raises:
-        FormatError: no stream, a truncated one, or one of another version.
+        FormatError: not a stream, a truncated one, or one of another version.
     """
     if not header or header[: len(MAGIC)] != MAGIC[: len(header)]:
         raise FormatError(f"{where}: not an .eqi stream; found {header[:3]!r}, want {MAGIC!r}.")
@@ -170,76 +202,76 @@ def check_header(header: bytes, where: str) -> None:
         raise FormatError(f"{where}: truncated; found {len(header)} bytes, want {HEADER_BYTES} or more.")
     if header[3] != VERSION:
         raise FormatError(f"{where}: another version of the format; found {header[3]}, want {VERSION}.")
-
-
-def find_codec(header: bytes, finder: Finder, where: str) -> Codec:
-    """The codec of the stream that begins with a header.
-
-    Raises:
-        FormatError: as `check_header`.
-        EqinfoError: the finder does not know the codec.
-    """
-    check_header(header, where)
-    return finder.find(header[4], header[5:], where)
+    return header[4], header[5:]
 
 
 def read_head(source: BinaryIO, place: str) -> tuple[int, int] | None:
-    """The tag and the text length of the next frame, not yet to be believed; None at the end mark."""
+    """The tag and the text length of the next frame, not yet checked; None at the end mark."""
+    head = (read_exactly(source, 1, place)[0] for _ in count())
     try:
-        tag = read_varint(lambda: exactly(source, 1, place)[0])
-        return None if tag == END[0] else (tag, read_varint(lambda: exactly(source, 1, place)[0]))
+        tag = read_varint(head)
+        return None if tag == END[0] else (tag, read_varint(head))
     except ValueError as error:
         raise damaged(place, str(error)) from None
 
 
-def read_block(source: BinaryIO, codec: Codec, place: str, seed: int) -> Block | None:
-    """The next frame, or None at the end mark. Reads no more than a sound frame can hold."""
-    if (head := read_head(source, place)) is None:
+def read_block(source: BinaryIO, codec: Codec, header: bytes, number: int, where: str) -> Block | None:
+    """The next frame, or None at the end mark. Reads no more than an undamaged frame can hold.
+
+    Args:
+        source: positioned at the frame.
+        codec: the stream's.
+        header: the stream's.
+        number: of the frame in its stream.
+        where: name of the stream, for messages.
+
+    Raises:
+        FormatError: a length is out of range, or the source ends inside the frame.
+    """
+    place = f"{where}, frame {number}"
+    head = read_head(source, place)
+    if head is None:
         return None
     tag, length = head
     if length > FRAME_BYTES or tag - 1 > codec.most_units(length) or (tag == STORED and not length):
         raise damaged(place, f"found {tag - 1} units for {length} bytes")
-    crc = int.from_bytes(exactly(source, CRC_BYTES, place), "little")
-    payload = exactly(source, length if tag == STORED else packed_bytes(tag - 1, codec.unit_bits), place)
-    return Block(place, seed, varint(tag) + varint(length), tag, length, crc, payload)
+    crc = int.from_bytes(read_exactly(source, CRC_BYTES, place), "little")
+    payload = read_exactly(source, payload_bytes(tag, length, codec.unit_bits), place)
+    return Block(codec, place, frame_seed(header, number), tag, length, crc, payload)
 
 
-def _blocks(source: BinaryIO, finder: Finder, name: str) -> Iterator[tuple[Codec, Block]]:
-    """All frames of all streams in a source; the trailer of each must be what its frames make it."""
+def _blocks(source: BinaryIO, finder: Finder, name: str) -> Iterator[Block]:
+    """The frames of all streams in a source; the trailer of each must be the one that its frames give."""
     for stream in count():
         header = read_fully(source, HEADER_BYTES)
         if stream and not header:
             return
         where = f"{name}, stream {stream}" if stream else name
-        codec = find_codec(header, finder, where)
-        index, number = bytearray(), 0
-        while True:
-            place = f"{where}, frame {number}"
-            block = read_block(source, codec, place, frame_seed(header, number))
+        codec, index = finder.find_codec(*parse_header(header, where), where), bytearray()
+        for number in count():
+            block = read_block(source, codec, header, number, where)
             if block is None:
                 break
-            yield codec, block
+            yield block
             index += varint(block.text_length) + varint(block.size_bytes)
-            number += 1
         want = trailer(header, bytes(index))
-        if exactly(source, len(want), f"{where}, index") != want:
+        if read_exactly(source, len(want), f"{where}, index") != want:
             raise damaged(f"{where}, index", "it does not fit the frames")
 
 
-def decode_block(item: tuple[Codec, Block]) -> Frame:
-    """The text of a frame, all of it checked; safe to call in threads.
+def decode_block(block: Block) -> Frame:
+    """The text of a frame, its checksum verified; safe to call in several threads at once.
 
     Raises:
-        FormatError: it is damaged.
+        FormatError: the frame is damaged.
     """
-    codec, block = item
     seed = zlib.crc32(block.head, block.seed)
     if block.tag == STORED:
         frame = Frame(block.payload)
     else:
         seed = zlib.crc32(block.payload, seed)
         try:
-            frame = codec.decode(block.tag - 1, block.payload, block.text_length)
+            frame = block.codec.decode(block.tag - 1, block.payload, block.text_length)
         except ValueError as error:
             raise damaged(block.place, str(error)) from None
     crc = zlib.crc32(frame.text, seed)
@@ -249,13 +281,13 @@ def decode_block(item: tuple[Codec, Block]) -> Frame:
 
 
 def read_frames(source: BinaryIO, finder: Finder, where: str, threads: int = 1) -> Iterator[Frame]:
-    """The frames of all streams in a source, in order, each one checked.
+    """The frames of all streams in a source, in order, each checked before it is given.
 
     Args:
-        source: read from where it stands to its end; short reads are fine.
-        finder: a codec, or what finds that of each stream.
+        source: read from its position to its end; short reads are fine.
+        finder: finds the codec of each stream.
         where: name of the source, for messages.
-        threads: how many frames to work on at a time.
+        threads: number of frames to decode at a time.
 
     Raises:
         FormatError: damaged, incomplete, of another version, or followed by something else.

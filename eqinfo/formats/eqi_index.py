@@ -1,29 +1,26 @@
-"""Any part of the text of an `.eqi` file, without reading the rest.
+"""Reads any part of the text of an `.eqi` file without reading the rest.
 
-The trailer of a stream gives the sizes of its frames, so where it starts, and so where the stream before it
-ends: a file of many streams is walked from its end, reading headers and trailers only (`container` has the
-format).
+The trailer of a stream (`eqi` has the format) gives the sizes of its frames, and so the offset where the
+stream starts. There the stream before it ends: a file of several streams is read from its end, headers and
+trailers only.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from io import SEEK_END
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
+from eqinfo.errors import damaged
 from eqinfo.formats.eqi import (
     CRC_BYTES,
     END,
     HEADER_BYTES,
     MIN_FRAME_BYTES,
     Finder,
-    check_header,
-    damaged,
     decode_block,
-    exactly,
-    find_codec,
-    frame_seed,
+    parse_header,
     read_block,
+    read_exactly,
     trailer,
 )
 from eqinfo.formats.packing import MAX_VARINT_BYTES, read_varint, varint
@@ -31,7 +28,13 @@ from eqinfo.text.frames import FRAME_BYTES, read_fully
 
 
 class Stream(NamedTuple):
-    """Where a stream starts in its file, its header, and the entries of its index as stored."""
+    """Where a stream is in its file.
+
+    Attributes:
+        start: offset of its header in the file.
+        header: HEADER_BYTES bytes.
+        entries: of its index, as stored: two varints a frame.
+    """
 
     start: int
     header: bytes
@@ -49,28 +52,27 @@ def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
     """Text length and size of each frame.
 
     Raises:
-        ValueError: the index is no such list.
+        ValueError: the index is damaged.
     """
     rest = iter(index)
     for first in rest:
-        length = read_varint(partial(next, chain((first,), rest), 0x80))
-        size = read_varint(partial(next, rest, 0x80))  # an endless varint is no length
+        length, size = read_varint(chain((first,), rest)), read_varint(rest)
         if size < MIN_FRAME_BYTES or length > FRAME_BYTES:
             raise ValueError("not a frame")
         yield length, size
 
 
 def _stream_before(source: BinaryIO, end: int, where: str) -> Stream:
-    """The stream that ends at an offset of a seekable source, from its trailer alone."""
+    """The stream that ends at the offset `end`, from its trailer and header alone."""
 
     def read_at(start: int, size: int) -> bytes:
         source.seek(start)
-        return exactly(source, size, where)
+        return read_exactly(source, size, where)
 
     tail_start = max(0, end - MAX_VARINT_BYTES)
     tail = read_at(tail_start, end - tail_start)
     try:
-        index_bytes = read_varint(partial(next, reversed(tail), 0x80))
+        index_bytes = read_varint(reversed(tail))
         index_start = end - len(varint(index_bytes)) - CRC_BYTES - index_bytes
         if index_start < HEADER_BYTES + len(END):
             raise ValueError
@@ -84,25 +86,25 @@ def _stream_before(source: BinaryIO, end: int, where: str) -> Stream:
     except ValueError:
         raise damaged(f"{where}, index", "it does not fit the file") from None
     header = read_at(start, HEADER_BYTES)
-    check_header(header, where)
+    parse_header(header, where)
     if found != trailer(header, index):
         raise damaged(f"{where}, index", "checksum does not match")
     return Stream(start, header, index)
 
 
 def read_streams(source: BinaryIO, where: str) -> list[Stream]:
-    """The streams of a source in order, from their trailers alone.
+    """The streams of a file in order, from their trailers and headers alone.
 
     Args:
         source: seekable.
         where: name of the source, for messages.
 
     Raises:
-        FormatError: it holds something else.
+        FormatError: it is not an `.eqi` file, or a trailer is damaged.
     """
     position = source.seek(0, SEEK_END)
     source.seek(0)
-    check_header(read_fully(source, HEADER_BYTES), where)
+    parse_header(read_fully(source, HEADER_BYTES), where)
     streams: list[Stream] = []
     while position:
         streams.append(_stream_before(source, position, where))
@@ -113,30 +115,29 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
 def read_range(
     source: BinaryIO, finder: Finder, where: str, start: int, end: int | None = None
 ) -> Iterator[bytes]:
-    """The bytes [start, end) of the text of all streams in a source; as in a slice, fewer at its end.
+    """The bytes [start, end) of the joined texts of all streams in a file; like a slice, fewer at the end.
 
-    Only headers, indexes and the frames that hold these bytes are read.
+    It reads only headers, trailers and the frames that hold these bytes.
 
     Args:
         source: seekable.
-        finder: as for `read_frames`.
+        finder: finds the codec of each stream.
         where: name of the source, for messages.
-        start: first byte, 0 or more.
-        end: one past the last byte; None is the end of the text.
+        start: offset of the first byte, 0 or more.
+        end: offset after the last byte; None is the end of the text.
 
     Raises:
         EqinfoError: as `read_frames`.
     """
     at = 0
     for stream in read_streams(source, where):
-        codec = find_codec(stream.header, finder, where)
+        codec = finder.find_codec(*parse_header(stream.header, where), where)
         for number, (offset, length, size) in enumerate(stream.frames()):
             if start < at + length and (end is None or at < end):
                 source.seek(offset)
-                place = f"{where}, frame {number}"
-                block = read_block(source, codec, place, frame_seed(stream.header, number))
+                block = read_block(source, codec, stream.header, number, where)
                 if block is None or (block.text_length, block.size_bytes) != (length, size):
-                    raise damaged(place, "it does not fit the index")
-                text = decode_block((codec, block)).text
+                    raise damaged(f"{where}, frame {number}", "it does not fit the index")
+                text = decode_block(block).text
                 yield text[max(0, start - at) : None if end is None else end - at]
             at += length

@@ -1,4 +1,4 @@
-"""What streams and token files are, from their headers, indexes and sidecars: nothing is decoded."""
+"""What `--list` shows of streams and token files, from headers, indexes and sidecars: it decodes no text."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from eqinfo.errors import InputError, MismatchError
+from eqinfo.errors import InputError, MismatchError, damaged
 from eqinfo.formats.codec import AC_UNIT_BITS
 from eqinfo.formats.eqi import (
     CRC_BYTES,
@@ -16,12 +16,14 @@ from eqinfo.formats.eqi import (
     HEADER_BYTES,
     STORED,
     Finder,
-    damaged,
+    parse_header,
+    payload_bytes,
     read_head,
     trailer,
 )
 from eqinfo.formats.eqi_index import Stream, read_streams
-from eqinfo.formats.packing import packed_bytes, varint
+from eqinfo.formats.model_folder import AC
+from eqinfo.formats.packing import varint
 from eqinfo.formats.token_file import Sidecar, sidecar_path, token_type
 
 HEAD = ["file", "bits", "fingerprint", "model", "streams", "frames", "windows", "bytes", "original", "ratio"]
@@ -29,16 +31,16 @@ HEAD = ["file", "bits", "fingerprint", "model", "streams", "frames", "windows", 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a file is, or the streams in it that follow one another with one codec.
+    """A row: a token file, or the streams of one codec that follow one another in a file.
 
     Attributes:
         file: its name.
-        window_bits: of a window; None for arithmetic coding, which has none.
+        window_bits: size of a window in bits; None for arithmetic coding, which has no windows.
         fingerprint: the first 8 bytes of the codec's, in hexadecimal.
         model_at_hand: whether the model can decode it.
-        streams: how many; 0 in a token file.
-        frames: how many; 0 in a token file of a codebook.
-        windows: how many, but for the text of stored frames, which has none.
+        streams: number of streams; 0 for a token file.
+        frames: number of frames; 0 for a token file of a codebook.
+        windows: number of windows, of which stored frames have none; None for arithmetic coding.
         compressed_bytes: size in the file.
         original_bytes: size of the text.
     """
@@ -49,7 +51,7 @@ class Listing:
     model_at_hand: bool
     streams: int
     frames: int
-    windows: int
+    windows: int | None
     compressed_bytes: int
     original_bytes: int
 
@@ -59,37 +61,31 @@ class Listing:
         return self.original_bytes / max(self.compressed_bytes, 1)
 
     def to_json(self) -> str:
-        """All of it as an object on a line."""
-        facts = asdict(self) | {"compression_ratio": round(self.compression_ratio, 4)}
-        if self.window_bits is None:
-            facts["windows"] = None
-        return json.dumps(facts)
+        """The row as a JSON object on one line."""
+        return json.dumps(asdict(self) | {"compression_ratio": round(self.compression_ratio, 4)})
 
     def cells(self) -> list[str]:
-        """All of it for people, in the order of HEAD."""
-        return [
-            self.file,
-            "ac" if self.window_bits is None else str(self.window_bits),
-            self.fingerprint,
-            "yes" if self.model_at_hand else "no",
-            *(f"{n:,}" for n in (self.streams, self.frames)),
-            "" if self.window_bits is None else f"{self.windows:,}",
-            *(f"{n:,}" for n in (self.compressed_bytes, self.original_bytes)),
-            f"{self.compression_ratio:.2f}",
-        ]
+        """The row for people, in the order of HEAD."""
+        row = asdict(self) | {
+            "window_bits": self.window_bits or AC,
+            "model_at_hand": "yes" if self.model_at_hand else "no",
+            "windows": "" if self.windows is None else self.windows,
+            "compression_ratio": f"{self.compression_ratio:.2f}",
+        }
+        return [cell if isinstance(cell, str) else f"{cell:,}" for cell in row.values()]
 
 
 def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
-    """What a file is: a listing for each codec in it, in order.
+    """The rows of a file, in order.
 
     Args:
         source: the file, open.
-        finder: asked whether it knows the codecs.
+        finder: finds the codecs that the model has.
         name: of the file; a sidecar beside it makes it a token file.
 
     Raises:
         InputError: the source cannot seek.
-        FormatError: it is something else, or its indexes are damaged.
+        FormatError: the file is of another format, or its indexes or sidecar are damaged.
     """
     if not source.seekable():
         raise InputError(f"{name}: --list reads files, from their ends; this is a pipe.")
@@ -101,32 +97,21 @@ def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
 
 
 def _of_tokens(sidecar: Sidecar, finder: Finder, name: Path) -> Listing:
-    """What a token file is, as its sidecar says."""
-    unit_bits = sidecar.unit_bits or sidecar.window_bits
+    """The row of a token file, from its sidecar."""
     units = sum(units for _, _, units, _ in sidecar.frames) if sidecar.unit_bits else sidecar.tokens
-    fingerprint = bytes.fromhex(sidecar.fingerprint)
     size, want = name.stat().st_size, sidecar.tokens * token_type(sidecar.window_bits).itemsize
     if size != want:
         raise damaged(str(name), f"found {size} bytes, want {want} as its sidecar says")
-    return Listing(
-        str(name),
-        _window_bits(unit_bits),
-        fingerprint[:FINGERPRINT_BYTES].hex(),
-        _is_known(finder, unit_bits, fingerprint, str(name)),
-        0,
-        len(sidecar.frames),
-        units,
-        size,
-        sidecar.original_bytes,
-    )
+    unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
+    sizes = 0, len(sidecar.frames), units, size, sidecar.original_bytes
+    return _row(finder, name, unit_bits, fingerprint, sizes)
 
 
 def _of_streams(
     source: BinaryIO, streams: list[Stream], header: bytes, finder: Finder, name: Path
 ) -> Listing:
-    """What streams of one codec are."""
-    unit_bits, fingerprint = header[4], header[5:]
-    is_known = _is_known(finder, unit_bits, fingerprint, str(name))
+    """The row of streams that have the same header."""
+    unit_bits, fingerprint = parse_header(header, str(name))
     n_frames = windows = compressed = original = 0
     for stream in streams:
         compressed += HEADER_BYTES + len(END) + len(trailer(header, stream.entries))
@@ -135,34 +120,26 @@ def _of_streams(
             source.seek(offset)
             head = read_head(source, place)
             tag = STORED if head is None else head[0]
-            payload_bytes = length if tag == STORED else packed_bytes(tag - 1, unit_bits)
-            if head != (tag, length) or size != len(varint(tag) + varint(length)) + CRC_BYTES + payload_bytes:
+            n_bytes = len(varint(tag) + varint(length)) + CRC_BYTES + payload_bytes(tag, length, unit_bits)
+            if head != (tag, length) or size != n_bytes:
                 raise damaged(place, "it does not fit the index")
             n_frames += 1
             windows += tag - 1
             compressed += size
             original += length
-    return Listing(
-        str(name),
-        _window_bits(unit_bits),
-        fingerprint.hex(),
-        is_known,
-        len(streams),
-        n_frames,
-        windows,
-        compressed,
-        original,
-    )
+    return _row(finder, name, unit_bits, fingerprint, (len(streams), n_frames, windows, compressed, original))
 
 
-def _window_bits(unit_bits: int) -> int | None:
-    return None if unit_bits == AC_UNIT_BITS else unit_bits
-
-
-def _is_known(finder: Finder, unit_bits: int, fingerprint: bytes, where: str) -> bool:
-    """Whether there is a codec to decode with."""
+def _row(
+    finder: Finder, name: Path, unit_bits: int, fingerprint: bytes, sizes: tuple[int, int, int, int, int]
+) -> Listing:
+    """A row, given the last five of its columns."""
     try:
-        finder.find(unit_bits, fingerprint, where)
+        finder.find_codec(unit_bits, fingerprint, str(name))
+        is_known = True
     except (InputError, MismatchError):
-        return False
-    return True
+        is_known = False
+    streams, frames, units, compressed, original = sizes
+    window_bits, windows = (None, None) if unit_bits == AC_UNIT_BITS else (unit_bits, units)
+    shown = fingerprint[:FINGERPRINT_BYTES].hex()
+    return Listing(str(name), window_bits, shown, is_known, streams, frames, windows, compressed, original)

@@ -1,11 +1,17 @@
-"""Integers in bytes: varints for lengths, codewords packed to `window_bits` bits each.
+"""Integers as bytes: varints, and codewords of 9 to 20 bits packed without gaps.
 
-A varint is LEB128 in its shortest form. Codewords go least significant bit first, without gaps; the last
-byte is padded with zeros. Eight codewords of b bits are b bytes, so both directions are a few operations
-on whole columns, for any b.
+A varint is LEB128 in its shortest form: 7 bits a byte, the lowest first, the high bit (0x80) set on every
+byte but the last; 0 is one zero byte.
+
+Codewords of b bits are packed lowest bit first: bit i of codeword k is bit (k b + i) mod 8 of byte (k b + i)
+// 8, where bit 0 is the lowest. So the payload is the integer sum(codeword[k] << k b) in little-endian bytes,
+and the unused high bits of the last byte are 0. For b = 16 that is an array of little-endian uint16.
+
+What this module does not do: pack the codewords of live windows, which are whole bytes
+(`coder.live_windows`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +20,11 @@ MAX_VARINT_BYTES = 9
 
 
 def varint(value: int) -> bytes:
-    """LEB128: seven bits a byte, low ones first, the high bit set on all bytes but the last."""
+    r"""LEB128 of an integer of 0 or more.
+
+    >>> varint(300)  # 300 = 2 * 128 + 44
+    b'\xac\x02'
+    """
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -23,15 +33,18 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def read_varint(next_byte: Callable[[], int]) -> int:
+def read_varint(source: Iterator[int]) -> int:
     """The integer that `varint` wrote.
 
+    Args:
+        source: bytes; only those of the varint are taken.
+
     Raises:
-        ValueError: not the shortest form, or longer than MAX_VARINT_BYTES.
+        ValueError: not the shortest form, longer than MAX_VARINT_BYTES, or cut off.
     """
     value = 0
     for i in range(MAX_VARINT_BYTES):
-        byte = next_byte()
+        byte = next(source, 0x80)  # a varint that is cut off never ends
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
             if byte == 0 and i:
@@ -41,21 +54,38 @@ def read_varint(next_byte: Callable[[], int]) -> int:
 
 
 def packed_bytes(n: int, bits: int) -> int:
-    """Size of n codewords in bytes."""
+    """Size in bytes of n codewords of `bits` bits."""
     return (n * bits + 7) // 8
 
 
 def _lanes(bits: int) -> Iterator[tuple[int, int, int]]:
-    """How 8 codewords share `bits` bytes: (codeword, byte, left shift) of each overlap."""
+    """The overlaps of 8 codewords with the `bits` bytes that hold them.
+
+    Yields:
+        Codeword in [0, 8), byte in [0, bits), and the left shift in (-bits, 8) that aligns the codeword with
+        the byte.
+    """
     for r in range(8):
         for lane in range(r * bits // 8, ((r + 1) * bits + 7) // 8):
             yield r, lane, r * bits - 8 * lane
 
 
 def pack(codewords: npt.NDArray[np.uint32], bits: int) -> bytes:
-    """Codewords (n,), each below 2**bits, in `packed_bytes(n, bits)` bytes."""
+    """The bytes of packed codewords.
+
+    Args:
+        codewords: (n,), each below 2**bits.
+        bits: size of a codeword, in [9, 20].
+
+    Returns:
+        `packed_bytes(n, bits)` bytes.
+
+    >>> pack(np.array([1, 2], np.uint32), 9).hex()  # 1 + (2 << 9) = 0x00401, little-endian
+    '010400'
+    """
     if bits == 16:
         return codewords.astype("<u2").tobytes()
+    # 8 codewords are `bits` bytes: work on columns, the codewords and bytes at one place in all groups of 8
     groups = np.zeros((-(-codewords.size // 8), 8), np.uint32)
     groups.reshape(-1)[: codewords.size] = codewords
     columns = np.ascontiguousarray(groups.T)
@@ -67,7 +97,7 @@ def pack(codewords: npt.NDArray[np.uint32], bits: int) -> bytes:
 
 
 def unpack(payload: bytes, n: int, bits: int) -> npt.NDArray[np.unsignedinteger]:
-    """The n codewords that `pack` put in a payload of `packed_bytes(n, bits)` bytes.
+    """The codewords (n,) in a payload of `packed_bytes(n, bits)` bytes; the inverse of `pack`.
 
     Raises:
         ValueError: a padding bit is set.

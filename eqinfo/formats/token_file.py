@@ -1,10 +1,21 @@
-"""Token files: codewords as M2 and other trainers read them, and the sidecar that makes them decodable.
+"""Token files, from which M2 and other trainers read ids, and the sidecar that makes them decodable.
 
-`train.bin` is nothing but token ids, little-endian uint16 (window_bits <= 16) or uint32: nanoGPT's format.
-`train.bin.json` says which codec they belong to and what they decode to; every field of it is checked.
+`train.bin` is token ids alone, in the format of nanoGPT: unsigned little-endian integers, of 16 bits if
+window_bits is at most 16, otherwise of 32. Its sidecar `train.bin.json` says which codec (`codec`) the ids
+belong to.
 
-An id is the codeword of a window of a codebook. What live codecs make has no such items: the payload of each
-frame, with zeros to a whole number, is cut into ids of LIVE_ID_BITS bits, high bits first.
+Ids of a codebook are codewords, a window each: the codewords of all frames, one after another. Id 0, the
+empty window, ends a document. window_bits is the codebook's.
+
+Ids of a live codec (any other) are pieces of payloads. window_bits is LIVE_ID_BITS = 16: the payload of each
+frame, and a zero byte after it if its number of bytes is odd, is cut into pairs of bytes, and an id is
+256 * first + second. To decode them, the sidecar lists the frames.
+
+The sidecar is a JSON object of the attributes of `Sidecar` (for a codebook without "unit_bits" and "frames"),
+"format": "eqinfo tokens", "version": 2, and "sidecar_crc32": the CRC-32 of the JSON text of the attributes
+alone, on one line, sorted by name, with ", " between items and ": " after names, as by Python's
+json.dumps(attributes, sort_keys=True). A reader refuses missing and unknown fields, and a sidecar that
+differs from its token file.
 """
 
 import json
@@ -21,37 +32,38 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.codebook import parse
-from eqinfo.errors import FormatError
+from eqinfo.errors import FormatError, damaged
 from eqinfo.formats.codec import CodebookCodec, Codec
-from eqinfo.formats.eqi import Finder, Sink, Totals, damaged, exactly
+from eqinfo.formats.eqi import Finder, Sink, Totals, read_exactly
 from eqinfo.formats.packing import packed_bytes
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
+TOKENS_SUFFIX = ".bin"
 FORMAT = "eqinfo tokens"
 VERSION = 2
 END_OF_TEXT = 0  # the empty window
-READ_TOKENS = FRAME_BYTES // 16  # some 400 KB of text; 16 MB at worst, if every window has 255 bytes
+READ_TOKENS = FRAME_BYTES // 16  # about 400 KB of text; 16 MB at worst, if every window has 255 bytes
 LIVE_ID_BITS, MAX_ID_BITS = 16, 32
-LIVE_FIELDS = ("unit_bits", "frames")
-MAX_SIDECAR_BYTES = 1 << 26  # some 300 GB of text in live frames
+MAX_SIDECAR_BYTES = 1 << 26  # about 300 GB of text in live frames
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What `<token file>.json` holds, besides the format's name and version and a checksum of all this.
+    """The contents of a sidecar.
 
     Attributes:
-        vocab_size: 2**window_bits, one more than the largest id there can be.
-        window_bits: size of an id in bits.
-        fingerprint: of the codec, in hexadecimal.
-        tokens: how many ids the file holds.
-        original_bytes: size of the text they decode to.
-        documents: how many of them are END_OF_TEXT.
-        end_of_text: the id that ends a document.
-        crc32: of the token file.
-        unit_bits: of a live codec; 0 for codebooks.
-        frames: of a live codec: bytes of text, document ends, units and crc32 of the text of each frame.
+        vocab_size: 2**window_bits; every id is less.
+        window_bits: size of an id in bits, in [1, 32].
+        fingerprint: the codec's, 64 lower-case hexadecimal digits.
+        tokens: number of ids in the file.
+        original_bytes: size of the text in bytes.
+        documents: number of document ends.
+        end_of_text: the id that ends a document: END_OF_TEXT.
+        crc32: CRC-32 of the token file.
+        unit_bits: of a live codec; 0 for a codebook.
+        frames: of a live codec, for each frame: size of its text in bytes, number of document ends, number
+            of units, CRC-32 of its text.
     """
 
     vocab_size: int
@@ -67,51 +79,49 @@ class Sidecar:
 
     @property
     def frame_ids(self) -> list[int]:
-        """How many ids each of `frames` has."""
+        """The number of ids of each of `frames`."""
         return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units, _ in self.frames]
 
     def to_json(self) -> bytes:
         """The contents of the file."""
-        facts = {
-            name: value for name, value in asdict(self).items() if self.unit_bits or name not in LIVE_FIELDS
-        }
+        facts = asdict(self)
+        if not self.unit_bits:
+            del facts["unit_bits"], facts["frames"]
         facts["sidecar_crc32"] = _crc_of_facts(facts)
         frames = facts.pop("frames", None)
         text = json.dumps({"format": FORMAT, "version": VERSION, **facts}, indent=2)
-        if frames is not None:  # a line
+        if frames is not None:  # all on one line
             text = f'{text[:-2]},\n  "frames": {json.dumps(frames)}\n}}'
         return text.encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> "Sidecar":
-        """What `to_json` wrote.
+        """The sidecar with these contents; the inverse of `to_json`.
 
         Raises:
-            FormatError: anything else.
+            FormatError: the contents are damaged, or those of another format or version.
         """
         try:
-            fields = json.loads(data)
+            facts = json.loads(data)
         except (ValueError, RecursionError):
             raise FormatError(f"{where}: not JSON, so no sidecar of a token file.") from None
-        if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+        if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
             raise FormatError(f"{where}: not the sidecar of a token file.")
-        if (version := fields.pop("version", None)) != VERSION:
+        if (version := facts.pop("version", None)) != VERSION:
             raise FormatError(
                 f"{where}: another version of the format; found {version!r:.9}, want {VERSION}."
             )
-        crc = fields.pop("sidecar_crc32", None)
+        crc = facts.pop("sidecar_crc32", None)
+        whole: dict[str, Any] = {"unit_bits": 0, "frames": []} | facts
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
-        if "unit_bits" not in fields:
-            types = {name: kind for name, kind in types.items() if name not in LIVE_FIELDS}
-        sound = {name: type(value) for name, value in fields.items()} == types and all(
+        if {name: type(value) for name, value in whole.items()} != types or not all(
             type(frame) is list and [type(n) for n in frame] == [int] * 4 and min(frame) >= 0
-            for frame in fields.get("frames", [])
-        )
-        if not sound:
+            for frame in whole["frames"]
+        ):
             raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
-        if crc != _crc_of_facts(fields):
+        if crc != _crc_of_facts(facts):
             raise damaged(where, "its checksum does not match")
-        found = cls(**fields)
+        found = cls(**whole)
         if not re.fullmatch("[0-9a-f]{64}", found.fingerprint):
             raise damaged(where, f"found fingerprint {found.fingerprint[:16]!r}")
         if not 1 <= found.window_bits <= MAX_ID_BITS or found.vocab_size != 1 << found.window_bits:
@@ -120,28 +130,28 @@ class Sidecar:
 
     @classmethod
     def load(cls, path: Path) -> "Sidecar":
-        """What a sidecar file says.
+        """The sidecar in a file.
 
         Raises:
             FormatError: as `from_json`.
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         with path.open("rb") as file:
             return cls.from_json(file.read(MAX_SIDECAR_BYTES), str(path))
 
 
 def _crc_of_facts(facts: dict[str, Any]) -> int:
-    """The checksum of a sidecar's fields, whatever their order and layout."""
+    """The checksum of a sidecar's fields, the same for any order and layout."""
     return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the sidecar of a token file is: its name and `.json`."""
+    """Path of the sidecar of a token file."""
     return Path(f"{path}.json")
 
 
 def token_type(window_bits: int) -> np.dtype[np.unsignedinteger]:
-    """How an id is stored."""
+    """The dtype of ids in a token file."""
     return np.dtype("<u2" if window_bits <= 16 else "<u4")
 
 
@@ -149,10 +159,10 @@ def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -
     """Write the token ids of a text.
 
     Args:
-        frames: none of them empty.
-        sink: where the ids go; the sidecar is returned, to be written when they are safe.
-        codec: what to code with.
-        threads: how many frames to work on at a time; the output is the same.
+        frames: each with text or a document end.
+        sink: the token file. The sidecar is returned, to be written when the ids are safe.
+        codec: codes the frames.
+        threads: number of frames to code at a time; the output is the same for any.
     """
     totals, crc, n_ids, listed = Totals(), 0, 0, list[list[int]]()
     for frame, units, ids in ordered_map(partial(_encode, codec), frames, threads):
@@ -160,16 +170,13 @@ def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -
         sink.write(data)
         crc = zlib.crc32(data, crc)
         n_ids += ids.size
-        totals.original_bytes += len(frame.text)
-        totals.compressed_bytes += len(data)
-        totals.windows += units
-        totals.documents += len(frame.document_ends)
+        totals.add(frame, units, len(data))
         listed.append([len(frame.text), len(frame.document_ends), units, zlib.crc32(frame.text)])
     return totals, _sidecar(codec, totals, n_ids, crc, listed)
 
 
 def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[list[int]]) -> Sidecar:
-    """What there is to say of a token file."""
+    """The sidecar of a token file of `n_ids` ids; `frames` matters for live codecs only."""
     is_live = not isinstance(codec, CodebookCodec)
     bits = LIVE_ID_BITS if is_live else codec.unit_bits
     return Sidecar(
@@ -197,25 +204,21 @@ def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, npt.NDArray[np.unsi
 
 
 def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iterator[Frame]:
-    """The text of a token file. All ids are checked before the first frame is given.
+    """The text of a token file, after a first pass that checks all ids.
 
     Args:
-        source: the ids; seekable, for they are read twice.
-        sidecar: what is said of them.
-        finder: what finds their codec.
+        source: the ids; seekable, as they are read twice.
+        sidecar: the file's.
+        finder: finds the codec.
         where: name of the file, for messages.
 
     Raises:
-        FormatError: file and sidecar do not fit.
-        MismatchError: made with another codec.
+        FormatError: the file and its sidecar do not fit each other.
+        MismatchError: the file was made with another codec.
     """
-    try:
-        fingerprint = bytes.fromhex(sidecar.fingerprint)
-    except ValueError:
-        raise damaged(where, f"found fingerprint {sidecar.fingerprint[:16]!r} in its sidecar") from None
-    codec = finder.find(sidecar.unit_bits or sidecar.window_bits, fingerprint, where)
-    dtype = token_type(sidecar.window_bits)
-    size, want = source.seek(0, os.SEEK_END), sidecar.tokens * dtype.itemsize
+    unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
+    codec = finder.find_codec(unit_bits, fingerprint, where)
+    size, want = source.seek(0, os.SEEK_END), sidecar.tokens * token_type(sidecar.window_bits).itemsize
     if size != want:
         raise FormatError(f"{where}: size does not fit its sidecar; found {size} bytes, want {want}.")
     if isinstance(codec, CodebookCodec):
@@ -226,15 +229,15 @@ def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iter
 def _chunks(
     source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]
 ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
-    """The ids of a token file, so many at a time."""
+    """The ids of a token file from its start, `sizes` ids at a time."""
     dtype = token_type(sidecar.window_bits)
     source.seek(0)
     for size in sizes:
-        yield np.frombuffer(exactly(source, size * dtype.itemsize, where), dtype)
+        yield np.frombuffer(read_exactly(source, size * dtype.itemsize, where), dtype)
 
 
 def _check(found: Sidecar, sidecar: Sidecar, where: str) -> None:
-    """Raises FormatError if a sidecar does not say what was found."""
+    """Raises FormatError if a sidecar differs from the one that its token file should have."""
     for name, value in asdict(found).items():
         if getattr(sidecar, name) != value:
             raise damaged(
@@ -243,7 +246,7 @@ def _check(found: Sidecar, sidecar: Sidecar, where: str) -> None:
 
 
 def _read_windows(source: BinaryIO, sidecar: Sidecar, codec: CodebookCodec, where: str) -> Iterator[Frame]:
-    """The text of codewords of a codebook."""
+    """The text of a codebook's token file, READ_TOKENS windows a frame."""
     n, lengths = sidecar.tokens, codec.codebook.lengths
     sizes = [min(READ_TOKENS, n - start) for start in range(0, n, READ_TOKENS)]
     totals, crc = Totals(windows=n), 0
@@ -260,20 +263,18 @@ def _read_windows(source: BinaryIO, sidecar: Sidecar, codec: CodebookCodec, wher
 
 
 def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> Iterator[Frame]:
-    """The text of payloads of a live codec, in the frames that the sidecar lists."""
+    """The text of a live codec's token file, in the frames that its sidecar lists."""
     for length, n_documents, units, _ in sidecar.frames:
         if length > FRAME_BYTES or n_documents > MAX_DOCUMENTS or units > codec.most_units(length):
             raise damaged(where, f"found {units} units for {length} bytes")
     sizes = sidecar.frame_ids
     if sum(sizes) != sidecar.tokens:
-        raise damaged(where, f"its frames are of {sum(sizes)} ids; found {sidecar.tokens}")
-    totals, crc = Totals(), 0
-    for ids, (length, n_documents, _, _) in zip(
-        _chunks(source, sidecar, where, sizes), sidecar.frames, strict=True
-    ):
+        raise damaged(where, f"its frames have {sum(sizes)} ids; found {sidecar.tokens}")
+    crc = 0
+    for ids in _chunks(source, sidecar, where, sizes):
         crc = zlib.crc32(ids.data, crc)
-        totals.original_bytes += length
-        totals.documents += n_documents
+    original_bytes, documents = (sum(frame[column] for frame in sidecar.frames) for column in (0, 1))
+    totals = Totals(original_bytes, documents=documents)
     _check(_sidecar(codec, totals, sidecar.tokens, crc, sidecar.frames), sidecar, where)
     chunks = _chunks(source, sidecar, where, sizes)
     for ids, (length, n_documents, units, text_crc) in zip(chunks, sidecar.frames, strict=True):

@@ -1,9 +1,10 @@
-"""What M1 is trained on: long runs of text, and windows; each BOS, then the bytes from its start.
+"""Batches for M1: long runs of text and short windows, each as BOS and the bytes from its start.
 
-Plain arithmetic coding and wide windows read long runs, narrow windows only their first bytes; a quarter of
-the bytes are read the second way. In use, windows of a codebook start where windows end, mostly at word
-boundaries. So after the first round most starts of windows come from parses with the codebook so far. The
-others are random, for a window of a live coder starts anywhere.
+M1 serves two purposes. Arithmetic coding and wide live windows predict bytes after a long context; windows
+of a codebook are predicted from their own first bytes alone. So WINDOW_SHARE of each batch are windows, the
+rest long runs. A codebook's window starts where another ends, mostly at a word boundary. So after the first
+round most windows start at cuts of the draft codebook's parse. The rest start at random, as live windows may
+start anywhere.
 """
 
 from dataclasses import dataclass
@@ -18,24 +19,24 @@ from eqinfo.codebook.parse import encode_compiled
 from eqinfo.coder.integer_m1 import BOS
 from eqinfo.m1.corpus import Text
 
-WINDOW_SHARE = 0.25  # of the rows of a batch hold windows, the others a long run each
+WINDOW_SHARE = 0.25  # share of the rows of a batch that hold windows; the others hold one run each
 WINDOW_BYTES = 32
-RANDOM_SHARE = 0.25  # of the starts of windows, where a codebook gives the others
-SPAN_BYTES = 512  # parsed at a random place to find starts in
-MARGIN_BYTES = 64  # at both ends of a span, where its cuts are not those of the whole text
+RANDOM_SHARE = 0.25  # share of random window starts, if a codebook gives the others
+SPAN_BYTES = 512  # length of a piece of text that is parsed to find starts
+MARGIN_BYTES = 64  # at both ends of a span, where cuts may differ from those of the whole text
 STARTS_A_SPAN = 16
 
 
 @dataclass(frozen=True)
 class WindowBatches:
-    """Inputs and targets of a step, each (batch_size, block_size); targets beyond a document are -1.
+    """Inputs and targets of a step, each (batch_size, block_size) int64; targets beyond a document are -1.
 
     Attributes:
-        text: to draw from.
-        codebook: whose parse gives the starts of windows; None for random starts.
-        batch_size: number of rows; the first WINDOW_SHARE of them hold windows.
-        block_size: bytes of each, a multiple of WINDOW_BYTES.
-        seed: the same seed and step give the same batch.
+        text: training text.
+        codebook: its parse gives the window starts; None for random starts.
+        batch_size: B, number of rows; the first WINDOW_SHARE of them hold windows.
+        block_size: T, bytes per row, a multiple of WINDOW_BYTES.
+        seed: equal seeds and steps give equal batches.
     """
 
     text: Text
@@ -53,8 +54,8 @@ class WindowBatches:
         if self.codebook is not None and self.text.data.size > SPAN_BYTES:
             n_drawn = round(starts.size * (1 - RANDOM_SHARE))
             starts[:n_drawn] = self._parsed_starts(rng, n_drawn, self.codebook)
-        windows = window_tensors(self.text, rng.permutation(starts), WINDOW_BYTES)
-        others = window_tensors(self.text, runs, self.block_size)
+        windows = window_tensors(self.text, rng.permutation(starts), WINDOW_BYTES)  # (n, WINDOW_BYTES)
+        others = window_tensors(self.text, runs, self.block_size)  # (B - n_rows, T)
         idx, targets = (
             torch.cat((short.view(n_rows, self.block_size), long))
             for short, long in zip(windows, others, strict=True)
@@ -62,7 +63,7 @@ class WindowBatches:
         return idx, targets
 
     def _parsed_starts(self, rng: np.random.Generator, n: int, codebook: Codebook) -> npt.NDArray[np.int64]:
-        """N starts of windows in the parse of the text, at random."""
+        """Window starts (n,), drawn at random from parses of spans of the text."""
         found: list[npt.NDArray[np.int64]] = []
         while sum(map(len, found)) < n:
             at = int(rng.integers(self.text.data.size - SPAN_BYTES))
@@ -74,7 +75,7 @@ class WindowBatches:
 
 
 def window_tensors(text: Text, starts: npt.NDArray[np.int64], block_size: int) -> tuple[Tensor, Tensor]:
-    """Inputs (BOS, then bytes) and targets (the bytes) of the windows that begin at the starts."""
+    """Inputs (BOS, then bytes) and targets (the bytes) of windows at starts (n,), each (n, block_size)."""
     documents = np.searchsorted(text.document_ends, starts, "right")
     left = text.document_ends[documents] - starts
     at = starts[:, None] + np.arange(block_size)

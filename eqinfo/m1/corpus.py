@@ -1,9 +1,9 @@
-"""Training text on disk: staged once, then memory-mapped, so that it may be larger than memory.
+"""Training text on disk: written once, then memory-mapped, so it may be larger than memory.
 
 Text from files, pipes and compressed files becomes two flat files of bytes, `train` and `valid`, each with
-a file of document ends. About one unit in `HOLD_OUT_EVERY` goes to `valid`; a unit is a document, or a
-`UNIT_BYTES` piece of a longer one. Its checksum decides, so the copies of a document that is there twice
-stay on one side.
+a file of document ends. A unit is a document, or a `UNIT_BYTES` piece of a longer one. About one unit in
+`HOLD_OUT_EVERY` goes to `valid`. The checksum of a unit decides this, so copies of a document are never split
+between training and validation.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from eqinfo.text.documents import read_pieces
 UNIT_BYTES = 1 << 16
 HOLD_OUT_EVERY = 100
 SIDES = "train", "valid"
-MAX_VALID_BYTES = 1 << 23  # enough to measure on, however large the corpus
+MAX_VALID_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a staged corpus; `sha256` is of all its text in order."""
+    """Sizes and SHA-256 of a staged corpus; the hash covers the text of both sides in input order."""
 
     documents: int
     train_bytes: int
@@ -38,19 +38,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class Text:
-    """Bytes and the offsets, ascending, at which documents end in them; the last one is the end."""
+    """Bytes (n,) and the ascending offsets at which documents end."""
 
     data: npt.NDArray[np.uint8]
     document_ends: npt.NDArray[np.int64]
 
     def slice(self, start: int, stop: int) -> "Text":
-        """The text in [start, stop), its end a document end only if it is one here."""
+        """The text in [start, stop); document ends in (start, stop] stay document ends."""
         first, last = np.searchsorted(self.document_ends, [start, stop], "right")
         return Text(self.data[start:stop], self.document_ends[first:last] - start)
 
 
 class _Side:
-    """One of the two staged texts while it is written."""
+    """Writer of one of the two texts."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._text, self._ends = (folder / name).open("wb"), (folder / f"{name}.ends").open("wb")
@@ -61,7 +61,7 @@ class _Side:
         self.n_bytes += len(data)
 
     def end_document(self) -> None:
-        if self.n_bytes > self._last_end:  # an empty document has nothing to learn from
+        if self.n_bytes > self._last_end:  # empty documents are dropped
             self._ends.write(np.int64(self.n_bytes).astype("<i8").tobytes())
             self._last_end = self.n_bytes
 
@@ -76,8 +76,8 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
 
     Args:
         sources: names and open files, as `text.read_pieces` takes them.
-        folder: is made if missing.
-        text_field: of JSONL records.
+        folder: made if missing.
+        text_field: field of JSONL records that holds the text.
 
     Raises:
         InputError: there is no text, or it cannot be read.
@@ -90,7 +90,7 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
         digest.update(unit)
         held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
         side = valid if held_out else train
-        if side is not previous:  # not contiguous with what its side has so far
+        if side is not previous:  # the document went on at the other side: its pieces are not contiguous
             side.end_document()
         side.write(unit)
         if ends_document:
@@ -110,7 +110,7 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
 
 
 def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator[tuple[bytes, bool]]:
-    """The text in units, each with whether its document ends there."""
+    """Units of text, each with whether its document ends there."""
     for name, source in sources:
         unit = bytearray()
         for piece, ends_document in read_pieces(source, name, text_field):
@@ -126,8 +126,8 @@ def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator
 
 
 def _hold_out_tail(folder: Path) -> None:
-    """Move the last twentieth to `valid`, of a corpus so small that chance left one side empty."""
-    data = (folder / "train").read_bytes() + (folder / "valid").read_bytes()  # one of them is empty
+    """Move the last 1/20 of a small corpus to `valid`, if all of its units went to one side."""
+    data = (folder / "train").read_bytes() + (folder / "valid").read_bytes()  # either is empty
     ends = np.concatenate([np.fromfile(folder / f"{name}.ends", "<i8") for name in ("train", "valid")])
     n = max(1, len(data) - len(data) // 20)
     (folder / "train").write_bytes(data[:n])
@@ -137,10 +137,10 @@ def _hold_out_tail(folder: Path) -> None:
 
 
 def load(folder: Path) -> tuple[Text, Text, Facts]:
-    """The training text, the held-out text and the facts of a staged corpus, memory-mapped.
+    """Training text, held-out text and facts of a staged corpus; the texts are memory-mapped.
 
     Raises:
-        FormatError: its files do not fit together.
+        FormatError: the files do not fit together.
         OSError: the folder holds no complete corpus.
     """
     where = folder / "facts.json"
@@ -156,7 +156,7 @@ def load(folder: Path) -> tuple[Text, Text, Facts]:
 
 
 def _load_side(path: Path, want: int) -> Text:
-    """One of the two staged texts, of so many bytes as its facts say."""
+    """One of the two texts; `want` is its size in bytes."""
     ends_path = path.with_name(f"{path.name}.ends")
     found, ends = path.stat().st_size, np.fromfile(ends_path, "<i8")
     if found != want:
@@ -167,7 +167,7 @@ def _load_side(path: Path, want: int) -> Text:
 
 
 def sample(text: Text, n_bytes: int) -> list[Text]:
-    """About n_bytes of a text in evenly spaced pieces of up to 1 MiB; all of it if it is no longer."""
+    """About n_bytes of a text in evenly spaced pieces of up to 1 MiB; all of a shorter text."""
     piece, size = 1 << 20, text.data.size
     n_pieces = -(-size // piece) if n_bytes >= size else max(1, n_bytes // piece)
     starts = [size * k // n_pieces for k in range(n_pieces)]

@@ -1,33 +1,66 @@
-"""M1 to windows: the most probable strings as candidates, and the windows of two rules that need no text.
+"""M1 to candidates: the most probable strings at the start of a window.
 
-The live rule is that of `live`, listed in full: one definition, two speeds. The other is the paper's.
+Integer frequencies of M1 become float log-probabilities here. They only rank strings, so a rounding error may
+change the choice of windows, never the decoding.
 """
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.codebook.codebook import MAX_WINDOW_BYTES, Codebook
-from eqinfo.coder import intervals
-from eqinfo.coder.integer_m1 import TOTAL, Network
-from eqinfo.errors import InputError
-from eqinfo.m1.refit import Candidates, OnProgress
+from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.system.threads import ordered_map
 
-MAX_BYTES = 32  # of a candidate or a window of the published rule
-EXPAND_BATCH = 4096  # strings that M1 reads for a floor
-CHUNK = 512  # strings that a thread reads at a time
+OnProgress = Callable[[float], None]  # called with the progress, in [0, 1]
+
+MAX_BYTES = 32  # length of a candidate or of a window of the published rule
+EXPAND_BATCH = 4096  # strings that M1 reads between two updates of the floor
+CHUNK = 512  # strings per call in a thread
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Strings in lexicographic order, with M1's log-probability of each at a window's start."""
+
+    strings: list[bytes]
+    log_p: npt.NDArray[np.float64]  # nats
+
+    def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
+        """The n candidates with the highest counts; single bytes rank first.
+
+        >>> Candidates([b"a", b"ab", b"b"], np.log([0.3, 0.2, 0.1])).best(2).strings
+        [b'a', b'b']
+
+        Args:
+            n: at least the number of single bytes.
+            counts: uses of each candidate, (len(strings),); probability ranks candidates of equal counts, or
+                all if there are no counts.
+        """
+        keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
+        longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
+        kept = np.sort(np.lexsort((*keys, longer))[:n])
+        return Candidates([self.strings[i] for i in kept], self.log_p[kept])
 
 
 def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Frequencies (n, 256), adding up to TOTAL, of the byte after each of n strings, (n, length)."""
+    """Frequencies of the next byte after each string.
+
+    Args:
+        network: M1.
+        strings: of one length, (n, length).
+
+    Returns:
+        (n, 256); each row adds up to M1_TOTAL.
+    """
     from eqinfo.coder.kernels.m1_step import after_strings, new_state
 
     def read(chunk: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         return after_strings(network, new_state(network), chunk)
 
-    # in order, since neighbours share what need be read only once
+    # Sorted, so that strings of a chunk share prefixes, which M1 reads once.
     order = np.lexsort(strings.T[::-1]) if strings.shape[1] else np.arange(len(strings))
     chunks = np.array_split(strings[order], -(-len(strings) // CHUNK))
     found = np.empty((len(strings), 256), np.int64)
@@ -38,16 +71,19 @@ def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> n
 def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Candidates:
     """The most probable strings under M1, and all single bytes.
 
-    Level by level: P(child) <= P(parent), so a string below the least probability still wanted has no
-    descendants that count. That floor only rises, and each level is read in falling order of probability.
+    Breadth-first search, a level per string length. The floor is the n_candidates-th highest probability so
+    far. P(child) <= P(parent), so a string below the floor has no descendant above it and is not expanded.
+    Each level is read from the most probable string on, so that the floor rises early.
 
     Args:
         network: M1.
-        n_candidates: how many strings to return, about; ties and single bytes come on top.
-        on_progress: told after every batch.
+        n_candidates: number of strings to return; ties and single bytes come on top.
+        on_progress: called after every batch.
     """
-    found: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]] = []  # strings (n, length), log_p (n,)
-    pool = np.empty(0)  # the log_p of the best strings so far
+    found: list[
+        tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]
+    ] = []  # per level: strings (n, length), log_p (n,)
+    pool = np.empty(0)  # log_p of the best n_candidates strings so far
     floor = -np.inf
     level, level_log_p = np.empty((1, 0), np.uint8), np.zeros(1)
     n_read = 0
@@ -59,8 +95,8 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
             batch = batch[level_log_p[batch] >= floor]
             if not batch.size:
                 break
-            next_log_p = np.log(next_byte_frequencies(network, level[batch]) / TOTAL)
-            log_p = level_log_p[batch, None] + next_log_p
+            next_log_p = np.log(next_byte_frequencies(network, level[batch]) / M1_TOTAL)
+            log_p = level_log_p[batch, None] + next_log_p  # (batch, 256)
             parent, byte = np.nonzero(log_p >= floor)
             strings = np.concatenate((level[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
             children.append((strings, log_p[parent, byte]))
@@ -86,72 +122,3 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
     on_progress(1.0)
     candidates = sorted(best)
     return Candidates(candidates, np.array([best[string] for string in candidates]))
-
-
-def published(network: Network, window_bits: int, on_progress: OnProgress) -> Codebook:
-    """The windows of EqualInfoAC as the paper defines it, as a codebook with greedy parse.
-
-    The window of a codeword is the longest string whose coder interval still contains the interval of
-    `window_bits` binary digits that the codeword names: more bytes are added while one fits. Several
-    codewords may name one string; they are the unused ones here, and pay for single bytes and the empty
-    window where the rule gives them none.
-    """
-    windows = {b""} | {bytes([byte]) for byte in range(256)}
-    strings = np.empty((1, 0), np.uint8)
-    low, width = np.zeros(1, np.int64), np.array([1 << intervals.PRECISION_BITS])
-    n_done = 0
-    for _ in range(MAX_BYTES):
-        levels = []
-        for at in range(0, len(strings), EXPAND_BATCH):
-            batch = slice(at, at + EXPAND_BATCH)
-            frequency = intervals.quantise(next_byte_frequencies(network, strings[batch]))
-            start = np.cumsum(frequency, 1) - frequency
-            total = np.array(intervals.TOTAL)
-            inner = intervals.narrow(low[batch, None], width[batch, None], start, frequency, total)
-            n_inner = intervals.n_codewords(*inner, window_bits)
-            left = intervals.n_codewords(low[batch], width[batch], window_bits) - n_inner.sum(1)
-            windows.update(string.tobytes() for string in strings[batch][left > 0])
-            parent, byte = np.nonzero(n_inner)
-            longer = np.concatenate((strings[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
-            levels.append((longer, inner[0][parent, byte], inner[1][parent, byte]))
-            n_done += int(left.sum())
-            on_progress(min(0.99, n_done / (1 << window_bits)))
-        strings, low, width = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-        if not len(strings):
-            break
-    windows.update(string.tobytes() for string in strings)  # as long as a window may be
-    on_progress(1.0)
-    return Codebook(sorted(windows), window_bits, "greedy")
-
-
-def live(network: Network, window_bits: int, on_progress: OnProgress) -> Codebook:
-    """The windows of live coding (`live.shares`) as a codebook with greedy parse: the same codewords.
-
-    Every string that has a codeword is a window, for the stop symbol takes the first one of its node.
-
-    Raises:
-        InputError: a window would be longer than a codebook's may be.
-    """
-    windows = [b""]
-    strings, rest = np.empty((1, 0), np.uint8), np.array([(1 << window_bits) - 1])
-    while len(strings):
-        levels = []
-        for at in range(0, len(strings), EXPAND_BATCH):
-            batch = slice(at, at + EXPAND_BATCH)
-            least = int(not strings.shape[1])  # at the start every byte has a codeword before the others
-            shared = rest[batch, None] - 256 * least
-            shares = intervals.apportion(next_byte_frequencies(network, strings[batch]), shared) + least
-            parent, byte = np.nonzero(shares)
-            longer = np.concatenate((strings[batch][parent], byte[:, None].astype(np.uint8)), axis=1)
-            windows += [string.tobytes() for string in longer]
-            has_more = shares[parent, byte] > 1
-            levels.append((longer[has_more], shares[parent, byte][has_more] - 1))
-            on_progress(min(0.99, len(windows) / (1 << window_bits)))
-        strings, rest = (np.concatenate(parts) for parts in zip(*levels, strict=True))
-        if strings.shape[1] > MAX_WINDOW_BYTES:
-            raise InputError(
-                f"live rule: a window of {window_bits} bits is longer than {MAX_WINDOW_BYTES} bytes. "
-                "Train M1 on more text."
-            )
-    on_progress(1.0)
-    return Codebook(sorted(windows), window_bits, "greedy")

@@ -1,4 +1,4 @@
-"""What a codebook and its M1 are worth on a text: bytes per window, bits per byte, use of windows."""
+"""Measures of a codebook and its M1 on a text: bytes/window, bits/byte, use of windows."""
 
 import math
 from collections.abc import Iterable
@@ -9,26 +9,26 @@ import numpy.typing as npt
 import torch
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.codebook.parse import WORD_BYTES, encode, encode_compiled
-from eqinfo.coder.integer_m1 import TOTAL_BITS, Network
+from eqinfo.codebook.parse import encode, encode_compiled, is_aligned
+from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.m1.batches import WINDOW_BYTES, window_tensors
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.model import ByteModel
 from eqinfo.text.frames import Frame
 
-MEASURE_BYTES = 1 << 22  # of a text, evenly spaced
-N_STARTS = 1 << 12  # of windows, to measure M1 after
-N_RUNS, RUN_BYTES = 64, 2048  # to measure M1 on
+MEASURE_BYTES = 1 << 22  # of a text, in evenly spaced pieces
+N_STARTS = 1 << 12  # window starts at which M1 is measured
+N_RUNS, RUN_BYTES = 64, 2048  # runs of text on which M1 is measured
 
 
 @dataclass(frozen=True)
 class WindowUse:
-    """How often a text uses each window, and where it is cut; windows that end documents do not count.
+    """Uses of each window in a text, and alignment of its cuts; windows that end documents do not count.
 
     Attributes:
         counts: uses of each codeword, (vocab_size,), the unused codewords of the published rule included.
-        n_cuts: cuts inside documents. Frames are cut by themselves; their ends are no choice of the parse.
-        n_aligned: how many of them fall at word boundaries.
+        n_cuts: cuts inside documents. Ends of frames do not count, as the parse does not choose them.
+        n_aligned: number of those at word boundaries.
     """
 
     counts: npt.NDArray[np.int64]
@@ -53,23 +53,23 @@ class WindowUse:
 
 
 def window_use(codebook: Codebook, frames: Iterable[Frame]) -> WindowUse:
-    """How a text, in frames, is cut with a codebook."""
+    """The use of a codebook's windows in a text, given as frames."""
     counts = np.zeros(codebook.vocab_size, np.int64)
     n_cuts = n_aligned = 0
     for frame in frames:
         codewords = encode(codebook, *frame)
         counts += np.bincount(codewords, minlength=codebook.vocab_size)
         ends = np.cumsum(codebook.lengths[codewords])
-        cuts = ends[:-1][(codewords[:-1] > 0) & (codewords[1:] > 0)]  # the others are ends of documents
-        in_word = WORD_BYTES[np.frombuffer(frame.text, np.uint8)]
+        cuts = ends[:-1][(codewords[:-1] > 0) & (codewords[1:] > 0)]  # no ends of documents
+        view = np.frombuffer(frame.text, np.uint8)
         n_cuts += cuts.size
-        n_aligned += int(np.count_nonzero(~(in_word[cuts - 1] & in_word[cuts])))
+        n_aligned += int(np.count_nonzero(is_aligned(view[cuts - 1], view[cuts])))
     counts[0] = 0
     return WindowUse(counts, n_cuts, n_aligned)
 
 
 def bytes_per_window(codebook: Codebook, text: Text) -> float:
-    """Bytes for each window in up to MEASURE_BYTES of text; the windows that end documents do not count."""
+    """Bytes per window in up to MEASURE_BYTES of text; windows that end documents do not count."""
     pieces = sample(text, MEASURE_BYTES)
     n_windows = 0
     for piece in pieces:
@@ -79,9 +79,9 @@ def bytes_per_window(codebook: Codebook, text: Text) -> float:
 
 
 def bits_by_position(network: Network, codebook: Codebook, text: Text) -> list[float]:
-    """M1's bits per byte at each position after the window starts of a text's parse, while there is text."""
+    """M1's bits per byte at each position of a window, at window starts of a text's parse."""
     text = text.slice(0, min(text.data.size, MEASURE_BYTES))
-    text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the last one may be cut short
+    text = Text(text.data, np.union1d(text.document_ends, text.data.size))  # the slice may end in a document
     codewords = encode_compiled(codebook, text.data, text.document_ends)
     ends = np.cumsum(codebook.lengths[codewords])
     starts = (ends - codebook.lengths[codewords])[codewords > 0]
@@ -102,17 +102,17 @@ def run_bits(network: Network, text: Text) -> float:
 def _bits(
     network: Network, idx: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Bits of each target, (B, T); 0 for those that are -1."""
+    """M1's bits for each target, (B, T); 0 where the target is -1."""
     from eqinfo.coder.kernels.m1_step import new_state, run
 
     state, place = new_state(network), np.arange(idx.shape[1])
     rows = zip(idx.astype(np.uint16), targets, strict=True)
     found = np.stack([run(network, state, row)[place, wanted] for row, wanted in rows])
-    return np.where(targets >= 0, TOTAL_BITS - np.log2(found), 0.0)
+    return np.where(targets >= 0, M1_TOTAL_BITS - np.log2(found), 0.0)
 
 
 def float_bits(model: ByteModel, text: Text) -> float:
-    """The same for M1 in training, in float32."""
+    """Bits per byte of M1 before quantisation, in float32, on the same runs."""
     idx, targets = sample_runs(text)
     model.eval()
     device = next(model.parameters()).device
@@ -131,7 +131,7 @@ def sample_runs(text: Text) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def n_unused(codebook: Codebook, text: Text) -> int:
-    """How many windows the parse of up to 8 * MEASURE_BYTES of text never uses."""
+    """Number of windows that the parse of up to 8 * MEASURE_BYTES of text never uses."""
     used = np.zeros(len(codebook.windows), np.bool_)
     for piece in sample(text, MEASURE_BYTES * 8):
         used[encode_compiled(codebook, piece.data, piece.document_ends)] = True

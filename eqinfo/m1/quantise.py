@@ -15,7 +15,8 @@ from torch import Tensor
 
 from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, INNER, KEEP_RANGE, MIXED, ROW, WIDTH, Network, shapes
 from eqinfo.coder.kernels.m1_step import MAX_STREAM, PRODUCT_SHIFT, SCALE_BITS, UNIT_BITS
-from eqinfo.m1.model import ByteModel, Layer, parts
+from eqinfo.m1.model import ByteModel, Layer
+from eqinfo.m1.recurrence import parts
 
 KEEP_UNIT, VALUE_UNIT = 128, 2048  # of 1, see `network`
 MAX_STREAM_UNIT = 2048.0  # embeddings fit 16 bits

@@ -1,46 +1,102 @@
-"""Candidates to codebook: choosing windows by their use in real text.
+"""Candidates to codebook: the strings that text uses most become the windows.
 
-No model is needed here. M1's probabilities only break ties, and what leaves is a sorted list of byte
-strings: nothing below ever sees a float.
+M1 does not run here. Its probabilities only break ties. The result is a sorted list of byte strings: no float
+goes into the codebook, apart from the penalty of unaligned cuts.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.codebook import kernels
 from eqinfo.codebook.codebook import Codebook, flat
-from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES, unaligned_cost
+from eqinfo.codebook.kernels.parse import encode_optimal
+from eqinfo.codebook.kernels.trie import MAX_SLOTS, build_trie, count_nodes
+from eqinfo.codebook.parse import unaligned_cost
 from eqinfo.m1.corpus import Text
-from eqinfo.m1.pairs import Pairs
+from eqinfo.m1.expand import Candidates, OnProgress
+from eqinfo.system.jit import compiled
 from eqinfo.system.threads import ordered_map
 
-OnProgress = Callable[[float], None]  # is told the share that is done, in [0, 1]
-
-FIRST_GROWTH = (4, 4)  # passes that add up to so many times 2**window_bits pairs, before the first shrinking
-LATER_GROWTH = (1, 1, 1)  # and after it, each followed by shrinking again
+# Pairs that a pass joins, at most, times 2**window_bits.
+FIRST_GROWTH = (4, 4)  # passes before the first shrinking
+LATER_GROWTH = (1, 1, 1)  # passes after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
-KEEP = 0.5  # of the candidates survive a pass that shrinks
-MAX_NODES = kernels.MAX_SLOTS // 8 * 7  # of the trie of candidates; a table is never quite full
-NO_ENDS = np.empty(0, np.int64)  # the refit parses across document ends: they are few
+KEEP = 0.5  # share of the candidates that a shrinking pass keeps
+MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: its hash table stays 1/8 empty
+U32 = npt.NDArray[np.uint32]
+I64 = npt.NDArray[np.int64]
+NO_ENDS = np.empty(0, np.int64)  # the refit ignores document ends, which are few
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Strings in lexicographic order with M1's log-probability of each at a window's start."""
+@compiled
+def _slot_of(key: Any, keys: I64) -> Any:
+    """The slot of a key in a hash table with linear probing, or the empty slot where it belongs.
 
-    strings: list[bytes]
-    log_p: npt.NDArray[np.float64]  # nats
+    Key 0 marks an empty slot. The size is a power of two; some slots are empty, so the search ends.
+    """
+    mask = keys.size - 1
+    slot = (key * np.int64(-7046029254386353131)) >> 20 & mask  # 2**64 / golden ratio
+    while keys[slot] != key and keys[slot]:
+        slot = (slot + 1) & mask
+    return slot
 
-    def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
-        """The n with the highest counts, among equals those M1 expects most; and all single bytes."""
-        keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
-        longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
-        kept = np.sort(np.lexsort((*keys, longer))[:n])
-        return Candidates([self.strings[i] for i in kept], self.log_p[kept])
+
+@compiled
+def _count(codewords: U32, keys: I64, counts: U32) -> int:
+    """Count neighbours in codewords (n,) by key 1 + (first << 32 | second); the number of new keys."""
+    n_new = 0
+    for i in range(codewords.size - 1):
+        key = 1 + (np.int64(codewords[i]) << 32 | np.int64(codewords[i + 1]))
+        slot = _slot_of(key, keys)
+        n_new += keys[slot] == 0
+        keys[slot] = key
+        counts[slot] += 1
+    return n_new
+
+
+@compiled
+def _insert(new_keys: I64, new_counts: U32, keys: I64, counts: U32) -> None:
+    """Fill an empty table with keys and their counts."""
+    for i in range(new_keys.size):
+        slot = _slot_of(new_keys[i], keys)
+        keys[slot] = new_keys[i]
+        counts[slot] = new_counts[i]
+
+
+class Pairs:
+    """How often two windows follow one another in parses, in bounded memory.
+
+    When half of the table is full, the rarest pairs are dropped. The system maps its pages at first use.
+    """
+
+    def __init__(self, slot_bits: int = 25) -> None:
+        self._keys = np.zeros(1 << slot_bits, np.int64)
+        self._counts = np.zeros(1 << slot_bits, np.uint32)
+        self._n_used = 0
+        self._floor = 1  # pairs up to this count are dropped next
+
+    def add(self, codewords: npt.NDArray[np.uint32]) -> None:
+        """Count the pairs in a parse (n,); n is at most 1/8 of the slots."""
+        assert codewords.size <= self._keys.size >> 3
+        self._n_used += _count(codewords, self._keys, self._counts)
+        while self._n_used > self._keys.size >> 1:
+            kept = np.flatnonzero(self._counts > self._floor)
+            keys, counts = self._keys[kept], self._counts[kept]
+            self._keys.fill(0)
+            self._counts.fill(0)
+            _insert(keys, counts, self._keys, self._counts)
+            self._n_used = keys.size
+            self._floor += keys.size > self._keys.size >> 2
+
+    def most_frequent(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The n most frequent pairs that occurred more than once: first and second codewords, each (n,)."""
+        slots = np.flatnonzero(self._counts > 1)
+        slots = slots[np.lexsort((self._keys[slots], -self._counts[slots].astype(np.int64)))[:n]]
+        pairs = self._keys[slots] - 1
+        return pairs >> 32, pairs & 0xFFFF_FFFF
 
 
 def refit(
@@ -50,22 +106,23 @@ def refit(
     unaligned_penalty: float,
     on_progress: OnProgress,
 ) -> Codebook:
-    """The codebook of the candidates that real text uses most.
+    """The codebook of the candidates that text uses most.
 
-    First the candidates grow: M1 lists strings by their probability, and so has few long ones; text is
-    parsed and the most frequent pairs of neighbours join. Then they shrink: text is parsed with all, the
-    least used are dropped, and again until 2**window_bits are left. Where counts are equal M1 decides.
-    Growing a little and shrinking again from there swaps rare windows for pairs that are more frequent.
+    1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent
+       pairs of neighbours to new candidates.
+    2. Shrink: each pass parses the texts with all candidates and keeps the most used half, until
+       2**window_bits are left, with the empty window. M1 decides between equal counts.
+    3. Grow a little and shrink again: frequent pairs replace rare windows.
 
     Args:
-        candidates: must include all single bytes; a trie of theirs must have at most MAX_NODES.
-        texts: to parse; not necessarily what M1 was trained on.
-        window_bits: of the codebook.
-        unaligned_penalty: of the parse, here and in the codebook's own default.
-        on_progress: told after every text.
+        candidates: include all single bytes; their trie has at most MAX_NODES.
+        texts: to parse; M1 need not be trained on them.
+        window_bits: size of a codeword.
+        unaligned_penalty: cost of an unaligned cut, in windows; the codebook keeps it.
+        on_progress: called after every text of every pass.
     """
-    wanted = (1 << window_bits) - 1  # the empty window comes on top
-    plan: list[tuple[int, int]] = []  # of each pass: how many pairs join, or how many candidates are left
+    wanted = (1 << window_bits) - 1  # one codeword is the empty window's
+    plan: list[tuple[int, int]] = []  # of each pass: (pairs to join, 0) or (0, candidates to keep)
     size = len(candidates.strings)
     assert size >= wanted
     for growth in (*FIRST_GROWTH, *LATER_GROWTH):
@@ -77,32 +134,34 @@ def refit(
                 plan.append((0, size))
     for done, (n_joined, n_kept) in enumerate(plan):
         pairs = Pairs() if n_joined else None
-        told = _part_of(on_progress, done, len(plan))
-        counts = count_windows(candidates.strings, texts, unaligned_penalty, told, pairs)
+        on_pass = _part_of(on_progress, done, len(plan))
+        counts = count_windows(candidates.strings, texts, unaligned_penalty, on_pass, pairs)
         candidates = _joined(candidates, pairs, n_joined) if pairs else candidates.best(n_kept, counts)
     return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
 
 
 def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
-    """The candidates and the strings of up to n pairs of neighbours, the most frequent ones.
+    """The candidates with the n most frequent pairs of neighbours, as strings of up to MAX_JOINED_BYTES.
 
-    Of half as many, and again, until the trie of all has at most MAX_NODES.
+    Halves n until the trie of all has at most MAX_NODES.
     """
     first, second = pairs.most_frequent(n)
     known = dict(zip(candidates.strings, candidates.log_p.tolist(), strict=True))
-    log_p = candidates.log_p[first] + candidates.log_p[second]  # as if independent: it only breaks ties
+    log_p = (
+        candidates.log_p[first] + candidates.log_p[second]
+    )  # as if independent, which is enough to break ties
     for a, b, p in zip(first.tolist(), second.tolist(), log_p.tolist(), strict=True):
         string = candidates.strings[a] + candidates.strings[b]
         if len(string) <= MAX_JOINED_BYTES:
             known.setdefault(string, p)
     strings = sorted(known)
-    if first.size and kernels.count_nodes(*flat(strings)) > MAX_NODES:
+    if first.size and count_nodes(*flat(strings)) > MAX_NODES:
         return _joined(candidates, pairs, first.size // 2)
     return Candidates(strings, np.array([known[string] for string in strings]))
 
 
 def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:
-    """A reporter of one of n equal parts, after `done` of them."""
+    """Progress within one of n equal passes, after `done` passes, as progress of all."""
     return lambda share: on_progress((done + share) / n)
 
 
@@ -113,17 +172,22 @@ def count_windows(
     on_progress: OnProgress,
     pairs: Pairs | None = None,
 ) -> npt.NDArray[np.int64]:
-    """How often the cut of least cost uses each string (n,); strings sorted, all single bytes among them.
+    """Uses of each string in the optimal parse of texts, (n,).
 
-    With `pairs`, neighbours are counted as well.
+    Args:
+        strings: sorted; include all single bytes.
+        texts: to parse.
+        unaligned_penalty: cost of an unaligned cut, in windows.
+        on_progress: called after every text.
+        pairs: receives the pairs of neighbours too, if given.
     """
-    trie = kernels.build_trie(*flat(strings))
+    trie = build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
     longest, unaligned = max(map(len, strings)), unaligned_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return kernels.encode_optimal(text.data, NO_ENDS, *trie, longest, WORD_BYTES, WINDOW_COST, unaligned)
+        return encode_optimal(text.data, NO_ENDS, *trie, longest, unaligned)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))

@@ -5,7 +5,7 @@ import torch.distributed as dist
 
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.model import GPT
-from eqinfo.training.loop import bfloat16, rank_and_world
+from eqinfo.training.devices import bfloat16, rank_and_world
 
 TOKENS_AT_ONCE = 1 << 14
 

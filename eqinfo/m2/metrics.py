@@ -7,24 +7,8 @@ import json
 import math
 from pathlib import Path
 
-import torch
-
 from eqinfo.errors import FormatError
 from eqinfo.training.run_folder import write_file
-
-# Dense bfloat16 FLOP/s as the makers state them, by what the device's name contains.
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10G": 70e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
 
 
 class Metrics:
@@ -65,11 +49,3 @@ class Metrics:
         if self.path.exists():
             lines = [json.dumps(line) + "\n" for line in self.up_to(step)]
             write_file(self.path, "".join(lines).encode())
-
-
-def peak_flops(device: torch.device) -> float | None:
-    """FLOP/s of a known GPU; None for others and for CPUs."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)

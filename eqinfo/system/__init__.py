@@ -1,1 +1,1 @@
-"""The operating system: signals, files that appear complete, threads, machine code on disk."""
+"""The operating system: signals, atomic writes, threads, the cache of machine code. It knows no text."""

@@ -1,6 +1,6 @@
-"""Files that are complete or not there: output goes to a temporary name and is renamed when all is written.
+"""Atomic writes: output goes to a temporary file in the same folder, which is renamed when it is complete.
 
-What this module does not do: decide names, or touch the standard streams.
+What this module does not do: choose names, or touch the standard streams.
 """
 
 import errno
@@ -19,52 +19,62 @@ TEMPORARY_PREFIX = ".eqinfo-"
 
 
 class NamedSink:
-    """A file that takes all it is given, and whose errors name it."""
+    """An unbuffered file whose `write` writes all of its bytes, and whose errors name it.
+
+    Args:
+        file: the open file.
+        name: the name that errors give, which the user knows; the file itself may have a temporary one.
+    """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file = file
         self.name = name
 
     def write(self, data: bytes) -> int:
-        """Write all of `data`, now; the result is its size.
+        """Write all of `data` at once and return its size.
 
         Raises:
-            OSError: for example the disk is full; its `filename` is `name`.
+            OSError: for example, the disk is full; its `filename` is `name`.
         """
         rest = memoryview(data)
-        try:
+        with _errors_name(self.name):
             while rest:
                 written = self.file.write(rest)
-                if written is None:  # a raw file that would block
+                if written is None:  # a non-blocking file that is not ready
                     raise BlockingIOError(errno.EAGAIN, "not ready (non-blocking)")
                 rest = rest[written:]
             self.file.flush()
-        except OSError as error:
-            raise _named(error, self.name) from None
         return len(data)
 
 
-def _named(error: OSError, name: str) -> OSError:
-    """The same error, about the file that the user knows."""
-    return OSError(error.errno, error.strerror, name)  # Python makes it the right subclass
+@contextmanager
+def _errors_name(name: str) -> Iterator[None]:
+    """In the block, an OSError is about the file `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None  # Python chooses the subclass by errno
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raises InputError if a file of this name would be overwritten without `force`."""
+    """Raises InputError if the file exists, unless `force` is set."""
     if not force and path.is_file():
         raise InputError(f"{path}: exists already. Give -f to replace it.")
 
 
 @contextmanager
 def replacing(path: Path, force: bool = False, like: os.stat_result | None = None) -> Iterator[NamedSink]:
-    """A sink for a file that appears under its name when the block ends well, and not at all otherwise.
+    """An atomic write: the file appears under its name when the block ends, not if the block raises.
 
-    Devices and pipes are written in place. A symbolic link stays, and the file it points to is replaced.
+    A device or a pipe is written in place. If the name is a symbolic link, its target is replaced.
 
     Args:
         path: the name.
         force: whether an existing file may be replaced.
-        like: mode and times for the file, those of its input.
+        like: the status of an input, whose mode and times the file gets.
+
+    Yields:
+        The file to write to.
 
     Raises:
         InputError: the file exists, without `force`.
@@ -79,24 +89,20 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
     with undoing(partial(_discard, temporary)):
-        try:
+        with _errors_name(str(path)):
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
             )
-        except OSError as error:
-            raise _named(error, str(path)) from None
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no Path
             yield NamedSink(file, str(path))
         refuse_existing(path, force)
-        try:
+        with _errors_name(str(path)):
             if like is not None:
-                temporary.chmod(mode)  # beyond what the umask left
+                temporary.chmod(mode)  # also the bits that the umask took away
                 os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
             temporary.replace(target)
-        except OSError as error:
-            raise _named(error, str(path)) from None
 
 
 def _discard(path: Path) -> None:
-    with suppress(OSError):  # it was never made, or the disk is gone
+    with suppress(OSError):  # the file was never made, or the disk is gone
         path.unlink()

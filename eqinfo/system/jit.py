@@ -1,7 +1,7 @@
-"""Loops as machine code: the decorator that compiles them, and where the code is kept.
+"""Compiles loops to machine code with numba, and caches the code on disk.
 
-What this module does not do: hold loops. Those are in the modules that import it, which are imported only
-when there is enough to do, for numba costs 0.4 s to import.
+What this module does not do: hold loops. They are in the modules that import this one, and those are imported
+only for inputs large enough to be worth it, as importing numba takes 0.4 s.
 """
 
 import hashlib
@@ -19,25 +19,28 @@ _numba: Any = numba.config
 
 
 def _cache_folder(package: Path) -> str:
-    """Where machine code is kept: a folder for this very version of the package's sources.
+    """The folder of the cache, whose name holds a hash of all of the package's sources.
 
-    numba looks at the file of a function only, not at those of what it calls or of constants compiled in:
-    after a change there it would go on using the old code.
+    numba itself checks only the file of the compiled function, not those of the functions and constants that
+    are compiled into it: after a change there it would run old machine code.
+
+    Args:
+        package: the folder of the package.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.read_bytes())
     base = _numba.CACHE_DIR or package / "__pycache__"
     if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
-        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 (never fails, unlike Path.home)
+        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 - never fails, unlike Path.home
     return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
 
 
 CACHE_FOLDER = _cache_folder(Path(__file__).parents[1])
 
 
-def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
-    """Saving machine code without an error: what is not kept is compiled again."""
+def _ignoring_errors(save: Callable[..., None]) -> Callable[..., None]:
+    """Saves machine code if the disk allows; the next process compiles again what is not saved."""
 
     def saved(*arguments: Any) -> None:
         with suppress(OSError):
@@ -47,13 +50,13 @@ def _if_there_is_room(save: Callable[..., None]) -> Callable[..., None]:
 
 
 def compiled(function: F) -> F:
-    """The function in machine code, cached on disk where a folder can be written and has room."""
+    """The function as machine code, cached on disk if there is a folder that can be written and has room."""
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
         dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
-        dispatcher._cache.save_overload = _if_there_is_room(dispatcher._cache.save_overload)
+        dispatcher._cache.save_overload = _ignoring_errors(dispatcher._cache.save_overload)
         return cast(F, dispatcher)
-    except (RuntimeError, OSError):  # no folder for the cache: compile in this process alone
+    except (RuntimeError, OSError):  # no folder for a cache: compile for this process alone
         return cast(F, numba.njit(nogil=True)(function))
     finally:
         _numba.CACHE_DIR = theirs

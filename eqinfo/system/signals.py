@@ -1,9 +1,9 @@
-"""How a command ends when it is told to: what is half done is undone, and its status names the signal.
+"""Signal handling: remove partial output, then exit with 128 + the signal number.
 
-Ctrl-C (SIGINT), SIGTERM and SIGHUP (the terminal was closed) end a command where it stands. No exception is
-raised for that: in the middle of an import, of a compilation or of the end of a thread Python would print it
-or lose it. Training asks to be told instead. A signal that is ignored from the start, as nohup does, stays
-ignored.
+SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) end a command at once. The handler raises no
+exception, because Python prints or loses one that is raised during an import, a compilation or the end of a
+thread. Training does not end at once: it polls `stop_requests`, to write a checkpoint first. A signal that
+was ignored when the program started, as under nohup, stays ignored.
 """
 
 import os
@@ -16,20 +16,20 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any]
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_undo: list[Callable[[], None]] = []  # of what is half done now, innermost last
+_undo: list[Callable[[], None]] = []  # removes partial output; the innermost block's is last
 
 
 def status(number: int) -> int:
-    """The exit status after a signal, as shells count."""
+    """The exit status that stands for a signal in shells: 128 + its number."""
     return 128 + number
 
 
 @contextmanager
 def undoing(undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what the block did if it fails, or if the process is told to end before it is through.
+    """Call `undo` if the block raises an exception or a signal ends the process inside it.
 
     Args:
-        undo: may be called at any moment of the block, and more than once.
+        undo: removes the block's partial output. It may be called at any moment of the block, and twice.
     """
     _undo.append(undo)
     try:
@@ -41,14 +41,15 @@ def undoing(undo: Callable[[], None]) -> Iterator[None]:
         _undo.remove(undo)
 
 
-def end_when_told() -> None:
-    """From now on end where the program stands when told to, and quietly when a reader goes away."""
+def end_on_signals() -> None:
+    """Install the handlers, and let SIGPIPE end the program, so that it ends quietly when its reader does."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     _handle(_end)
 
 
 def _end(number: int, _: FrameType | None) -> None:
+    """The handler: remove partial output and exit."""
     for undo in reversed(_undo):
         with suppress(Exception):
             undo()
@@ -56,7 +57,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 
 def _handle(handler: Handler) -> dict[int, Any]:
-    """Install a handler for the signals that are not ignored; what handled them before."""
+    """Install a handler for the signals that are not ignored; returns the previous handler of each."""
     return {
         number: signal.signal(number, handler)
         for number in _NUMBERS
@@ -66,12 +67,16 @@ def _handle(handler: Handler) -> dict[int, Any]:
 
 @contextmanager
 def stop_requests(tell: Callable[[], None]) -> Iterator[Callable[[], int]]:
-    """The first signal that asked to stop, 0 while there is none; Ctrl-C after it ends without an answer.
+    """In the block, signals do not end the process but are recorded, for the block to stop by itself.
 
-    Others are often sent twice: by a shell and by its terminal, or by `timeout`.
+    A second Ctrl-C ends the process at once. Other repeated signals do not, as they often come twice: from a
+    shell and its terminal, or from `timeout`.
 
     Args:
-        tell: is called when the first one arrives.
+        tell: called when the first signal arrives.
+
+    Yields:
+        A function that returns the number of the first signal, 0 if none has arrived.
     """
     asked = 0
 
@@ -79,7 +84,7 @@ def stop_requests(tell: Callable[[], None]) -> Iterator[Callable[[], int]]:
         nonlocal asked
         if not asked:
             asked = number
-            with suppress(RuntimeError):  # it came in the middle of other words
+            with suppress(RuntimeError):  # `tell` prints, and the signal came during another print
                 tell()
         elif number == signal.SIGINT:
             _end(number, frame)

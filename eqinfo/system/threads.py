@@ -1,7 +1,8 @@
-"""Threads: work on several items at a time, and work that the main thread only waits for."""
+"""Threads: work on several items at a time, and compiled loops that leave signals alone."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -9,11 +10,15 @@ R = TypeVar("R")
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """What `map` gives, computed in threads; at most two items a thread are in flight."""
+    """The results of `map(function, items)`, in order, computed in threads.
+
+    At most two items a thread are in flight, so memory stays bounded.
+
+    >>> list(ordered_map(abs, [-3, 1, -2], threads=2))
+    [3, 1, 2]
+    """
     items = iter(items)
-    for item in items:
-        yield function(item)  # alone, so that tables made on first use are made once
-        break
+    yield from map(function, islice(items, 1))  # the first item alone: what it caches is computed once
     if threads == 1:
         yield from map(function, items)
         return
@@ -32,10 +37,11 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         pool.shutdown(cancel_futures=True)
 
 
-def aside(function: Callable[..., R], *arguments: Any) -> R:
-    """What a function returns that takes long in compiled code: it runs in a thread of its own.
+def in_thread(function: Callable[..., R], *arguments: Any) -> R:
+    """The result of a function, computed in a new thread.
 
-    Python handles signals in the main thread and between two steps of its own, so that one must only wait.
+    Python runs signal handlers in the main thread, between two of its own instructions. A long compiled loop
+    there would delay them; while the main thread only waits, they run at once.
     """
     from concurrent.futures import ThreadPoolExecutor
 

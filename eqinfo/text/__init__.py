@@ -1,1 +1,1 @@
-"""Text as documents and as frames. Bytes are taken as they are: nothing is decoded or normalised."""
+"""Text as documents and as frames. Text is bytes: it is never decoded or normalised here."""

@@ -1,36 +1,37 @@
-"""Reading text as documents: plain files, `.gz`, `.zst` and JSONL, in bounded memory.
+"""Documents in files: reads plain text and JSONL, also compressed (`.gz`, `.zst`), and writes JSONL.
 
-Bytes are taken as they are. A plain file is one document; a line of a `.jsonl` file is one, whose text is
-the UTF-8 of one field (lone surrogates included, so nothing that JSON can say is lost). What this module
-does not do: decide what to train on (`corpus`), or open stdin (`cli`).
+A plain file is one document, its bytes unchanged. In a `.jsonl` file each line is one: the UTF-8 of one
+field. Lone surrogates, which JSON can hold, become the three bytes that UTF-8 would give them, so no text is
+lost. Memory is bounded.
+
+What this module does not do: choose what to train on (`m1.corpus`), or open stdin (`cli`).
 """
 
 import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from codecs import getincrementaldecoder
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import zstandard
 
 from eqinfo.errors import InputError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from eqinfo.text.frames import Frame, pieces_of_frames
 
 CHUNK_BYTES = 1 << 20
-FED_BYTES = 1 << 10  # of zstd at a time: a block of 4 bytes may stand for 128 KiB of text
-MAX_LINE_BYTES = 1 << 25  # of a JSONL record, which is read in one piece
+FED_BYTES = 1 << 10  # zstd data decompressed at a time: 4 bytes of it can be 128 KiB of text
+MAX_LINE_BYTES = 1 << 25  # longest JSONL record: a record is read in one piece
 
 
 def open_text(path: Path) -> BinaryIO:
     """The bytes of a file, decompressed if its name ends in `.gz` or `.zst`.
 
     Raises:
-        OSError: the file cannot be opened. Damage shows up while reading, as InputError in `read_pieces`.
+        OSError: the file cannot be opened. Damage is found later, by `read_pieces`.
     """
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.open(path))
@@ -39,7 +40,7 @@ def open_text(path: Path) -> BinaryIO:
 
 
 def is_jsonl(name: str) -> bool:
-    """Whether a file's name says that each line is a JSON record."""
+    """Whether a file is JSONL, by its name: `.jsonl`, also with `.gz` or `.zst` after it."""
     return name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
 
 
@@ -47,12 +48,12 @@ def read_pieces(source: BinaryIO, name: str, text_field: str) -> Iterator[tuple[
     """Pieces of documents, each with whether its document ends there.
 
     Args:
-        source: the bytes, as `open_text` gives them.
-        name: of the file, for messages; decides whether it is JSONL.
-        text_field: of a JSONL record.
+        source: decompressed, as `open_text` gives it.
+        name: of the file; says whether it is JSONL, and is part of messages.
+        text_field: the field of a JSONL record that holds the text.
 
     Raises:
-        InputError: a line is no JSON object with a string in that field, or the file is damaged.
+        InputError: as `read_documents`, or the compressed file is damaged.
     """
     try:
         if is_jsonl(name):
@@ -67,10 +68,13 @@ def read_pieces(source: BinaryIO, name: str, text_field: str) -> Iterator[tuple[
 
 
 def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[bytes]:
-    """The text of each JSONL record; blank lines are passed over.
+    """The text of each JSONL record, skipping blank lines.
 
     Raises:
-        InputError: a line, named by its number, is no JSON object with a string in that field, or too long.
+        InputError: a line is not a JSON object with a string in that field, or is too long.
+
+    >>> list(read_documents(io.BytesIO(b'{"text": "to be"}'), "a.jsonl", "text"))
+    [b'to be']
     """
     for number, line in enumerate(iter(partial(source.readline, MAX_LINE_BYTES + 1), b""), 1):
         if len(line) > MAX_LINE_BYTES:
@@ -94,22 +98,52 @@ def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[byt
         yield found.encode("utf-8", "surrogatepass")
 
 
+def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
+    r"""One line `{"text": ...}` per document, in pieces, so that no document has to fit in memory.
+
+    Text after the last document end is a document too.
+
+    Raises:
+        InputError: a document is not UTF-8. Lone surrogates, which JSON can hold, are allowed.
+    """
+    decoder = getincrementaldecoder("utf-8")("surrogatepass")
+    is_open = False  # whether a line has been begun
+    try:
+        for frame in frames:
+            lines = ""
+            for piece, closed in pieces_of_frames([frame]):
+                if not is_open and (closed or piece):
+                    lines += '{"text": "'
+                    is_open = True
+                lines += json.dumps(decoder.decode(piece, final=closed), ensure_ascii=False)[1:-1]
+                if closed:
+                    lines += '"}\n'
+                    is_open = False
+            # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
+            yield lines.encode("utf-8", "backslashreplace")
+        if is_open:
+            decoder.decode(b"", final=True)
+            yield b'"}\n'
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.") from None
+
+
 class _ZstdReader(io.RawIOBase):
-    """The decompressed bytes of zstd frames one after another; unlike the library's, it knows a cut one."""
+    """Decompresses joined zstd frames; unlike the library's reader, it refuses a truncated last frame."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._in_frame = False
-        self._unread = b""  # of the last read, beyond the end of a frame
+        self._unread = b""  # read from the source, after the end of the last frame
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill the buffer with the next bytes; 0 at the end.
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with the next bytes and return their number, 0 at the end.
 
         Raises:
             EOFError: the last frame is incomplete.
@@ -132,6 +166,6 @@ class _ZstdReader(io.RawIOBase):
         return n
 
     def close(self) -> None:
-        """Close the file below as well."""
+        """Close the source too."""
         self._source.close()
         super().close()

@@ -1,34 +1,42 @@
-"""Frames of text: the pieces of bounded size in which everything is compressed, and their documents.
+"""Frames: pieces of text of at most 1 MiB, each of which is coded by itself, in any thread.
 
-Where the frames of a text end depends on the text alone, never on how it is read, so neither does the
-output. Each frame is cut by itself (`container` writes it, `tokens` too), in any number of threads.
+Where frames end depends on the text alone, not on how it is read; so the compressed output depends on the
+text alone.
+
+What this module does not do: read or write files of documents (`documents`).
 """
 
-import json
-from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.errors import InputError
-
 Bytes = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
 
 FRAME_BYTES = 1 << 20
-MAX_DOCUMENTS = 1 << 16  # document ends in a frame
+MAX_DOCUMENTS = 1 << 16  # most document ends in a frame
 
 
 class Frame(NamedTuple):
-    """A piece of text, at most FRAME_BYTES long, and the document ends in it, as `parse.encode` wants."""
+    """A piece of text and the document ends in it.
+
+    Attributes:
+        text: at most FRAME_BYTES bytes.
+        document_ends: offsets in [0, len(text)], ascending, at most MAX_DOCUMENTS. Equal ones are empty
+            documents; text after the last one belongs to a document that stays open.
+    """
 
     text: bytes
     document_ends: Sequence[int] = ()
 
 
 def read_fully(source: BinaryIO, size: int) -> bytes:
-    """The next `size` bytes, fewer only at the end: pipes give short reads."""
+    """The next `size` bytes, fewer only at the end of the source, though pipes give short reads.
+
+    Raises:
+        BlockingIOError: the source does not block and has nothing to read yet.
+    """
     parts: list[bytes] = []
     while size and (part := source.read(size)) != b"":
         if part is None:
@@ -39,17 +47,34 @@ def read_fully(source: BinaryIO, size: int) -> bytes:
 
 
 def frames_of_bytes(source: BinaryIO, size: int = FRAME_BYTES) -> Iterator[Frame]:
-    """The bytes of a file in frames of so many bytes, without document ends."""
+    """The bytes of a file in frames of `size` bytes, without document ends."""
     while text := read_fully(source, size):
         yield Frame(text)
 
 
+def pieces_of_frames(frames: Iterable[Frame]) -> Iterator[tuple[bytes, bool]]:
+    """Pieces of documents, each with whether its document ends there; the last piece of a frame may be empty.
+
+    >>> list(pieces_of_frames([Frame(b"to beor ", [5]), Frame(b"not", [3])]))
+    [(b'to be', True), (b'or ', False), (b'not', True), (b'', False)]
+    """
+    for text, ends in frames:
+        start = 0
+        for end in ends:
+            yield text[start:end], True
+            start = end
+        yield text[start:], False
+
+
 def frames_of_pieces(pieces: Iterable[tuple[bytes, bool]], size: int = FRAME_BYTES) -> Iterator[Frame]:
-    """Pieces of documents in frames; a long document spans several, short ones share one.
+    """Frames of documents, from their pieces; a long document spans several frames, short ones share one.
 
     Args:
-        pieces: bytes of any size, each with whether its document ends there.
-        size: of a frame, in bytes.
+        pieces: of documents, of any size, each with whether its document ends there.
+        size: of a full frame, in bytes.
+
+    >>> list(frames_of_pieces([(b"to be", True), (b"or not", True)], size=8))
+    [Frame(text=b'to beor ', document_ends=[5]), Frame(text=b'not', document_ends=[3])]
     """
     text, ends = bytearray(), list[int]()
     for piece, closed in pieces:
@@ -67,37 +92,3 @@ def frames_of_pieces(pieces: Iterable[tuple[bytes, bool]], size: int = FRAME_BYT
             text, ends = bytearray(), []
     if text or ends:
         yield Frame(bytes(text), ends)
-
-
-def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
-    r"""One line `{"text": ...}` per document, in pieces: no document need fit in memory.
-
-    Raises:
-        InputError: a document is not UTF-8 (lone surrogates, which JSON can hold, are fine).
-    """
-    decoder = getincrementaldecoder("utf-8")("surrogatepass")
-    opened = False
-    for text, ends in frames:
-        line: list[str] = []
-        starts, stops = [0, *ends], [*ends, len(text)]
-        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            closed = i < len(ends)
-            try:
-                piece = decoder.decode(text[start:stop], final=closed)
-            except UnicodeDecodeError:
-                raise InputError(
-                    f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl."
-                ) from None
-            if not opened and (closed or stop > start):
-                line.append('{"text": "')
-                opened = True
-            line.append(json.dumps(piece, ensure_ascii=False)[1:-1])
-            if closed:
-                line.append('"}\n')
-                opened = False
-        # what UTF-8 cannot hold are lone surrogates: Python's escape for them is JSON's too
-        yield "".join(line).encode("utf-8", "backslashreplace")
-    if opened:  # the text after the last document end is a document as well
-        if decoder.getstate()[0]:
-            raise InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.")
-        yield b'"}\n'

@@ -1,42 +1,38 @@
-"""One training loop for M1 and M2: it knows of tokens and of a budget, not of what they mean.
+"""The training loop of M1 and M2; it knows no model.
 
-A batch is a pure function of the step, so the data position is the step, and a resumed run continues
-exactly: weights, optimiser states, step and time spent are all there is. The learning rate is a pure
-function of progress, the share of the budget that is spent.
+- A batch is a pure function of the step. So a checkpoint needs no random state and no data position: weights,
+  optimiser states, step and time are enough to resume a run exactly.
+- The learning rate is a pure function of progress, the share of the budget that is spent.
+- Muon trains the matrices of the layers, AdamW the rest.
 """
 
-import ctypes
-import hashlib
-import io
 import os
 import shutil
-import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.system.atomic_files import replacing
+from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
+from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
 
 
 class Config(Protocol):
-    """What the loop asks of a model's shape."""
+    """The part of a model's config that the loop reads."""
 
     @property
     def training_flops(self) -> int:
-        """FLOPs to train on a token."""
+        """FLOPs per token of training."""
 
 
 class Trainable(Protocol):
-    """What the loop asks of a model; the last five are those of any `nn.Module`."""
+    """The part of a model that the loop uses; the last five methods are those of `nn.Module`."""
 
     @property
     def config(self) -> Config:
@@ -47,11 +43,11 @@ class Trainable(Protocol):
         """The layers, whose matrices Muon updates."""
 
     def matrices(self) -> tuple[Tensor, ...]:
-        """Matrices that are composed once a step and handed to `loss`; M1 has none, M2 two."""
+        """Composed embeddings, computed once per step for all calls of `loss`; M1 has none, M2 two."""
 
     @property
     def loss(self) -> Callable[..., Tensor]:
-        """Inputs, targets and `matrices` to the loss in nats, summed over the targets that are not -1."""
+        """Called with inputs, targets and `matrices`: loss in nats, summed over targets that are not -1."""
 
     def to(self, device: torch.device, /) -> Self: ...  # noqa: D102
     def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102
@@ -64,13 +60,11 @@ Model = TypeVar("Model", bound=Trainable)
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, each (B, T) int64
 
-WARM_UP = 0.01  # of the budget
-DECAY = 0.5  # of the budget, at its end, linearly to zero
+WARM_UP = 0.01  # share of the budget
+DECAY = 0.5  # share of the budget
 CHECKPOINT_EVERY_S = 120.0
 DEFAULT_MINUTES = 10.0
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-_DIGEST_BYTES = 32
-WORTH_COMPILING_FLOPS = 1e15  # about ten minutes of a CPU core; torch.compile takes half a minute
+WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
 
 
 @dataclass(frozen=True)
@@ -82,82 +76,33 @@ class Budget:
 
     @classmethod
     def of(cls, steps: int | None, n_items: int | None, items_a_step: int, minutes: float | None) -> "Budget":
-        """What a user gave: steps, items (bytes or tokens) or minutes; DEFAULT_MINUTES for nothing."""
+        """The budget from a user's options; DEFAULT_MINUTES if all are None. Items are bytes or tokens."""
         if n_items is not None:
             by_items = -(-n_items // items_a_step)
             steps = min(steps or by_items, by_items)
         return cls(steps, DEFAULT_MINUTES if steps is None and minutes is None else minutes)
 
     def progress(self, step: int, time_s: float) -> float:
-        """The share of the budget that is spent, in [0, 1]."""
+        """The share of the budget that is spent, in [0, 1].
+
+        >>> Budget(steps=100, minutes=10).progress(step=20, time_s=300)
+        0.5
+        """
         by_steps = step / self.steps if self.steps else 0.0
         by_time = time_s / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
 
 def learning_rate(progress: float) -> float:
-    """The learning rate at a point of the budget, as a share of its peak: warm-up, constant, linear decay."""
+    """The learning rate as a share of its peak: linear warm-up, constant, linear decay to 0."""
     return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` stands for.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
-    return torch.device(name)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Which of the processes of torchrun this is, and how many they are; without torchrun the only one."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-@contextmanager
-def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
-    """The device of this process, and whether it is the first; under torchrun it joins the others."""
-    if not dist.is_torchelastic_launched():
-        yield device, True
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device, dist.get_rank() == 0
-    finally:
-        dist.destroy_process_group()
-
-
-def keep_memory() -> None:
-    """Have this process keep the memory that it frees, for the next step; only glibc can be asked to.
-
-    By default a large tensor goes back to the system when it is freed, and a new one is mapped and zeroed at
-    its first use, page after page: up to half of the time of a step.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
-
-
-def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where the hardware multiplies it fast, else nothing."""
-    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
-
-
 class Trainer(Generic[Model]):
-    """A model in training, with all that a checkpoint must hold.
+    """A model in training: model, optimisers, step and time.
 
-    Under torchrun every process has one: each works on its share of every batch, and gradients are summed
-    before they are used, so that all stay equal.
+    Under torchrun every process has a trainer. Each computes the gradient of its rows of every batch; the sum
+    of the gradients updates every copy of the model, so the copies stay equal.
     """
 
     step: int
@@ -179,6 +124,7 @@ class Trainer(Generic[Model]):
         self.accumulate = accumulate
         self.rank, self.world = rank_and_world()
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
+        self._resumed_at = self.step, self.time_s
         self.optimisers = configure_optimizers(model, lr)
         self.lr = lr
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
@@ -193,6 +139,12 @@ class Trainer(Generic[Model]):
         """The share of the budget that is spent."""
         return self.budget.progress(self.step, self.time_s)
 
+    @property
+    def steps_per_s(self) -> float:
+        """Steps per second since this process started or resumed the run; 0 before its first step."""
+        steps, time_s = self.step - self._resumed_at[0], self.time_s - self._resumed_at[1]
+        return steps / time_s if steps else 0.0
+
     def run(
         self,
         batches: Batches,
@@ -201,18 +153,18 @@ class Trainer(Generic[Model]):
         on_step: Callable[["Trainer[Model]"], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        """Train until a share of the budget is spent.
+        """Train until the progress reaches `until`.
 
         Args:
-            batches: inputs and targets of a step.
-            until: progress at which to return.
-            checkpoint: written now and then, and before stopping.
+            batches: called with the step; inputs and targets, each (B, T) int64.
+            until: in [0, 1].
+            checkpoint: path; written every CHECKPOINT_EVERY_S seconds and before KeyboardInterrupt.
             on_step: called after every step.
-            should_stop: asked after every step, in every process.
+            should_stop: called after every step, in every process.
 
         Raises:
-            InputError: the loss is no number any more; the checkpoint stays as it was.
-            KeyboardInterrupt: a process was asked to stop.
+            InputError: the loss is not finite; the checkpoint stays as it was.
+            KeyboardInterrupt: should_stop returned true in a process.
         """
         self.model.train()
         if self.device.type == "cpu":
@@ -229,10 +181,10 @@ class Trainer(Generic[Model]):
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
             spent_s = time.monotonic() - started
-            told = torch.tensor([spent_s, float(should_stop())], device=self.device)
-            facts = torch.cat([loss.view(1), told])
+            clock_and_stop = torch.tensor([spent_s, float(should_stop())], device=self.device)
+            facts = torch.cat([loss.view(1), clock_and_stop])  # (3,)
             if self.world > 1:
-                dist.all_reduce(facts)  # the clock is the mean of all, so that all agree on progress
+                dist.all_reduce(facts)  # every process takes the mean time, so all agree on progress
             self.loss_nats, summed_s, stop = facts.tolist()
             if not self.loss_nats < float("inf"):
                 raise InputError(
@@ -248,15 +200,16 @@ class Trainer(Generic[Model]):
                 raise KeyboardInterrupt
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """Put the gradient of a batch's mean loss into the parameters; this process's share of that loss."""
+        """Compute the gradients of the mean loss of a batch; this process's share of that loss, ()."""
         n_targets = int((targets >= 0).sum())
         mine = slice(self.rank, None, self.world)
         parts = zip(idx[mine].chunk(self.accumulate), targets[mine].chunk(self.accumulate), strict=True)
-        matrices = self.model.matrices()  # once a step, whatever the parts
+        # Composed once per step: the parts sum their gradients in the leaves, and one backward pass goes on.
+        matrices = self.model.matrices()
         leaves = [matrix.detach().requires_grad_() for matrix in matrices]
         total = torch.zeros((), device=self.device)
         for part in parts:
-            inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)
+            inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)  # (B / world / parts, T)
             with bfloat16(self.device):
                 loss = self._loss(inputs, outputs, *leaves) / n_targets
             torch.autograd.backward(loss)
@@ -270,7 +223,7 @@ class Trainer(Generic[Model]):
         return total
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, in one process of all; the one before stays until this one is complete."""
+        """Write a checkpoint atomically; under torchrun the first process alone writes."""
         if self.rank:
             return
         state = {
@@ -282,10 +235,10 @@ class Trainer(Generic[Model]):
         save_tensors(state, path)
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint.
+        """Restore a checkpoint.
 
         Raises:
-            MismatchError: it is of another model, or damaged.
+            MismatchError: it is damaged or of another model.
         """
         state = load_tensors(path, self.device)
         try:
@@ -295,6 +248,7 @@ class Trainer(Generic[Model]):
             self.step, self.time_s = state["step"], state["time_s"]
             if type(self.step) is not int or self.step < 0 or not 0 <= self.time_s < float("inf"):
                 raise ValueError(f"step {self.step!r} after {self.time_s!r} s")
+            self._resumed_at = self.step, self.time_s
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 
@@ -310,63 +264,3 @@ def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimi
         muon = torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
         optimisers.append(muon)
     return optimisers
-
-
-def save_tensors(state: dict[str, Any], path: Path) -> None:
-    """`torch.save`, complete or not at all; its zip ends in a comment, the SHA-256 of all before.
-
-    `torch.load` reads the file as any other, but checks no checksum; `load_tensors` checks this one.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    archive = buffer.getvalue()[:-2] + _DIGEST_BYTES.to_bytes(
-        2, "little"
-    )  # a zip ends in its comment's length
-    with replacing(path, force=True) as sink:
-        sink.write(archive)
-        sink.write(hashlib.sha256(archive).digest())
-
-
-def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """The tensors in a file of `save_tensors`; nothing in it is executed.
-
-    Raises:
-        MismatchError: the file is damaged or holds something else.
-        OSError: it cannot be opened.
-    """
-    with path.open("rb") as file:
-        if not _is_whole(file):
-            raise MismatchError(f"{path}: damaged, or not a file of tensors (checksum does not match).")
-        try:
-            _refuse_packed(file)
-            file.seek(0)
-            state = torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:  # torch.load raises many kinds
-            raise MismatchError(f"{path}: not a file of tensors ({first_line(error)}).") from None
-    if not isinstance(state, dict):
-        raise MismatchError(f"{path}: not a file of tensors.")
-    return state
-
-
-def _refuse_packed(file: BinaryIO) -> None:
-    """Raises ValueError if the parts of a zip hold more than the file: torch would unpack them all."""
-    with zipfile.ZipFile(file) as archive:
-        claimed = sum(part.file_size for part in archive.infolist())
-    if claimed > file.seek(0, io.SEEK_END):
-        raise ValueError(f"its parts claim {claimed} bytes")
-
-
-def _is_whole(file: BinaryIO) -> bool:
-    """Whether a file ends in the SHA-256 of all before."""
-    rest = file.seek(0, io.SEEK_END) - _DIGEST_BYTES
-    file.seek(0)
-    digest = hashlib.sha256()
-    while rest > 0 and (chunk := file.read(min(rest, 1 << 20))):
-        digest.update(chunk)
-        rest -= len(chunk)
-    return file.read() == digest.digest()
-
-
-def first_line(error: Exception) -> str:
-    """What an error of torch's says, without the lines that explain it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".:")

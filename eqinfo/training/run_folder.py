@@ -1,12 +1,11 @@
-"""Runs of train-m1 and train-m2: what they have in common, settings in their ranges and a `config.json`."""
+"""Run folders of train-m1 and train-m2: config.json, checks of settings, start and completion of a run."""
 
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,64 +18,70 @@ from eqinfo import __version__
 from eqinfo.errors import FormatError, InputError
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, replacing
 from eqinfo.system.signals import undoing
+from eqinfo.training.devices import rank_and_world
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+Report = Callable[[str, float, str], None]  # phase, its progress in [0, 1], a word about it
+
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
-DISBELIEVED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-MAX_CONFIG_BYTES, MAX_DEPTH = 1 << 24, 20
-MAX_SHOWN = 100  # characters of what is wrong in a file
+BUDGETS = ("steps", "n_bytes", "n_tokens", "minutes")
+# errors that the use of a damaged config raises
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+MAX_SHOWN = 100  # characters
 
 
 def flag(name: str) -> str:
-    """How a user gives a setting: n_tokens is --tokens, block_size is --block-size."""
+    """The option of a setting: --tokens for n_tokens, --block-size for block_size."""
     return "--" + name.removeprefix("n_").replace("_", "-")
 
 
-def check_types(settings: object) -> None:
-    """Raises InputError if a setting, perhaps of a config.json, is of another type; an int is a float too."""
+def check(
+    settings: object, choices: Mapping[str, Collection[str]], limits: Mapping[str, tuple[float, float]]
+) -> None:
+    """Check the settings of a run, which may come from a config.json.
+
+    Args:
+        settings: a dataclass; its budgets must be above 0, its seed must fit 63 bits.
+        choices: legal values, by name.
+        limits: closed intervals, by name.
+
+    Raises:
+        InputError: a setting has another type or another value.
+    """
     for name, hint in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
-        is_number = type(value) is int and isinstance(0.0, hint)
+        is_number = type(value) is int and isinstance(0.0, hint)  # an int is a float too
         if not (is_number or isinstance(value, hint)) or (type(value) is bool and hint is not bool):
             raise InputError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
+        if name in BUDGETS and value is not None and not 0 < value < 1e18:
+            raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+    for name, known in choices.items():
+        if (value := getattr(settings, name)) not in known:
+            raise InputError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
+    check_ranges(settings, {**limits, "seed": (0, 2**63 - 1)})
 
 
 def shortened(what: object) -> str:
-    """Something from a file that may hold anything, in some words of one line."""
+    """Text for a message, from a file that may hold anything: one line, at most MAX_SHOWN characters."""
     words = " ".join(str(what).split())
     return words if len(words) <= MAX_SHOWN else f"{words[:MAX_SHOWN]}..."
 
 
 def check_ranges(settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Raises InputError if a setting that is given lies outside [low, high]."""
+    """Raises InputError if a setting lies outside [low, high]; None is always legal."""
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:
             raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
 
 
-def check_positive(settings: object, names: Iterable[str]) -> None:
-    """Raises InputError if a setting that is given is not a number above 0."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < 1e18:
-            raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
-
-
-def check_known(settings: object, choices: Mapping[str, Collection[str]]) -> None:
-    """Raises InputError if a setting is none of its choices."""
-    for name, known in choices.items():
-        if (value := getattr(settings, name)) not in known:
-            raise InputError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
-
-
 def refuse_used(folder: Path) -> None:
-    """Raises InputError if a folder is there and not empty."""
+    """Raises InputError if a folder exists and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if (folder / CONFIG).exists():
             raise InputError(f"{folder}: exists. Choose another -o, or continue its run with --resume.")
@@ -85,17 +90,17 @@ def refuse_used(folder: Path) -> None:
 
 @contextmanager
 def alone_in(folder: Path, is_new: bool) -> Iterator[None]:
-    """Keep other runs out of a folder while the block runs; the lock ends with the process in any case.
+    """Lock a run folder while the block runs; the lock ends with the process at the latest.
 
-    Temporary files that a killed run left are removed; so is a new folder, if an error leaves it empty.
+    Removes temporary files of a killed run. Removes a new folder if an error leaves it empty.
 
     Args:
         folder: of the run.
-        is_new: whether to make the folder; else nothing happens if there is none.
+        is_new: make the folder; otherwise a missing folder is ignored.
 
     Raises:
-        InputError: the folder is to be made and is in use, or another run is working in it.
-        OSError: it cannot be made.
+        InputError: the new folder exists and is not empty, or another run has locked it.
+        OSError: the folder cannot be made.
     """
     with ExitStack() as stack:
         if is_new:
@@ -116,10 +121,10 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    """An open descriptor of a folder, locked where the system can.
+    """An open descriptor of a folder, locked if the system and its file system have locks.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process has locked it.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     if fcntl is not None:
@@ -136,7 +141,7 @@ def _lock(folder: Path) -> int:
 
 
 def remove(folder: Path, *patterns: str) -> None:
-    """Remove files and folders of a run, by their names or patterns of them; they may be missing."""
+    """Remove files and folders of a run, by name or pattern, if they exist."""
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -145,7 +150,7 @@ def remove(folder: Path, *patterns: str) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, complete or not at all."""
+    """Write a file atomically."""
     with replacing(path, force=True) as sink:
         sink.write(data)
 
@@ -156,7 +161,7 @@ def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
     Args:
         folder: of the run.
         kind: `m1` or `m2`.
-        config: what there is to say, besides format and versions.
+        config: the contents, without format and versions.
     """
     facts = {
         "format": f"eqinfo {kind}",
@@ -172,51 +177,92 @@ def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
     write_file(folder / CONFIG, json.dumps(facts | config, indent=2).encode() + b"\n")
 
 
-def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
+def start(folder: Path, kind: str, make: Callable[[], dict[str, Any]], made: Sequence[str]) -> None:
+    """Begin a run: make its files, then write config.json; remove all of them if that fails.
+
+    Args:
+        folder: empty or missing.
+        kind: `m1` or `m2`.
+        make: makes the files; returns the contents of config.json.
+        made: names or patterns of those files.
+    """
+    with undoing(partial(remove, folder, CONFIG, *made)):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, kind, make())
+
+
+def complete(
+    folder: Path,
+    kind: str,
+    config: dict[str, Any],
+    train: Callable[[], dict[str, Any]],
+    passing: Sequence[str],
+    report: Report,
+) -> dict[str, Any]:
+    """Train if the run is not complete; the contents of config.json afterwards.
+
+    Under torchrun every process calls this; the first one alone writes.
+
+    Args:
+        folder: of the run.
+        kind: `m1` or `m2`.
+        config: the contents of config.json so far.
+        train: trains and writes the model; returns what to add to config.json, with `measured`.
+        passing: names or patterns of files that a complete run does not need.
+        report: receives progress.
+    """
+    is_first = rank_and_world()[0] == 0
+    if "measured" in config:
+        report("training", 1.0, "The run is complete already.")
+    else:
+        config = config | train()
+        if is_first:
+            write_config(folder, kind, config)
+    if is_first:
+        remove(folder, *passing)
+    return config
+
+
+def read_config(
+    folder: Path, kind: str | None = None, check: Callable[[dict[str, Any]], None] = lambda config: None
+) -> dict[str, Any]:
     """The config.json of a run folder.
 
     Args:
         folder: of the run.
-        kind: what it must be, if not either.
+        kind: `m1` or `m2`; None accepts both.
+        check: raises an error if the config is damaged; may change it.
 
     Raises:
-        FormatError: there is none, or it is of another kind or version.
+        FormatError: there is none, or it is damaged or of another kind or version.
     """
     path = folder / CONFIG
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES)
+        data = path.read_bytes()
     except OSError:
         raise FormatError(
             f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
         ) from None
-    with refusing(folder):
-        config = json.loads(data)
-        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
-        written.encode()  # nothing in it that we could not write
-        if re.search(f"^ {{{MAX_DEPTH}}}", written, re.MULTILINE):
-            raise ValueError("too deep")
+    try:
+        config: dict[str, Any] = json.loads(data)
+        json.dumps(config, ensure_ascii=False, allow_nan=False).encode()  # it can be written again
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
-    if found not in ("eqinfo m1", "eqinfo m2") or (kind and found != f"eqinfo {kind}"):
-        want = f"eqinfo {kind}" if kind else "eqinfo m1 or eqinfo m2"
-        raise FormatError(f"{path}: of another format; found {shortened(found)}, want {want}.")
-    if version != FORMAT_VERSION:
-        raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
-    return config  # type: ignore[no-any-return]
-
-
-@contextmanager
-def refusing(folder: Path) -> Iterator[None]:
-    """Turn what reading a config.json raises that says something else into a FormatError."""
-    try:
-        yield
-    except (InputError, *DISBELIEVED) as error:
-        raise FormatError(f"{folder / CONFIG}: damaged ({shortened(error)}).") from None
+        kinds = [f"eqinfo {known}" for known in ("m1", "m2") if kind in (None, known)]
+        if found not in kinds:
+            raise FormatError(
+                f"{path}: of another format; found {shortened(found)}, want {' or '.join(kinds)}."
+            )
+        if version != FORMAT_VERSION:
+            raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
+        check(config)
+    except (InputError, *DAMAGE) as error:
+        raise FormatError(f"{path}: damaged ({shortened(error)}).") from None
+    return config
 
 
 def _git_commit() -> str | None:
-    """The commit of the code, when it runs from a checkout."""
+    """The commit of the code; None outside a git checkout."""
     here = Path(__file__).parents[1]
     command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     if not (here.parent / ".git").exists() or shutil.which("git") is None:

@@ -1,38 +1,51 @@
-"""The compressors that are compared, each loaded and measured in a process of its own.
+"""The compressors to compare, each loaded and measured in a new process.
 
-What a compressor imports is part of its memory, so it is imported when it is loaded.
+Imports count as a compressor's memory, so each loader imports what it needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from processes import Spent, peak_mb, spent
 
 PPMD_MEMORY = 1 << 26
-WARM_BYTES = 1 << 17  # done once before anything is timed; enough that compiled code pays
-
-Both = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]  # directions
+WARM_BYTES = 1 << 17  # compressed once before timing; enough for eqinfo to use its compiled code
 
 
-def ppmd(order: int) -> Both:
-    """PPMd, variant I (that of zip)."""
+class Compressor(NamedTuple):
+    """Both directions of one way to compress."""
+
+    compress: Callable[[bytes], bytes]
+    decompress: Callable[[bytes], bytes]
+
+    def size(self, data: bytes) -> int:
+        """The compressed size in bytes; ends the program if decompressing does not restore the data."""
+        packed = self.compress(data)
+        if self.decompress(packed) != data:
+            raise SystemExit("a text was not restored; no figure is printed.")
+        return len(packed)
+
+    def total_size(self, records: Iterable[bytes]) -> int:
+        """The compressed size in bytes of records, each compressed by itself."""
+        return sum(map(self.size, records))
+
+
+def ppmd(order: int) -> Compressor:
+    """PPMd, variant I, as in zip files."""
     import pyppmd
 
     arguments = {"max_order": order, "mem_size": PPMD_MEMORY, "variant": "I"}
-    return partial(pyppmd.compress, **arguments), partial(pyppmd.decompress, **arguments)
+    return Compressor(partial(pyppmd.compress, **arguments), partial(pyppmd.decompress, **arguments))
 
 
-def _eqinfo(window_bits: str | None) -> Both:
-    """Whole streams, with checksums and an index."""
+def eqi_streams(codec: Any) -> Compressor:
+    """Whole .eqi streams, with checksums and an index; `codec` is an eqinfo.formats.codec.Codec."""
     import io
 
     from eqinfo.formats import eqi
-    from eqinfo.formats.model_folder import Model
     from eqinfo.text.frames import frames_of_bytes
-
-    codec = Model(None).codec(window_bits, carry=False, rule="live")
 
     def compress(text: bytes) -> bytes:
         sink = io.BytesIO()
@@ -42,28 +55,34 @@ def _eqinfo(window_bits: str | None) -> Both:
     def decompress(data: bytes) -> bytes:
         return b"".join(frame.text for frame in eqi.read_frames(io.BytesIO(data), codec, "a stream"))
 
-    return compress, decompress
+    return Compressor(compress, decompress)
 
 
-def _zstd(level: int) -> Both:
+def _eqinfo(window_bits: str | None) -> Compressor:
+    from eqinfo.formats.model_folder import Model
+
+    return eqi_streams(Model(None).codec(window_bits, carry=False, rule="live"))
+
+
+def _zstd(level: int) -> Compressor:
     import zstandard
 
-    return zstandard.ZstdCompressor(level).compress, zstandard.ZstdDecompressor().decompress
+    return Compressor(zstandard.ZstdCompressor(level).compress, zstandard.ZstdDecompressor().decompress)
 
 
-def _xz() -> Both:
+def _xz() -> Compressor:
     import lzma
 
-    return partial(lzma.compress, preset=9), lzma.decompress
+    return Compressor(partial(lzma.compress, preset=9), lzma.decompress)
 
 
-def _brotli() -> Both:
+def _brotli() -> Compressor:
     import brotli
 
-    return partial(brotli.compress, quality=11), brotli.decompress
+    return Compressor(partial(brotli.compress, quality=11), brotli.decompress)
 
 
-LOADERS: dict[str, Callable[[], Both]] = {
+LOADERS: dict[str, Callable[[], Compressor]] = {
     "eqinfo, b = 16": partial(_eqinfo, None),
     "eqinfo, b = 64": partial(_eqinfo, "64"),
     "eqinfo, ac": partial(_eqinfo, "ac"),
@@ -76,7 +95,7 @@ LOADERS: dict[str, Callable[[], Both]] = {
 
 
 class Measured(NamedTuple):
-    """What came of a text."""
+    """The stream size in bytes of one text, both times, and the peak memory."""
 
     size: int
     compress: Spent
@@ -84,21 +103,13 @@ class Measured(NamedTuple):
     peak_mb: float
 
 
-def checked_size(both: Both, text: bytes) -> int:
-    """Size in bytes of a compressed text, which must come back."""
-    packed = both[0](text)
-    if both[1](packed) != text:
-        raise SystemExit("A text did not come back; no figure is printed.")
-    return len(packed)
-
-
 def measure(name: str, path: Path) -> Measured:
-    """Compress a file and restore it, in this process, which must be new."""
+    """Compress and decompress a file in this process, which must be new."""
     text = path.read_bytes()
-    compress, decompress = both = LOADERS[name]()
-    checked_size(both, text[:WARM_BYTES])
-    packed, compressing = spent(partial(compress, text))
-    found, decompressing = spent(partial(decompress, packed))
+    compressor = LOADERS[name]()
+    compressor.size(text[:WARM_BYTES])
+    packed, compressing = spent(partial(compressor.compress, text))
+    found, decompressing = spent(partial(compressor.decompress, packed))
     if found != text:
-        raise SystemExit(f"{name} did not give the text back; no figure is printed.")
+        raise SystemExit(f"{name}: the text was not restored; no figure is printed.")
     return Measured(len(packed), compressing, decompressing, peak_mb())

@@ -1,4 +1,4 @@
-"""How cost grows with the text, with the bits of windows, and with the longest; a section of `run.py`."""
+"""The section of `run.py` on how cost grows with text size, window bits and the longest window."""
 
 import hashlib
 import subprocess
@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
 from codebooks import CANDIDATES, expanded, refitted
 from processes import children_cpu_s, fresh, peak_mb
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.m1.refit import MAX_JOINED_BYTES, Candidates
+from eqinfo.m1.expand import Candidates
+from eqinfo.m1.refit import MAX_JOINED_BYTES
 
 WINDOW_BITS = (9, 10, 12, 14, 16, 18, 20)
-LONGEST = (4, 8, 16, 64, 255)  # beside MAX_JOINED_BYTES, with BASE bits
+LONGEST = (4, 8, 16, 64, 255)  # limits to the length of windows of BASE bits, beside MAX_JOINED_BYTES
 BASE, MOST_CANDIDATES = 16, 1 << 20
 READ_BYTES, REFIT_SHARE = 4_000_000, 10  # codebooks are refitted on a tenth of the text
 RUNS = 3
@@ -26,7 +28,7 @@ PACKAGES = ("numba", "numpy")
 
 
 def piped(text: bytes, megabytes: int) -> list[str]:
-    """CPU seconds a MB and peak MB of compress and of decompress, as new processes that stream."""
+    """CPU seconds per MB and peak MB of compress and of decompress, each as a new process."""
     with tempfile.TemporaryDirectory() as folder:
         whole, packed = Path(folder) / "a", Path(folder) / "a.eqi"
         digest = hashlib.sha256()
@@ -46,25 +48,28 @@ def piped(text: bytes, megabytes: int) -> list[str]:
             cells += [f"{(children_cpu_s() - before) / megabytes:.4f}", f"{peak:,.0f}"]
         with whole.open("rb") as file:
             if hashlib.file_digest(file, "sha256").digest() != digest.digest():
-                sys.exit("a file did not come back; no figure is printed.")
+                sys.exit("a file was not restored; no figure is printed.")
     return cells
 
 
 def text_table(path: Path, most: int) -> Iterator[str]:
-    """From 1 MB to so many."""
+    """The table of text sizes from 1 MB to `most` MB."""
     with path.open("rb") as file:
         text = file.read(1_000_000)
     rows, megabytes = [], 1
     while megabytes <= most:
         rows.append([f"{megabytes:,} MB", *piped(text, megabytes)])
         megabytes *= 10
-    yield "The files repeat a megabyte of text, which is in the caches after the first. Each was run once.\n"
-    head = ["text, `eqinfo` on files, -T 1", "compress, CPU s/MB", "peak MB"]
-    yield peers.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
+    yield pages.paragraph(
+        "Each file repeats the same megabyte of text, which is in the CPU caches after the first. Each was "
+        "measured once."
+    )
+    head = ["size of the file, -T 1", "compress, CPU s/MB", "peak MB"]
+    yield pages.table([*head, "decompress, CPU s/MB", "peak MB"], rows)
 
 
 def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
-    """Codebooks of several shapes, as train-m1 makes them."""
+    """Codebooks of several widths and longest windows, by the name of their row."""
     listed, _ = fresh({}, expanded, MOST_CANDIDATES)
     found = {}
     for window_bits, longest in [
@@ -80,7 +85,7 @@ def codebooks_of(path: Path, n_bytes: int) -> dict[str, Codebook]:
 
 
 def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
-    """With the shape of the codebook."""
+    """The table of codebooks."""
     codebooks = codebooks_of(path, n_bytes)
     with path.open("rb") as file:
         read = file.read(READ_BYTES)
@@ -89,7 +94,7 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
     for name, codebook in codebooks.items():
         ids = parse.encode(codebook, read)
         if parse.decode(codebook, ids) != read:
-            sys.exit("a text did not come back; no figure is printed.")
+            sys.exit("a text was not restored; no figure is printed.")
         n_windows[name] = ids.size
         work[f"{name} encode"] = partial(parse.encode, codebook, read)
         work[f"{name} decode"] = partial(parse.decode, codebook, ids)
@@ -100,17 +105,27 @@ def codebook_table(path: Path, n_bytes: int) -> Iterator[str]:
         cells = [f"{len(read) / n_windows[name]:.2f}"]
         for way in ("encode", "decode"):
             took = found[f"{name} {way}"].cpu_s
-            cells += [peers.digits(len(read) / 1e6 / took), f"{took / found[f'{base} {way}'].cpu_s:.2f}"]
+            cells += [pages.digits(len(read) / 1e6 / took), f"{took / found[f'{base} {way}'].cpu_s:.2f}"]
         sizes = (codebook.trie[0].nbytes, codebook.rows[0].nbytes)
-        rows.append([name, *cells, *(peers.digits(size / 1e6) for size in sizes)])
-    yield peers.paragraph(
-        f"Codebooks as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text, on "
-        f"{len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} times as many candidates as there "
-        "will be windows, with 20 bits only as many. MB a CPU second; *cost* is time a byte beside "
-        f"that of {base}. How long a window may be is set by what M1 may list and pairs add up to."
+        rows.append([name, *cells, *(pages.digits(size / 1e6) for size in sizes)])
+    yield pages.paragraph(
+        f"Codebooks made as `train-m1` makes them, refitted on {n_bytes / 1e6:g} MB of the text and measured "
+        f"on {len(read) / 1e6:.1f} MB of it. M1 lists {CANDIDATES} candidates per window, for 20 bits only "
+        f"one. Rates are in MB per CPU second; *cost* is the time per byte divided by that of {base}. The "
+        "limit to the length of a window, in bytes, applies to M1's candidates and to the pairs that the "
+        "refit joins."
     )
-    head = ["", "bytes/window", "text to ids", "cost", "ids to text", "cost", "trie, MB", "rows, MB"]
-    yield peers.table(head, rows)
+    head = [
+        "",
+        "bytes/window",
+        "text to ids",
+        "cost",
+        "ids to text",
+        "cost",
+        "trie, MB",
+        "decoding table, MB",
+    ]
+    yield pages.table(head, rows)
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Compression against learnability: one small M2 on windows of several widths, at equal tokens.
+"""Measures how much a small M2 learns from windows of several widths, at equal numbers of tokens.
 
-    python learnability.py train.jsonl.zst valid.jsonl.zst --work DIR -o results.md
+    python examples/benchmarks/learnability.py train.jsonl.zst valid.jsonl.zst --work DIR -o results.md
 
-After figure 5 of the paper: all tokens have 8 bits, so all models have one shape and cost, and only what the
-tokens hold differs. The section is put at the end of the page, in the place of an earlier one.
+As in figure 5 of the paper, all tokens have 8 bits, so all models have the same shape and cost; only the
+contents of the tokens differ. The section becomes the last one of the page and replaces an earlier one.
 """
 
 import argparse
@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pages
 import peers
 
 HEADING = "## Learnability of windows by their width\n"
-TOKENS_BYTES = 5  # of text for each token, at least: enough for one epoch of the best code
+TOKENS_BYTES = 5  # bytes of training text per token: enough for one epoch of the most compact code
 VALID_BYTES = 1 << 18
-# blocks of whole windows, whatever their width: else M2 must find out where in one a block begins
+# a block of 240 tokens is a whole number of windows of any width, so blocks begin at windows
 TRAINING = ("--preset", "nano", "--block-size", "240", "--batch-tokens", "7680")
 
 
 class Coding(NamedTuple):
-    """A row: its name and what `eqinfo compress` is asked for; None for bytes as they are."""
+    """A row: its name, and the options of `eqinfo compress`; None for plain bytes."""
 
     name: str
     options: tuple[str, ...] | None
@@ -41,7 +42,7 @@ CODINGS = [
 
 
 def eqinfo(*words: str | Path) -> str:
-    """The output of a command, one thread."""
+    """The stdout of an eqinfo command that runs in one thread."""
     command = [sys.executable, "-m", "eqinfo", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -49,7 +50,7 @@ def eqinfo(*words: str | Path) -> str:
 
 
 def sample(path: Path, n_bytes: int, target: Path) -> Path:
-    """An even sample of a text as JSONL."""
+    """Write an even sample of a text as JSONL, unless the file exists; its path."""
     if not target.exists():
         documents = peers.sample(path, n_bytes)
         lines = (json.dumps({"text": document.decode(errors="replace")}) for document in documents)
@@ -58,7 +59,7 @@ def sample(path: Path, n_bytes: int, target: Path) -> Path:
 
 
 def tokens(text: Path, coding: Coding, folder: Path) -> Path:
-    """The token file of a text."""
+    """The path of the token file of a text, which is made if missing."""
     target = folder / f"{text.stem}.bin"
     if target.exists():
         return target
@@ -73,7 +74,7 @@ def tokens(text: Path, coding: Coding, folder: Path) -> Path:
 
 
 def measured(coding: Coding, train: Path, valid: Path, work: Path, n_tokens: int) -> list[str]:
-    """The row of a coding."""
+    """Train and measure a coding; its table row."""
     folder = work / coding.name.replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     of_train, of_valid = (tokens(text, coding, folder) for text in (train, valid))
@@ -84,7 +85,7 @@ def measured(coding: Coding, train: Path, valid: Path, work: Path, n_tokens: int
         eqinfo("train-m2", "-q", "-o", run, *resume)
     row = json.loads(eqinfo("eval", run, "--text", of_valid, "--json"))["m2"][0]
     print(coding.name, row["bits_per_byte"], file=sys.stderr, flush=True)
-    # what a model is worth that has learnt nothing: 8 bits for every token
+    # the loss of an untrained, uniform model is 8 bits per token
     uniform = 8 * row["tokens_per_byte"]
     return [
         coding.name,
@@ -104,9 +105,9 @@ def main() -> None:
     parser.add_argument("train", type=Path, help="JSONL")
     parser.add_argument("valid", type=Path, help="JSONL")
     parser.add_argument("--work", type=Path, required=True, help="folder for token files and runs")
-    parser.add_argument("--tokens", type=int, default=2_000_000, help="that every model reads")
-    parser.add_argument("-j", "--jobs", type=int, default=2, help="rows worked on side by side")
-    parser.add_argument("-o", "--output", type=Path, help="page whose last section this becomes")
+    parser.add_argument("--tokens", type=int, default=2_000_000, help="training tokens of every model")
+    parser.add_argument("-j", "--jobs", type=int, default=2, help="rows to work on in parallel")
+    parser.add_argument("-o", "--output", type=Path, help="page to add the section to")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     train = sample(args.train, TOKENS_BYTES * args.tokens, args.work / "train.jsonl")
@@ -117,16 +118,20 @@ def main() -> None:
     size = sum(map(len, peers.read_documents(valid)))
     parts = [
         HEADING,
-        f"M2 nano on {args.tokens:,} tokens of 8 bits each, all with the same settings; {size:,} bytes of\n"
-        "held-out text. *Untrained* is a uniform M2, so the size of the code itself; *learnt* the share of\n"
-        "it that M2 takes off. 16 bits are of the codebook, the others of live windows; `ac` is plain\n"
-        "arithmetic coding.\n",
-        peers.provenance(sys.argv, ("torch",)),
-        peers.table(head, rows),
+        pages.paragraph(
+            f"How much M2 learns from windows of each width: M2 nano was trained on {args.tokens:,} tokens "
+            f"of 8 bits each, with the same settings for every row, and measured on {size:,} bytes of "
+            "held-out text. *Untrained* is the loss of a uniform M2, which is the size of the code itself; "
+            "*learnt* is the share of it that training removes. Windows of 16 bits come from the codebook, "
+            "wider ones are live windows, and `ac` is plain arithmetic coding. Wide windows look random to "
+            "M2."
+        ),
+        pages.provenance(sys.argv, ("torch",)),
+        pages.table(head, rows),
     ]
     before = args.output.read_text().partition(HEADING)[0].rstrip() if args.output else ""
     assert all(math.isfinite(float(row[2])) for row in rows)
-    peers.publish([f"{before}\n", *parts] if before else parts, args.output)
+    pages.publish([f"{before}\n", *parts] if before else parts, args.output)
 
 
 if __name__ == "__main__":

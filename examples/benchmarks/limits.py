@@ -1,7 +1,7 @@
-"""What limits each path, and how far from it the code is; a section of `run.py`.
+"""The section of `run.py` on what limits each path.
 
-For each path: how much of its innermost work a byte takes, how fast that goes in the path, and how fast the
-same machine does that work alone, in a loop made here that does nothing else.
+It counts the innermost work of each path per byte of text, times it in the path, and times the same work in a
+loop of this module that does nothing else.
 """
 
 import io
@@ -13,12 +13,13 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+import pages
 import peers
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder.integer_m1 import BOS, INNER, MIXED, WIDTH, Network
-from eqinfo.coder.kernels.m1_step import multiply, new_state, run
+from eqinfo.coder.kernels.m1_step import matrix_vector, new_state, run
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, WindowCodec
 from eqinfo.formats.model_folder import Model
@@ -26,23 +27,24 @@ from eqinfo.text.frames import Frame, frames_of_bytes
 
 READ_BYTES = 1 << 22
 LIVE_BYTES = 1 << 16  # with M1 running
-N_LOADS, N_PRODUCTS = 1 << 22, 500  # of what is timed alone
+N_LOADS, N_PRODUCTS = 1 << 22, 500  # repetitions of the work that is timed alone
 RUNS = 5
 PACKAGES = ("numba", "numpy")
 
+# What the published run shows: check these sentences after measuring again.
 WORDS = (
-    "*Text to ids* is bound by steps of the trie: from each byte for the optimal parse, from each "
-    "window's end for the greedy one. A step that waits for memory takes as long as a load that names "
-    "the next one, from a table of that size. The optimal parse takes the steps of many bytes together, "
-    "none of which waits for another, so it may be faster than a walk that only counts them, one byte "
-    "after another. What goes beyond the steps is the choice of the cheapest window at each byte. Cost "
-    "grows with the depth of the trie, and with its table once that leaves the caches.",
-    "*Ids to text* adds up lengths, then copies a row of 16 bytes for each window to where the ones "
-    "before it end. Memory alone would allow as much more as the last column says.",
-    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit "
-    "numbers for every byte. What M1 takes beyond that is tables of n-grams, scaling, and the "
-    "frequencies of the next byte; what `ac` takes beyond M1 is the mixing of eight bits a byte.",
-    "*Start-up* is Python's imports and the list of the codebook, in which every window is checked.",
+    "*Text to ids* is bound by trie steps: the optimal parse walks the trie from every byte, the greedy "
+    "parse from the end of each window. A step that waits for memory takes as long as a dependent load from "
+    "a table of that size. The optimal parse interleaves the walks from many bytes, which do not depend on "
+    "each other, so it can be faster than a loop that only counts the steps, one walk after another. The "
+    "rest of its time goes into choosing the cheapest window at each byte. Cost grows with the depth of the "
+    "trie, and with the size of its table once the caches are full.",
+    "*Ids to text* adds up window lengths, then copies a row of 16 bytes per window to the end of the "
+    "previous window. The last column says how much faster memory alone would allow.",
+    "*`ac` and wide windows* are bound by arithmetic: M1 multiplies all its matrices with 16-bit numbers "
+    "for every byte. Beyond that, M1 spends time on n-gram tables, scaling and the frequencies of the next "
+    "byte; `ac` adds the context mixing of eight bits per byte.",
+    "*Start-up* is Python's imports and the loading of the codebook, in which every window is checked.",
 )
 
 U8 = npt.NDArray[np.uint8]
@@ -51,42 +53,44 @@ U64 = npt.NDArray[np.uint64]
 
 
 @numba.njit
+def walk(text: U8, table: U32, root: int, start: int) -> tuple[int, int]:
+    """Follow the trie from one byte of the text: how many slots are read, and the longest match in bytes."""
+    n, length = 0, 0
+    base: Any = root
+    for j in range(start, text.size):
+        entry = np.int64(table[base ^ text[j]])
+        n += 1
+        if entry & 255 != text[j]:
+            break
+        if entry & 256:
+            length = j + 1 - start
+        base = entry >> 9
+    return n, length
+
+
+@numba.njit
 def steps_of_all(text: U8, table: U32, root: int) -> int:
-    """How many slots of the trie are read to follow all windows from each byte, as the optimal parse does."""
+    """The trie slots read by walks from every byte, as in the optimal parse."""
     n = 0
     for i in range(text.size - 1, -1, -1):
-        base: Any = root
-        for j in range(i, text.size):
-            entry = np.int64(table[base ^ text[j]])
-            n += 1
-            if entry & 255 != text[j]:
-                break
-            base = entry >> 9
+        n += walk(text, table, root, i)[0]
     return n
 
 
 @numba.njit
 def steps_of_longest(text: U8, table: U32, root: int) -> int:
-    """The same from each longest match to the next, as the greedy parse does."""
+    """The trie slots read by walks from each longest match to the next, as in the greedy parse."""
     n, i = 0, 0
     while i < text.size:
-        base: Any = root
-        length = 0
-        for j in range(i, text.size):
-            entry = np.int64(table[base ^ text[j]])
-            n += 1
-            if entry & 255 != text[j]:
-                break
-            if entry & 256:
-                length = j + 1 - i
-            base = entry >> 9
+        steps, length = walk(text, table, root, i)
+        n += steps
         i += length
     return n
 
 
 @numba.njit
 def chain(following: U32, n: int) -> int:
-    """Where n loads lead, each at the place that the one before named."""
+    """The last index after n dependent loads, each of which gives the index of the next."""
     at = np.int64(0)
     for _ in range(n):
         at = np.int64(following[at])
@@ -94,7 +98,7 @@ def chain(following: U32, n: int) -> int:
 
 
 def one_cycle(size: int) -> U32:
-    """The place to go to from each of `size`, at random, through all of them."""
+    """A random permutation of `size` indices that is one cycle: the next index for each."""
     order = np.random.default_rng(0).permutation(size)
     following = np.empty(size, np.uint32)
     following[order] = np.roll(order, -1)
@@ -103,7 +107,7 @@ def one_cycle(size: int) -> U32:
 
 @numba.njit
 def added(codewords: U32, lengths: U8) -> int:
-    """The length of all windows of some codewords."""
+    """The sum of the lengths of the windows of some codewords."""
     n = 0
     for codeword in codewords:
         n += lengths[codeword]
@@ -112,7 +116,7 @@ def added(codewords: U32, lengths: U8) -> int:
 
 @numba.njit
 def gather(codewords: U32, words: U64) -> U64:
-    """Two words for each codeword, as decoding copies them, but to places that need no lengths."""
+    """Copies the two 64-bit words of each codeword, as decoding does, but to places that need no lengths."""
     out = np.empty(codewords.size + 1, np.uint64)
     for i in range(codewords.size):
         out[i] = words[codewords[i], 0]
@@ -122,32 +126,32 @@ def gather(codewords: U32, words: U64) -> U64:
 
 @numba.njit
 def products(network: Network, unit: Any, mixed: Any, inner: Any, sums: Any, times: int) -> None:
-    """Multiply every matrix of M1 with a vector, so many times."""
+    """Multiply every matrix of M1 with a vector, `times` times."""
     for _ in range(times):
-        multiply(network.mix, mixed, sums, MIXED)
+        matrix_vector(network.mix, mixed, sums, MIXED)
         for at in range(network.inputs.shape[0]):
-            multiply(network.inputs[at], unit, sums, WIDTH)
-            multiply(network.output[at], inner, sums, INNER)
-        multiply(network.head, unit, sums, WIDTH)
+            matrix_vector(network.inputs[at], unit, sums, WIDTH)
+            matrix_vector(network.output[at], inner, sums, INNER)
+        matrix_vector(network.head, unit, sums, WIDTH)
 
 
 def n_products(network: Network) -> int:
-    """Multiplications for each byte that M1 reads."""
+    """The number of multiplications in M1's matrices per byte."""
     return sum(matrix.size for matrix in (network.mix, network.inputs, network.output, network.head))
 
 
 def each(function: Callable[..., object], pieces: list[Any], *arguments: object) -> Callable[[], object]:
-    """Work that takes pieces one after another."""
+    """A function that applies `function` to each of the pieces."""
     return lambda: [function(piece, *arguments) for piece in pieces]
 
 
 def row(path: list[str], alone: str, alone_ns: float, path_ns: float) -> list[str]:
-    """A path and what it is compared with."""
+    """A row: the cells of the path, the work alone, its time, and the quotient of both times."""
     return [*path, alone, f"{alone_ns:.2f} ns", f"{path_ns / alone_ns:.1f}"]
 
 
 def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
-    """Windows of a codebook: both parses, decoding, and streams, of which these are a part."""
+    """Rows of the paths with a codebook: both parses, decoding, compress and decompress."""
     table, _, root = codebook.trie
     codec, sink = CodebookCodec(codebook), io.BytesIO()
     eqi.compress(frames_of_bytes(io.BytesIO(text)), sink, codec)
@@ -174,18 +178,20 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
         n = sum(steps(piece, table, root) for piece in pieces)
         path = [
             f"text to ids, {name}",
-            f"{n / len(text):.2f} steps of the trie",
+            f"{n / len(text):.2f} trie steps",
             f"{ns[name] / n:.2f} ns a step",
         ]
-        yield row(path, "the same steps, only counted", ns[f"steps, {name}"] / n, ns[name] / n)
+        yield row(path, "the same trie steps, only counted", ns[f"steps, {name}"] / n, ns[name] / n)
         for place in tables:
-            what = f"loads at random from a table {place}, each naming the next"
+            what = f"dependent random loads from a table {place}"
             yield row(nothing, what, ns[place] / N_LOADS, ns[name] / n)
     n = sum(codewords.size for codewords in cut)
     path = ["ids to text", f"{n / len(text):.3f} windows", f"{ns['decode'] / n:.2f} ns a window"]
-    yield row(path, "the same 16 bytes each, to fixed places", ns["gather"] / n, ns["decode"] / n)
-    yield row(nothing, "the lengths of the windows, added up", ns["add"] / n, ns["decode"] / n)
-    yield row(nothing, "a copy of as much text", ns["copy"] / n, ns["decode"] / n)
+    yield row(
+        path, "copying the same 16 bytes per window to fixed places", ns["gather"] / n, ns["decode"] / n
+    )
+    yield row(nothing, "adding up the lengths of the windows", ns["add"] / n, ns["decode"] / n)
+    yield row(nothing, "copying the same amount of text", ns["copy"] / n, ns["decode"] / n)
     n = len(text)
     for name, part, what in (
         ("compress", "optimal", "text to ids, optimal"),
@@ -197,7 +203,7 @@ def codebook_rows(codebook: Codebook, text: bytes) -> Iterator[list[str]]:
 
 
 def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
-    """With M1 running."""
+    """Rows of the paths with M1 running."""
     network = model.network
     state, frame = new_state(network), Frame(text)
     symbols = np.append(np.uint16(BOS), np.frombuffer(text, np.uint8)[:-1])
@@ -214,9 +220,9 @@ def live_rows(model: Model, text: bytes) -> Iterator[list[str]]:
     for name in codecs:
         ns = found[name] / len(text) / n * 1e9
         path = [name, f"{n / 1e6:.3f} M products", f"{ns * 1e3:.1f} ps a product"]
-        yield [*path, "the same matrices alone", f"{alone_ns * 1e3:.1f} ps", f"{ns / alone_ns:.1f}"]
+        yield [*path, "the same matrix products alone", f"{alone_ns * 1e3:.1f} ps", f"{ns / alone_ns:.1f}"]
         m1_ns = found["M1"] / len(text) / n * 1e9
-        yield ["", "", "", "M1 alone, every byte once", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
+        yield ["", "", "", "M1 alone, once per byte", f"{m1_ns * 1e3:.1f} ps", f"{ns / m1_ns:.1f}"]
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:
@@ -226,12 +232,13 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
         text = file.read(READ_BYTES)
     table_mb = model.codebook.trie[0].nbytes / 1e6
     yield "## What limits each path\n"
-    yield peers.paragraph(
-        f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB "
-        "where M1 runs. Each path, its innermost work for a byte of text and how fast that goes; "
-        "then work of that kind alone on the same machine, in a loop that does nothing else, and "
-        f"how many times as long the path takes. The table of the trie has {table_mb:.1f} MB."
+    yield pages.paragraph(
+        f"One thread, {len(text) / 1e6:.1f} MB of text in pieces of 1 MiB, {LIVE_BYTES >> 10} KiB where M1 "
+        "runs. Each row compares a path with one kind of work: how much of its innermost work a byte of "
+        "text takes (*work a byte*), the time of one unit in the path, the time of one unit in a loop that "
+        "does nothing else (*alone*), and the first time divided by the second (*times*). The trie's table "
+        f"has {table_mb:.1f} MB."
     )
     rows = [*codebook_rows(model.codebook, text), *live_rows(model, text[:LIVE_BYTES])]
-    yield peers.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)
-    yield "".join(peers.paragraph(f"- {words}", "  ") for words in WORDS)
+    yield pages.table(["path", "work a byte", "in the path", "alone", "", "times"], rows)
+    yield "".join(pages.paragraph(f"- {words}", "  ") for words in WORDS)

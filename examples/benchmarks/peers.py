@@ -1,36 +1,28 @@
-"""What the benchmarks share: texts, tokenisers to compare with, how long things take, and words for a page.
+"""Shared by the benchmarks: reading and sampling texts, training BPE tokenisers, and timing in turns.
 
-What this module does not do: decide what is measured.
+This module does not decide what is measured, and does not format pages (`pages`).
 """
 
 import json
 import os
-import platform
-import shlex
 import statistics
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
-from math import floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from processes import Spent, spent
 
-from eqinfo import __version__
 from eqinfo.text import documents
 
-if TYPE_CHECKING:  # imported where it is used, for not all who import this module should hold it in memory
+if TYPE_CHECKING:  # imported where it is used, because some importers of this module measure their memory
     from tokenizers import Tokenizer
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # every peer runs in one thread, as ours does
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread, as eqinfo
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
-# A sentence ends after its full stop and what closes it, or with the line: no merge crosses that.
+# Sentences end after their full stop and closing quotes or brackets, or at a line break; merges stay inside.
 SENTENCE_END = r"""[.!?]+["')\]]*(?:(?:\r?\n)+|(?=\s))|(?:\r?\n)+"""
 
 T = TypeVar("T")
@@ -49,7 +41,7 @@ class HeldOut(NamedTuple):
 
 
 def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
-    """The documents of a file: one a record of JSONL, else the whole file is one."""
+    """The documents of a file: one per JSONL record; any other file is one document."""
     with documents.open_text(path) as source:
         if documents.is_jsonl(path.name):
             yield from documents.read_documents(source, str(path), text_field)
@@ -58,12 +50,12 @@ def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
 
 
 def read_held_out(path: Path, text_field: str = "text") -> HeldOut:
-    """All documents of a file, and its name."""
+    """The name and all documents of a file."""
     return HeldOut(path.name, list(read_documents(path, text_field)))
 
 
 def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[bytes]:
-    """The documents of a file (lines, if it is not JSONL), evenly thinned to about `limit` bytes."""
+    """An even sample of about `limit` bytes of the documents of a file; of its lines, if it is not JSONL."""
     share = 1.0
     if limit is not None:
         share = min(1.0, limit / sum(map(len, sample(path, None, text_field))))
@@ -77,30 +69,30 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
 
 
 class Inputs(NamedTuple):
-    """What the sections of `run.py` measure with."""
+    """The inputs of all sections of `run.py`."""
 
-    train: Path  # JSONL that peers learn from
-    text: Path  # plain, an even sample of it
-    n_bytes: int  # of the text, for the fastest work; slower work takes a share of it
-    unseen: list[Path]  # plain texts that nobody has learnt from
-    cache: Path  # folder that keeps what may be made once
+    train: Path  # JSONL that peers are trained on
+    text: Path  # an even sample of it as plain text
+    n_bytes: int  # size of the text; slow work takes a share of it
+    unseen: list[Path]  # plain texts held out from all training
+    cache: Path  # folder for trained peers and finished sections
 
 
 def evenly(data: bytes, n: int, size: int) -> list[bytes]:
-    """So many evenly spaced pieces of a text, each of so many bytes."""
+    """`n` evenly spaced pieces of `size` bytes of a text."""
     last = len(data) - size
     return [data[start : start + size] for start in (int(last * k / (n - 1)) for k in range(n))]
 
 
 class Bpe(NamedTuple):
-    """A byte-level BPE tokeniser and what it was trained on."""
+    """A byte-level BPE tokeniser, with facts about its training."""
 
     tokenizer: "Tokenizer"
     facts: dict[str, str | int | float]
 
     @property
     def trained_on(self) -> str:
-        """How much text it saw, in words."""
+        """The amount of training text, in words."""
         seen, whole = self.facts["sampled_bytes"], self.facts["sampled_from_bytes"]
         words = f"{int(seen) / 1e6:.0f} MB"
         return words if seen == whole else f"{words}, an even sample of {int(whole) / 1e6:.0f} MB"
@@ -109,15 +101,15 @@ class Bpe(NamedTuple):
 def bpe(
     kind: str, vocab_size: int, path: Path, cache: Path, limit: int | None = None, text_field: str = "text"
 ) -> Bpe:
-    """A BPE tokeniser trained on a text, from the cache folder if it is there.
+    """A BPE tokeniser trained on a text, or loaded from the cache folder.
 
     Args:
         kind: `words` (merges stay inside words, as GPT-2 splits them) or `sentences` (they may cross words).
-        vocab_size: number of entries, the 256 bytes among them.
+        vocab_size: number of entries, including the 256 single bytes.
         path: JSONL or plain text.
-        cache: where tokenisers are kept, with what they were trained on.
-        limit: train on an even sample of about so many bytes.
-        text_field: of JSONL records.
+        cache: folder for trained tokenisers and the facts about their training.
+        limit: size in bytes of the even sample to train on; None for the whole text.
+        text_field: field of JSONL records that holds the text.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -169,7 +161,7 @@ def bpe(
 
 def token_bytes(tokenizer: "Tokenizer") -> list[bytes]:
     """The bytes of each entry of a byte-level vocabulary, by id."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 writes these as they are
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # GPT-2 maps these bytes to themselves
     others = [byte for byte in range(256) if byte not in printable]
     letters = {chr(byte): byte for byte in printable} | {chr(256 + k): byte for k, byte in enumerate(others)}
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
@@ -177,9 +169,9 @@ def token_bytes(tokenizer: "Tokenizer") -> list[bytes]:
 
 
 def turns(contestants: dict[str, Callable[[], T]], runs: int) -> dict[str, list[T]]:
-    """What each returns, run by run; they take turns, after one turn that is not counted.
+    """The results of each contestant; contestants take turns, after one warm-up turn that is not counted.
 
-    So a busy spell of the machine hits everyone.
+    Turns distribute a busy period of the machine over all contestants.
     """
     found: dict[str, list[T]] = {name: [] for name in contestants}
     for turn in range(runs + 1):
@@ -191,71 +183,11 @@ def turns(contestants: dict[str, Callable[[], T]], runs: int) -> dict[str, list[
 
 
 def timings(contestants: dict[str, Callable[[], object]], runs: int) -> dict[str, Spent]:
-    """How long each takes: medians of runs in turns."""
+    """The median time of each contestant, in `runs` turns."""
     work = {name: lambda w=work: spent(w)[1] for name, work in contestants.items()}
     return {name: median(times) for name, times in turns(work, runs).items()}
 
 
 def median(times: list[Spent]) -> Spent:
-    """The median by the clock, and that of CPU time."""
+    """The median wall-clock time, and the median CPU time."""
     return Spent(*map(statistics.median, zip(*times, strict=True)))
-
-
-def provenance(argv: list[str], packages: tuple[str, ...]) -> str:
-    """How a page was made, as Markdown: command line, commit, date, machine, versions.
-
-    Args:
-        argv: of the script; paths are shown by their names.
-        packages: other distributions whose versions matter.
-    """
-    here = Path(__file__).parent
-    shown = ["python", f"examples/benchmarks/{Path(argv[0]).name}"]
-    shown += [Path(word).name if Path(word).is_absolute() else word for word in argv[1:]]
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    versions = ", ".join([f"eqinfo {__version__}", *(f"{name} {version(name)}" for name in packages)])
-    return (
-        f"- command: `{shlex.join(shown)}`\n"
-        f"- commit {commit}, {datetime.now(UTC):%Y-%m-%d}\n"
-        f"- {_cpu_model()}, {os.cpu_count()} cores visible, {platform.system()}, "
-        f"Python {platform.python_version()}\n"
-        f"- {versions}\n"
-    )
-
-
-def publish(parts: list[str], path: Path | None) -> None:
-    """Print the parts of a page, and write it to a file if there is one."""
-    page = "\n".join(parts)
-    print(page, end="")
-    if path is not None:
-        path.write_text(page)
-
-
-def _cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def paragraph(words: str, indent: str = "") -> str:
-    """Words in lines, those after the first with an indent."""
-    filled = textwrap.fill(
-        words, 104, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
-    return f"{filled}\n"
-
-
-def digits(value: float) -> str:
-    """A number above 0 with three significant digits, or all before the point."""
-    rounded = float(f"{value:.2e}")
-    return f"{value:,.{max(0, 2 - floor(log10(rounded)))}f}"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, the first column left and the others right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, rule, *rows])

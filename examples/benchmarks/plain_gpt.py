@@ -1,4 +1,4 @@
-"""A plain language model and its training loop, after nanoGPT: what `run.py` compares M2 with."""
+"""A plain GPT and its training loop, after nanoGPT; the baseline of M2's training steps."""
 
 import time
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward layer, each with a norm before it."""
+    """Pre-norm attention and MLP with residual connections."""
 
     def __init__(self, n_embd: int, n_head: int) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(n_embd, 4 * n_embd, False), nn.Linear(4 * n_embd, n_embd, False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stream after this block, (B, T, C)."""
+        """The residual stream after this block; (B, T, C) in and out."""
         size = (*x.shape[:2], self.n_head, -1)
         q, k, v = (part.view(size).transpose(1, 2) for part in self.qkv(self.norms[0](x)).chunk(3, dim=-1))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class PlainGPT(nn.Module):
-    """Embeddings, learned positions, blocks, and an output matrix of its own."""
+    """Token and position embeddings, blocks, and an untied output matrix."""
 
     def __init__(self, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class PlainGPT(nn.Module):
         self.norm, self.head = nn.LayerNorm(n_embd), nn.Linear(n_embd, vocab_size, False)
 
     def forward(self, idx: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a batch in nats."""
+        """The mean loss in nats per token; idx and targets are (B, T)."""
         x = self.tokens(idx) + self.positions(torch.arange(idx.shape[1]))
         for block in self.blocks:
             x = block(x)
@@ -48,7 +48,15 @@ class PlainGPT(nn.Module):
 def step_seconds(
     shape: tuple[int, int, int], vocab_size: int, block_size: int, batch_tokens: int, steps: int
 ) -> list[float]:
-    """CPU time of each step of a plain loop on random ids."""
+    """CPU seconds of each training step on random ids.
+
+    Args:
+        shape: n_layer, n_head, n_embd.
+        vocab_size: number of ids.
+        block_size: tokens per sequence.
+        batch_tokens: tokens per step.
+        steps: number of steps.
+    """
     torch.manual_seed(0)
     model = PlainGPT(vocab_size, block_size, *shape)
     optimiser = torch.optim.AdamW(

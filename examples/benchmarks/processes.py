@@ -1,6 +1,6 @@
-"""New processes to measure in: what they return, how long they took, how much memory they had.
+"""Runs functions in new processes, and measures their time and memory.
 
-Contestants import it too, and what they import counts as their start-up and memory: so it imports little.
+Contestants import this module, and imports count as their start-up and memory, so it imports little.
 """
 
 import os
@@ -15,26 +15,26 @@ T = TypeVar("T")
 
 
 class Spent(NamedTuple):
-    """Seconds by the clock and of the CPU, of all threads of a process."""
+    """Wall-clock seconds, and CPU seconds summed over all threads of the process."""
 
     wall_s: float
     cpu_s: float
 
 
 def spent(work: Callable[[], T]) -> tuple[T, Spent]:
-    """What `work` returns, and what it took."""
+    """The result of `work`, and the time it took."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     found = work()
     return found, Spent(time.perf_counter() - wall_s, time.process_time() - cpu_s)
 
 
 def total(parts: Iterable[Spent]) -> Spent:
-    """The sum of what several pieces of work took."""
+    """The sum of several times."""
     return Spent(*map(sum, zip(*parts, strict=True)))
 
 
 def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) -> T:
-    """What `work` returns in a new process, which has one thread unless its environment says more."""
+    """The result of `work` in a new process, which has one thread unless `environment` sets more."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -51,7 +51,7 @@ def fresh(environment: dict[str, str], work: Callable[..., T], *args: object) ->
 
 
 def end_with_parent() -> None:
-    """Let this process end as soon as the one that started it is gone, even by SIGKILL."""
+    """Make this process exit when its parent ends, even by SIGKILL."""
     import multiprocessing
     import threading
 
@@ -66,7 +66,7 @@ def end_with_parent() -> None:
 
 
 def peak_mb(process: int | str = "self") -> float:
-    """The largest resident size of a process so far, in MB, without that of its parent; 0 if it is gone."""
+    """The peak resident memory of a process in MB, since its exec; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -75,6 +75,6 @@ def peak_mb(process: int | str = "self") -> float:
 
 
 def children_cpu_s() -> float:
-    """CPU time of the processes started here that ended."""
+    """CPU time of all child processes that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,6 +1,6 @@
-"""A step of training beside a plain loop, and what limits it; a section of `run.py`.
+"""The section of `run.py` on training steps: beside a plain loop, and beside their matrix products.
 
-What this module does not do: look into the parts of a step (`training`).
+The parts of a step are measured by `training`.
 """
 
 import math
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import pages
 import peers
 import torch
 from plain_gpt import step_seconds
@@ -18,15 +19,15 @@ from training import BLOCK_SIZE, CPU, bf16_is_on, m2_config, one_step, random_ba
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder.integer_m1 import BOS, INNER, WIDTH
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.model import M2_PRESETS, Spelling
-from eqinfo.training import loop
+from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Budget, Trainer
 
 RUNS = 5
-SHAPES = (  # preset of M2, number of ids, tokens a step
+SHAPES = (  # preset of M2, number of ids, tokens per step
     ("nano", 1 << 12, 4096),
     ("nano", 1 << 16, 4096),
     ("3m", 1 << 12, 4096),
@@ -39,23 +40,23 @@ PACKAGES = ("numpy", "torch")
 
 
 class Step(NamedTuple):
-    """What a step of training takes."""
+    """The costs of a training step."""
 
     cpu_s: float
-    muon: float  # share of the optimiser's step in that
-    products: float  # share of matrix products, the optimiser's too
+    muon: float  # share of Muon's step
+    products: float  # share of matrix products, including Muon's
     peak_mb: float
 
 
 def in_steps(trainer: Trainer, batches: Batches) -> Step:
-    """What the steps of a trainer take; one is profiled after those that are timed."""
+    """The costs of a trainer's steps: median time and peak memory, then one profiled step."""
     took = []
     for _ in range(RUNS + 1):
         started = time.process_time()
         one_step(trainer, batches)
         took.append(time.process_time() - started)
     peak = peak_mb()
-    # its events take memory too, and what they keep apart shows as page faults: one step to get used to it
+    # the profiler's events take memory, so it starts after the peak is read; its first step is a warm-up
     order = schedule(wait=0, warmup=1, active=1)
     with profile(activities=[ProfilerActivity.CPU], schedule=order, acc_events=True) as profiler:
         for _ in range(2):
@@ -69,16 +70,16 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 
 
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
-    """A step of M2 in this process, which must be a new one."""
+    """The costs of a step of M2, in this process, which must be new."""
     loop.WORTH_COMPILING_FLOPS = math.inf
-    windows = Codebook.load(find_codebook(None)).windows[:vocab_size]
+    windows = Codebook.load(codebook_path(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
     trainer = trainer_of(config, Spelling(windows, config.n_embd), RUNS + 3)
     return in_steps(trainer, random_batch(vocab_size, n_tokens))
 
 
 def m1_step(preset: str) -> Step:
-    """A step of M1, likewise."""
+    """The costs of a step of M1, in this process, which must be new."""
     loop.WORTH_COMPILING_FLOPS = math.inf
     shape = M1_PRESETS[preset]
     trainer = Trainer(ByteModel(shape), Budget(steps=RUNS + 3), shape.step_bytes, LEARNING_RATE, CPU)
@@ -89,15 +90,22 @@ def m1_step(preset: str) -> Step:
 
 
 def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -> Step:
-    """A step of the plain loop, likewise; it may keep its memory, as ours does."""
+    """The costs of a step of the plain loop, in this process, which must be new.
+
+    Args:
+        preset: preset of M2 whose shape is used.
+        vocab_size: number of ids.
+        n_tokens: tokens per step.
+        keep_memory: whether the process keeps freed memory, as eqinfo does.
+    """
     if keep_memory:
-        loop.keep_memory()
+        devices.keep_memory()
     took = step_seconds(M2_PRESETS[preset], vocab_size, BLOCK_SIZE, n_tokens, RUNS + 1)
     return Step(statistics.median(took[1:]), 0, 0, peak_mb())
 
 
 def bare_rate(m: int, k: int, n: int) -> float:
-    """FLOPs a second of a product alone, (m, k) by (n, k) transposed, in the type of those in training."""
+    """FLOPs per second of the product of (m, k) and (n, k) transposed, in the dtype of training."""
     dtype = torch.bfloat16 if bf16_is_on() else torch.float32
     a, b = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
     took = []
@@ -119,26 +127,28 @@ def tables(_: peers.Inputs) -> Iterator[str]:
         f"{name} {M1_PRESETS[name].step_bytes / step.cpu_s:,.0f}"
         for name, step in zip(M1_NAMES, m1, strict=True)
     )
-    yield peers.paragraph(
-        f"M1 in bytes a CPU second: {rates}. *tiny* has the layer of *500k*, smaller tables and an eighth of "
-        "the batch, so what a step costs whatever its batch weighs eight times as much."
+    yield pages.paragraph(
+        f"M1 reads, in bytes per CPU second: {rates}. *tiny* has the layer of *500k* with smaller tables and "
+        "an eighth of the batch, so the fixed cost of a step weighs eight times as much."
     )
-    yield "Nothing here was measured on a GPU.\n"
+    yield "No GPU was used.\n"
 
 
 def name_of(preset: str, vocab_size: int, n_tokens: int) -> str:
-    """A shape of M2 and its batch, in words."""
+    """The name of a row: preset, vocabulary size and batch."""
     return f"M2 {preset}, {vocab_size:,} ids, {n_tokens:,} tokens"
 
 
 def beside_plain(m2: list[Step]) -> Iterator[str]:
-    """Steps of M2 and of the plain loop."""
-    yield peers.paragraph(
-        "The plain loop is `plain_gpt.py`: the shape of M2, AdamW, all logits at once, an embedding "
-        "table. Each in a new process, on random ids, bfloat16 in both where the machine has it, "
-        "torch.compile in neither. Ours also composes embeddings of bytes and orthogonalises the updates "
-        "of matrices (Muon). In *kept* the plain process keeps the memory that it frees, as ours does "
-        "(`train.keep_memory`). Times of both as multiples of ours: above 1, ours is faster."
+    """The table of steps of M2 and of the plain loop."""
+    yield pages.paragraph(
+        "The baseline is `plain_gpt.py`: a transformer of M2's shape with an embedding table, trained by "
+        "AdamW on all logits at once. Every run is a new process on random ids, for both without "
+        "torch.compile and with bfloat16 where the machine has it. M2 also composes its embeddings from "
+        "bytes and orthogonalises the updates of matrices (Muon). In *plain, kept* the baseline keeps freed "
+        "memory for reuse, as eqinfo does (`devices.keep_memory`). The first two columns *plain* are "
+        "the baseline's step time divided by eqinfo's: above 1, eqinfo is faster. The last two are its peak "
+        "memory in MB."
     )
     rows = []
     for shape, ours in zip(SHAPES, m2, strict=True):
@@ -150,19 +160,20 @@ def beside_plain(m2: list[Step]) -> Iterator[str]:
                 *(f"{step.peak_mb:,.0f}" for step in (ours, *others)),
             ]
         )  # fmt: skip
-    head = ["", "steps / CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
-    yield peers.table(head, rows)
+    head = ["", "steps per CPU s", "plain", "plain, kept", "peak MB", "plain", "plain, kept"]
+    yield pages.table(head, rows)
 
 
 def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
-    """How near a step is to the products in it."""
-    yield peers.paragraph(
-        "What limits a step are the products of its model, at the rate of a product alone. The FLOPs are "
-        "those of the model; *products* is the share of a step in matrix products, Muon's as well, by the "
-        "profiler, *Muon* that of its optimiser's step. What is left is passes over memory, one operation "
-        "of PyTorch after another: norms, casts to bfloat16, softmax, gates."
+    """The table of steps beside their matrix products."""
+    yield pages.paragraph(
+        "How near a step comes to the speed of its matrix products: *GFLOP/s* is the model's FLOPs divided "
+        "by the time of a step, *product alone* the rate of its largest matrix product outside the output "
+        "matrix, run by itself, and *of it* the quotient of the two. By PyTorch's profiler, *products* is "
+        "the share of a step in matrix products, those of Muon included, and *Muon* the share of the "
+        "optimiser's step. The rest is bound by memory: norms, casts to bfloat16, softmax, gates."
     )
-    found = []  # name, step, FLOPs of it, and the shape of its largest product but the head
+    found = []  # name, step, its FLOPs, and the shape (m, k, n) of its largest product except the head
     for (preset, vocab_size, n_tokens), step in zip(SHAPES, m2, strict=True):
         shape = m2_config(preset, vocab_size)
         product = n_tokens, shape.n_embd, 4 * shape.n_embd
@@ -181,4 +192,4 @@ def limits(m2: list[Step], m1: list[Step]) -> Iterator[str]:
             ]
         )  # fmt: skip
     head = ["", "step, CPU s", "GFLOP", "GFLOP/s", "product alone", "of it", "products", "Muon"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)

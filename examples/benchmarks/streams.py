@@ -1,26 +1,27 @@
-"""Streams beside general compressors: size, speed, memory; a section of `run.py`.
+"""The section of `run.py` on streams beside general compressors: size, speed and memory.
 
-What this module does not do: run them (`compressors`), or show what other pages do (`live`, `windows`).
+The compressors are in `compressors`; `live` and `windows` write pages of their own.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
-from compressors import LOADERS, Measured, checked_size, measure
+from compressors import LOADERS, Measured, measure
 from processes import fresh
 from windows import zstd_dictionary, zstd_with
 
 RUNS = 3
 OURS = ("eqinfo, ac", "eqinfo, b = 64", "eqinfo, b = 16")
-SLOW = OURS[:2]  # M1 runs for each byte: minutes for a text
-RECORD_BYTES, N_RECORDS = 1024, 128  # of a text
+SLOW = OURS[:2]  # M1 runs for every byte, which takes minutes per text
+RECORD_BYTES, N_RECORDS = 1024, 128  # per text
 PACKAGES = ("numba", "numpy", "zstandard", "brotli", "pyppmd")
 
 
 def text_table(path: Path) -> Iterator[str]:
-    """A whole text."""
+    """The table of a whole text."""
     size = path.stat().st_size
     work: dict[str, Callable[[], Measured]] = {
         name: partial(fresh, {}, measure, name, path) for name in LOADERS
@@ -31,7 +32,7 @@ def text_table(path: Path) -> Iterator[str]:
     for name in LOADERS:
         runs = found[name]
         rates = [
-            peers.digits(size / 1e6 / peers.median(times).cpu_s)
+            pages.digits(size / 1e6 / peers.median(times).cpu_s)
             for times in ([run.compress for run in runs], [run.decompress for run in runs])
         ]
         ratios = [f"{runs[0].size / found[us][0].size:.2f}" for us in OURS]
@@ -39,42 +40,36 @@ def text_table(path: Path) -> Iterator[str]:
         rows.append([name, f"{size / runs[0].size:.2f}", *ratios, *rates, f"{peak:,.0f}"])
     yield f"### {path.stem}, {size / 1e6:.2f} MB\n"
     head = ["", "ratio", "ac / this", "b = 64 / this", "b = 16 / this", "compress", "decompress", "peak MB"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def record_table(paths: list[Path], train: Path) -> Iterator[str]:
-    """Short records, each by itself."""
+    """The table of short records, each compressed by itself."""
     ways = {name: load() for name, load in LOADERS.items()}
-    dictionary = zstd_with(zstd_dictionary(train, record_bytes=RECORD_BYTES))
-    ways["zstd -19, dictionary"] = (dictionary.compress, dictionary.decompress)
+    ways["zstd -19, dictionary"] = zstd_with(zstd_dictionary(train, record_bytes=RECORD_BYTES))
     records = [peers.evenly(path.read_bytes(), N_RECORDS, RECORD_BYTES) for path in paths]
     rows = [
-        [
-            name,
-            *(
-                f"{sum(map(len, each)) / sum(checked_size(both, one) for one in each):.2f}"
-                for each in records
-            ),
-        ]
-        for name, both in ways.items()
+        [name, *(f"{sum(map(len, each)) / compressor.total_size(each):.2f}" for each in records)]
+        for name, compressor in ways.items()
     ]
-    yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each by itself\n"
-    yield peers.paragraph(
-        "Ours are whole streams. The dictionary (110 KiB) was trained on such records of the text "
-        "that the codebook comes from. More of short records: [windows](windows.md), "
-        "[live](live.md)."
+    yield f"### Ratio of {N_RECORDS} records of {RECORD_BYTES:,} bytes, each compressed by itself\n"
+    yield pages.paragraph(
+        "A record of eqinfo is a whole stream. The dictionary (110 KiB) was trained on records of the same "
+        "size, taken from the text that the codebook was made from. For more on short records see "
+        "[windows](windows.md) and [live](live.md)."
     )
-    yield peers.table(["", *(path.stem for path in paths)], rows)
+    yield pages.table(["", *(path.stem for path in paths)], rows)
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:
     """The section."""
     yield "## Streams, one thread\n"
-    yield peers.paragraph(
-        "Ratio: text to stream, larger is better; then how many times as much of the text a byte "
-        "of ours holds as a byte of this. MB a CPU second; b = 64 and `ac` were run once. Peak: "
-        "of a process that holds the text, its stream and the text again. A stream of eqinfo has "
-        "checksums and an index."
+    yield pages.paragraph(
+        "*Ratio* is the size of the text divided by the size of the stream: larger is better. The next "
+        "three columns divide eqinfo's ratio (`ac`, b = 64, b = 16) by the ratio in the row: above 1, "
+        "eqinfo's stream is smaller. Rates are in MB per CPU second; b = 64 and `ac` were run once. *Peak* "
+        "is the peak memory of a process that holds the text, its stream and the decoded text. Streams of "
+        "eqinfo contain checksums and an index."
     )
     for path in inputs.unseen:
         yield from text_table(path)

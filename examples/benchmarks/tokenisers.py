@@ -1,7 +1,7 @@
-"""The tokenisers that are compared, each loaded from its files and measured in a process of its own.
+"""The tokenisers to compare, each loaded from its files and measured in a new process.
 
-What a tokeniser imports is part of its start-up and its memory, so it is imported when it is loaded. What
-this module does not do: train them (`tokens`).
+Imports count as a tokeniser's start-up and memory, so each loader imports what it needs. They are trained by
+`tokens`.
 """
 
 import os
@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from processes import Spent, peak_mb, spent, total
 
-# names of their files in the folder of peers
+# file names in the folder of peers
 BPE, RANKS, UNIGRAM, PIECES = "bpe-words-65536.json", "bpe.tiktoken", "unigram.json", "sentencepiece.model"
 
-# GPT-2's pattern as tiktoken writes it, without backtracking
+# GPT-2's pattern in tiktoken's form, which avoids backtracking
 WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-WARM_BYTES = 1 << 20  # done once before anything is timed
+WARM_BYTES = 1 << 20  # encoded and decoded once before timing
 
 
 class Tokeniser(NamedTuple):
-    """Text to ids and back; of one text, and of many in so many threads, as the library offers it."""
+    """Text to ids and back: of one text, and of a list of texts in n threads of the library."""
 
     encode: Callable[[bytes], Any]
     decode: Callable[[Any], bytes]
@@ -34,10 +34,10 @@ def _eqinfo(method: str, _: Path) -> Tokeniser:
 
     from eqinfo.codebook import parse
     from eqinfo.codebook.codebook import Codebook
-    from eqinfo.formats.model_folder import find_codebook
+    from eqinfo.formats.model_folder import codebook_path
     from eqinfo.system.threads import ordered_map
 
-    codebook = replace(Codebook.load(find_codebook(None)), method=method)
+    codebook = replace(Codebook.load(codebook_path(None)), method=method)
     encode, decode = partial(parse.encode, codebook), partial(parse.decode, codebook)
     return Tokeniser(
         encode,
@@ -48,7 +48,7 @@ def _eqinfo(method: str, _: Path) -> Tokeniser:
 
 
 def _tiktoken(folder: Path) -> Tokeniser:
-    os.environ["TIKTOKEN_CACHE_DIR"] = ""  # else it reads a copy of this file that it keeps elsewhere
+    os.environ["TIKTOKEN_CACHE_DIR"] = ""  # disables its cache of files that it has read before
     import tiktoken
     from tiktoken.load import load_tiktoken_bpe
 
@@ -63,7 +63,7 @@ def _tiktoken(folder: Path) -> Tokeniser:
 
 
 def _tokenizers(name: str, folder: Path) -> Tokeniser:
-    """Its threads are those of RAYON_NUM_THREADS, read once in a process."""
+    """A tokeniser of `tokenizers`; RAYON_NUM_THREADS sets its threads, once per process."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / name))
@@ -106,16 +106,16 @@ LOADERS: dict[str, Callable[[Path], Tokeniser]] = {
 
 
 class Task(NamedTuple):
-    """What to tokenise, and how."""
+    """A text to tokenise, and how to divide it."""
 
     text: Path
     n_bytes: int
     piece_bytes: int
-    group_bytes: int = 1 << 20  # at a time in one direction, then in the other
-    threads: int | None = None  # None: piece by piece
+    group_bytes: int = 1 << 20  # encoded, then decoded, at a time
+    threads: int | None = None  # None for one call per piece
 
     def groups(self) -> Iterator[list[bytes]]:
-        """The beginning of the text in pieces that end with words, some at a time."""
+        """The first n_bytes of the text, in groups of pieces that end at a space or line break."""
         with self.text.open("rb") as file:
             left, rest = self.n_bytes, b""
             while block := file.read(min(left, self.group_bytes)):
@@ -128,13 +128,13 @@ class Task(NamedTuple):
                     start = end
                 rest = data[start:]
                 yield pieces
-            yield [rest.decode(errors="ignore").encode()]  # which a character may end
+            yield [rest.decode(errors="ignore").encode()]  # without an incomplete last character
 
 
 class Measured(NamedTuple):
-    """What came of a task."""
+    """The result of a task."""
 
-    same: bool  # decoding gave the text back
+    same: bool  # whether decoding restored the text
     n_bytes: int
     n_pieces: int
     n_ids: int
@@ -144,7 +144,7 @@ class Measured(NamedTuple):
 
 
 def measure(name: str, folder: Path, task: Task) -> Measured:
-    """Do a task with the tokeniser of that name, in this process, which must be new."""
+    """Run a task with the tokeniser of that name in this process, which must be new."""
     tokeniser = LOADERS[name](folder)
 
     def encoded(pieces: list[bytes]) -> list[Any]:

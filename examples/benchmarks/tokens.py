@@ -1,7 +1,7 @@
-"""Text to ids and back beside other tokenisers: speed, memory, threads, start-up; a section of `run.py`.
+"""The section of `run.py` on tokenisers: speed, memory, threads and start-up of text to ids and back.
 
-The peers learn from an even sample of the text that the codebook comes from, and have as many entries as it
-has windows. What this module does not do: run them (`tokenisers`).
+The peers are trained on an even sample of the text that the codebook was made from, with as many entries as
+it has windows. They are run by `tokenisers`.
 """
 
 import base64
@@ -13,23 +13,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pages
 import peers
 import tokenisers
 from processes import Spent, children_cpu_s, fresh
 from tokenisers import LOADERS, Measured, Task
 
 VOCAB_SIZE = 1 << 16
-PEER_BYTES = 20_000_000  # of text that peers learn from
+PEER_BYTES = 20_000_000  # size of the training text of the peers
 RUNS = 3
 PIECE_BYTES, GROUP_BYTES = 1 << 20, 1 << 24
-SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # sizes of an input, and how much of them in all
-THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads get a piece at a time, of a quarter of the text
-SLOW, SLOW_SHARE = "tokenizers", 10  # these get a tenth of the text
+SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
+THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads share a quarter of the text in these pieces
+SLOW, SLOW_SHARE = "tokenizers", 10  # these encode a tenth of the text
 PACKAGES = ("numba", "numpy", "tiktoken", "tokenizers", "sentencepiece")
 
 
 def unigram(train: Path, path: Path) -> None:
-    """Write a byte-level Unigram tokeniser of `tokenizers`."""
+    """Train a byte-level Unigram model of `tokenizers`, and write it to a file."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.Unigram())
@@ -43,7 +44,7 @@ def unigram(train: Path, path: Path) -> None:
 
 
 def pieces(train: Path, path: Path) -> None:
-    """Write a Unigram model of sentencepiece that loses nothing."""
+    """Train a lossless Unigram model of sentencepiece, and write it to a file."""
     from sentencepiece import SentencePieceTrainer
 
     lines = (
@@ -59,7 +60,7 @@ def pieces(train: Path, path: Path) -> None:
 
 
 def prepare(train: Path, cache: Path) -> Path:
-    """The folder of the peers' files, which are made if they are not there."""
+    """The folder of the peers' files; missing ones are made."""
     folder = cache / f"peers-{train.stat().st_size}-{PEER_BYTES}"
     folder.mkdir(exist_ok=True)
     ranks = peers.token_bytes(peers.bpe("words", VOCAB_SIZE, train, folder, PEER_BYTES).tokenizer)
@@ -73,7 +74,7 @@ def prepare(train: Path, cache: Path) -> Path:
 
 
 def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
-    """What came of a task, medians of runs in which all take turns, each in a new process."""
+    """The results of a task by tokeniser: median times of runs in turns, each in a new process."""
     threads = str(task.threads or 1)
     environment = {"RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": str(threads != "1").lower()}
     work: dict[str, Callable[[], Measured]] = {}
@@ -85,7 +86,7 @@ def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
 
 
 def median(found: list[Measured]) -> Measured:
-    """The same with the median times."""
+    """One result with the median times of several."""
     encode, decode = zip(*((each.encode, each.decode) for each in found), strict=True)
     return found[0]._replace(encode=peers.median(encode), decode=peers.median(decode))
 
@@ -96,13 +97,13 @@ def compared(
     shown: Callable[[float], str],
     more: Callable[[str], list[str]] = lambda _: [],
 ) -> Iterator[list[str]]:
-    """Rows of both directions in units a CPU second, or CPU seconds a unit, each with ours to theirs.
+    """Table rows of both directions: the time per unit, and its ratio to the time of the first row.
 
     Args:
-        found: of each.
-        units: how many there are.
-        shown: CPU seconds a unit in words.
-        more: cells by name.
+        found: results by tokeniser; the first is eqinfo's.
+        units: number of units of work in a result, such as MB or calls.
+        shown: formats CPU seconds per unit.
+        more: further cells of a row, by tokeniser.
     """
     ours = next(iter(found.values()))
     for name, each in found.items():
@@ -114,7 +115,7 @@ def compared(
 
 
 def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """All of the text, and how much memory that takes."""
+    """The table of speed and memory on the whole text."""
     found = measured(folder, Task(text, n_bytes, PIECE_BYTES, GROUP_BYTES))
     small = Task(text, n_bytes, PIECE_BYTES, PIECE_BYTES)
     peaks = {
@@ -123,48 +124,52 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     }
     data = text.read_bytes()[:n_bytes]
     copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
-    yield peers.paragraph(
-        f"MB a CPU second, in pieces of 1 MiB; `tokenizers` on {n_bytes / SLOW_SHARE / 1e6:g} MB, "
-        f"others on {n_bytes / 1e6:g} MB. The text is what all learnt from: the codebook from 219 "
-        f"MB, peers from an even sample of {PEER_BYTES / 1e6:.0f} MB. Ratio: eqinfo, optimal, to "
-        "this. Peak: of a process that loads the model, then takes a piece at a time to ids and "
-        "back. A memory copy is what no decoder can beat."
+    yield pages.paragraph(
+        "Rates are in MB per CPU second, in pieces of 1 MiB; `tokenizers` was measured on "
+        f"{n_bytes / SLOW_SHARE / 1e6:g} MB, the others on {n_bytes / 1e6:g} MB. This is the training text: "
+        "the codebook was made from 219 MB of it, the other tokenisers were trained on an even sample of "
+        f"{PEER_BYTES / 1e6:.0f} MB. *Ratio* is the rate of eqinfo, optimal, divided by the rate in the row: "
+        "above 1, eqinfo is faster. *Peak* is the peak memory of a process that loads the model, then "
+        "encodes and decodes one piece at a time. The rate of a memory copy is an upper bound for decoding."
     )
     rows = compared(
         found,
         lambda each: each.n_bytes / 1e6,
-        lambda cpu_s: peers.digits(1 / cpu_s),
+        lambda cpu_s: pages.digits(1 / cpu_s),
         lambda name: [f"{found[name].n_bytes / found[name].n_ids:.2f}", f"{peaks[name].peak_mb:,.0f}"],
     )
     head = ["", "text to ids", "ratio", "ids to text", "ratio", "bytes/id", "peak MB"]
-    copy = ["*memory copy*", "", "", peers.digits(len(data) / 1e6 / copied), "", "", ""]
-    yield peers.table(head, [*rows, copy])
+    copy = ["*memory copy*", "", "", pages.digits(len(data) / 1e6 / copied), "", "", ""]
+    yield pages.table(head, [*rows, copy])
 
 
 def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """Inputs that are short."""
+    """The tables of short inputs."""
     for size, most in SMALL:
         found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
-        yield f"### An input of {size >> 10} KB, model loaded, microseconds of CPU a call\n"
-        yield "All inputs are different.\n"
-        rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: peers.digits(cpu_s * 1e6))
-        yield peers.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
+        yield f"### Inputs of {size >> 10} KB, model loaded, CPU microseconds per call\n"
+        yield pages.paragraph(
+            "Every call gets another input. *Ratio* is the time in the row divided by that of eqinfo, "
+            "optimal: above 1, eqinfo is faster."
+        )
+        rows = compared(found, lambda each: each.n_pieces, lambda cpu_s: pages.digits(cpu_s * 1e6))
+        yield pages.table(["", "text to ids", "ratio", "ids to text", "ratio"], list(rows))
 
 
 def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """One and two threads, by the clock."""
+    """The table of one and two threads, by wall-clock time."""
     task = Task(text, n_bytes // THREAD_SHARE, THREAD_PIECE_BYTES, 2 * GROUP_BYTES)
     found = [measured(folder, task._replace(threads=n)) for n in (1, 2)]
 
     def cell(size: int, took: Spent) -> str:
-        return f"{peers.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
+        return f"{pages.digits(size / 1e6 / took.wall_s)} ({took.cpu_s / took.wall_s:.1f})"
 
-    yield "### One and two threads, MB/s by the clock\n"
-    yield peers.paragraph(
-        "In brackets how many cores were had: other work on the machine takes them. Each gets a "
-        f"list of pieces of {THREAD_PIECE_BYTES >> 10} KiB, for the threads of its own library: "
-        "`encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
-        "num_threads=)` of sentencepiece."
+    yield "### One and two threads, MB/s of wall-clock time\n"
+    yield pages.paragraph(
+        f"Each library gets a list of pieces of {THREAD_PIECE_BYTES >> 10} KiB and distributes it over its "
+        "own threads: `encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
+        "num_threads=)` of sentencepiece. The number in brackets is CPU time divided by wall-clock time: "
+        "the cores that the process used on average, while other programs took their share."
     )
     rows = []
     for name in LOADERS:
@@ -174,11 +179,11 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
         ]
         rows.append([name, *cells])
     head = ["", "text to ids, 1", "2 threads", "ids to text, 1", "2 threads"]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def start_table(folder: Path, text: Path) -> Iterator[str]:
-    """CPU time of a new process that encodes 1 KB."""
+    """The table of the CPU time of a new process that encodes 1 KB."""
     with text.open("rb") as file:
         part = file.read(1024).decode(errors="ignore").encode()
     code = "import sys, tokenisers, pathlib; "
@@ -197,9 +202,9 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
         return children_cpu_s() - before
 
     found = peers.turns({name: partial(cpu_s, command) for name, command in commands.items()}, 2 * RUNS + 1)
-    yield f"### Start-up: a new process that loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
-    yield "`tiktoken` reads its ranks from a file, as it does those of its own encodings.\n"
-    yield peers.table(
+    yield f"### Start-up: a new process loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
+    yield "`tiktoken` reads its ranks from a file, as it does for its own encodings.\n"
+    yield pages.table(
         ["", "CPU s"], [[name, f"{statistics.median(took):.2f}"] for name, took in found.items()]
     )
 

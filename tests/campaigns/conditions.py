@@ -1,13 +1,12 @@
-"""What the commands do under bad conditions: how they end, what they say, and what they leave.
+"""Runs the commands under bad conditions, and checks exit status, stderr and the files they leave.
 
-    python conditions.py --work conditions/ --text train.jsonl.zst -o conditions.md
+    python tests/campaigns/conditions.py --work conditions/ --text train.jsonl.zst -o conditions.md
 
-Mounts need root on Linux; where nothing can be mounted the page says what is missing.
-What this module does not do: kill (`endurance`), or damage inputs (`faults`).
+Mounts need root on Linux; without them the page says which conditions are missing.
+This module does not kill (`endurance`) or damage inputs (`faults`).
 """
 
 import argparse
-import importlib
 import os
 import re
 import resource
@@ -21,35 +20,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from endurance import COMMAND, M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
-from launch import Run, as_others, can_mount, closed, gone, mounted
+from endurance import M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
+from launch import COMMAND, Run, as_others, can_mount, closed, gone, mounted, preload
+from reporting import pages
 
 PREVIOUS = b"what was there before\n"
-OFTEN = """
-from eqinfo import __main__
-from eqinfo.training import loop
-loop.CHECKPOINT_EVERY_S = 0.0
-__main__.main()
-"""
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 class Job(NamedTuple):
-    """A command: its words, with {work} and {out} in them, and the names of what it makes in {out}."""
+    """A command; {work} and {out} in its words stand for the folders of inputs and of outputs."""
 
     name: str
     words: str
-    outputs: list[str]
-    held: str  # words of the same that read what they need from stdin, so that they can be kept waiting
-    stdin: str  # in {work}: what these read first
-    resume: str = ""  # words that continue it: a training run, whose output is a folder
+    outputs: list[str]  # names in {out}
+    held: str  # the same command reading from stdin, so that it can be kept waiting
+    stdin: str  # the file in {work} for its stdin
+    resume: str = ""  # the command that resumes it; given for training runs, whose output is a folder
 
     def command(self, words: str, work: Path, out: Path) -> list[str]:
-        """Words as arguments."""
+        """The arguments of eqinfo."""
         return [word.format(work=work, out=out) for word in words.split()]
 
 
-M1, M2 = " ".join(M1_OPTIONS), " ".join([*M2_OPTIONS, "--steps 150"])  # long enough to be met at work
+M1, M2 = " ".join(M1_OPTIONS), " ".join([*M2_OPTIONS, "--steps 150"])  # long enough to be interrupted
 M2_WORDS = "train-m2 -q {work}/tokens.bin --valid {work}/tokens.bin -m {work}/model -o {out}/run " + M2
 JOBS = [
     Job("compress", "compress -f {work}/small -o {out}/f", ["f"], "compress -f -o {out}/f", "text"),
@@ -85,13 +79,13 @@ class Outcome(NamedTuple):
     """How a command ended under a condition."""
 
     status: int
-    words: str | None  # on stderr; None where nobody can read it
-    output: str  # complete, absent, previous, to be continued, or what is wrong with it
+    words: str | None  # on stderr; None where it cannot be read
+    output: str  # complete, absent, previous, to be continued, or the defect
     strays: list[str]
-    resumed: str = ""  # equal, or what is wrong with it
+    resumed: str = ""  # "equal when resumed", or the defect
 
     def text(self) -> str:
-        """In a cell of the table."""
+        """The outcome as text of a table cell."""
         words = f", {self.n_lines} line{'s' * (self.n_lines != 1)}" if self.words is not None else ""
         strays = f", **left {' '.join(self.strays)}**" if self.strays else ""
         resumed = f", {self.resumed}" if self.resumed else ""
@@ -99,11 +93,11 @@ class Outcome(NamedTuple):
 
     @property
     def n_lines(self) -> int:
-        """Lines on stderr."""
+        """The number of lines on stderr."""
         return len((self.words or "").splitlines())
 
     def is_right(self, statuses: set[int]) -> bool:
-        """Whether nothing is wrong with it, and the status is one of these."""
+        """Whether the outcome has no defect and one of these exit statuses."""
         words = self.words or ""
         return (
             self.status in statuses
@@ -117,13 +111,13 @@ class Outcome(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What a job did under a condition, in all tries, and whether that is right."""
+    """All outcomes of a job under a condition, and how many of them are right."""
 
     outcomes: list[Outcome]
     right: int
 
     def text(self) -> str:
-        """In the table: each different outcome, with how often it came if there are several."""
+        """The cell: each distinct outcome, with its count if there were several trials."""
         texts = [outcome.text() for outcome in self.outcomes]
         different = list(dict.fromkeys(texts))
         shown = [f"{texts.count(t)} × {t}" if len(texts) > 1 else t for t in different]
@@ -132,7 +126,7 @@ class Cell(NamedTuple):
 
 
 class Trials:
-    """Commands in a folder of their own, each time a new one."""
+    """Runs jobs, each in an empty output folder, and collects the table of outcomes."""
 
     def __init__(self, work: Path, has_previous: bool = True) -> None:
         self.work, self.out, self.has_previous = work, work / "out", has_previous
@@ -141,16 +135,16 @@ class Trials:
         self.messages = dict[str, str]()
 
     def fresh(self) -> None:
-        """An empty output folder."""
+        """Empty the output folder."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
 
     def run(self, job: Job, words: str, fork: bool = True, **how: Any) -> Run:
-        """Start a job by some of its words; training as a copy of this process, which saves seconds."""
+        """Start a job with some of its words; training as a fork of this process, which saves seconds."""
         return Run(job.command(words, self.work, self.out), fork=fork and bool(job.resume), **how)
 
     def learn(self, jobs: list[Job]) -> None:
-        """Run each job undisturbed: what all others must equal."""
+        """Run each job undisturbed, and keep its output as the expected one."""
         for job in jobs:
             self.fresh()
             status, words = self.run(job, job.words).end()
@@ -158,18 +152,18 @@ class Trials:
             self.want[job.name] = self.made(job)
 
     def made(self, job: Job) -> Any:
-        """What is there under the name of the output; None if nothing is."""
+        """The output in comparable form; None if there is none."""
         path = self.out / job.outputs[0]
         if path.is_dir():
             config = path / "config.json"
             is_complete = config.exists() and '"measured"' in config.read_text()
             return facts(path) if is_complete else "not complete"
-        if path.suffix == ".svg" and path.exists():  # its figures depend on the time
+        if path.suffix == ".svg" and path.exists():  # its content depends on measured times
             return path.read_bytes().rstrip().endswith(b"</svg>") or path.read_bytes()
         return path.read_bytes() if path.exists() else None
 
     def outcome(self, job: Job, status: int, words: str | None, resume: bool = True) -> Outcome:
-        """What a command that has ended left, and whether it can be continued."""
+        """The outcome of a command that has ended; a run folder is resumed to see whether it can be."""
         made, path = self.made(job), self.out / job.outputs[0]
         strays = [p.name for p in temporaries(self.out)]
         strays += [p.name for p in self.out.iterdir() if p.name not in job.outputs and p.name not in strays]
@@ -189,13 +183,13 @@ class Trials:
         return Outcome(status, words, output, strays, resumed)
 
     def resumed(self, job: Job) -> str:
-        """Continue a run, in words."""
+        """Resume a run; "equal when resumed", or the defect."""
         status, words = self.run(job, job.resume).end()
         is_equal = (status, words, self.made(job)) == (0, "", self.want[job.name])
         return "equal when resumed" if is_equal else f"**not resumed: {status} {words}**"
 
     def note(self, condition: str, job: Job, outcomes: list[Outcome], statuses: set[int]) -> None:
-        """Keep a cell of the table."""
+        """Add a cell to the table, and its lines of stderr to the list of messages."""
         cell = Cell(outcomes, sum(outcome.is_right(statuses) for outcome in outcomes))
         self.rows.setdefault(condition, {})[job.name] = cell
         print(f"{condition} | {job.name} | {cell.text()}", file=sys.stderr, flush=True)
@@ -207,12 +201,12 @@ class Trials:
                     print("   ", line, file=sys.stderr)
 
     def previous(self, job: Job) -> None:
-        """Put a file where the output goes, which -f would replace."""
+        """Create a file in the place of the output, which -f would replace."""
         if not job.resume and self.has_previous:
             (self.out / job.outputs[0]).write_bytes(PREVIOUS)
 
     def once(self, condition: str, job: Job, statuses: set[int], **streams: Any) -> None:
-        """A job from beginning to end under a condition of its streams or limits."""
+        """Run a job to its end with the given streams or limits."""
         self.fresh()
         self.previous(job)
         status, words = self.run(job, job.words, fork=False, **streams).end()
@@ -222,7 +216,7 @@ class Trials:
     # ---- full disks and folders that cannot be written
 
     def full(self, job: Job, sizes: list[int]) -> None:
-        """Outputs on a file system of some KB, which is made larger before a run is continued."""
+        """Write to a file system of `sizes` KB, which is enlarged before a run is resumed."""
         outcomes = []
         for size in sizes:
             self.fresh()
@@ -235,7 +229,7 @@ class Trials:
         self.note("a full disk", job, outcomes, {1})
 
     def limited(self, job: Job, sizes: list[int]) -> None:
-        """Files limited to some KB."""
+        """Run with a file size limit (RLIMIT_FSIZE) of `sizes` KB."""
         outcomes = []
         for size in sizes:
             self.fresh()
@@ -243,10 +237,10 @@ class Trials:
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size << 10, size << 10))
             status, words = self.run(job, job.words, before=limit).end()
             outcomes.append(self.outcome(job, status, words))
-        self.note("a limit to the size of files", job, outcomes, {1})
+        self.note("a file size limit", job, outcomes, {1})
 
     def read_only(self, job: Job) -> None:
-        """A file system that cannot be written; a run that cannot begin there, and one that cannot go on."""
+        """Write to a read-only file system; for training, start there and also resume there."""
         self.fresh()
         self.previous(job)
         with mounted(self.out, "--bind", str(self.out)):
@@ -262,14 +256,14 @@ class Trials:
             self.note("a read-only file system, --resume", job, [self.outcome(job, status, words)], {1})
 
     def forbidden(self, job: Job) -> None:
-        """A folder without the permission to write; and none, or no room, for machine code."""
+        """Write to a folder without permission; and run with a read-only or full cache of machine code."""
         self.fresh()
         self.previous(job)
         self.out.chmod(0o555)
         status, words = self.run(job, job.words, fork=False, before=as_others).end()
         self.note("a folder without permission", job, [self.outcome(job, status, words)], {1})
         if job.resume:
-            return  # which has its machine code here already
+            return  # forks have their machine code in memory already
         cache = self.work / "cache"
         cache.mkdir(exist_ok=True)
         environment = {"NUMBA_CACHE_DIR": str(cache)}
@@ -282,13 +276,13 @@ class Trials:
     # ---- signals
 
     def under_way(self, job: Job) -> bool:
-        """Whether a job has begun its output; a training run, to train."""
+        """Whether a job has begun its output, or a training run its first steps."""
         if job.resume:
             return any((self.out / "run" / name).exists() for name in ("round-0.eqcb", "metrics.jsonl"))
         return bool(temporaries(self.out))
 
     def stopped(self, job: Job) -> None:
-        """A run that was told to stop after its first steps."""
+        """Leave a run that SIGTERM stopped after its first steps."""
         self.fresh()
         run = self.run(job, job.words)
         run.wait_for(lambda: self.under_way(job))
@@ -296,7 +290,7 @@ class Trials:
         assert run.end()[0] == 128 + signal.SIGTERM
 
     def held(self, job: Job, **how: Any) -> Run:
-        """A job that has begun and waits for more input; a training run that is on its way."""
+        """Start a job that waits for input once it has begun its output; a training run does not wait."""
         self.fresh()
         self.previous(job)
         if job.resume:
@@ -310,14 +304,14 @@ class Trials:
         return run
 
     def fed(self, run: Run, job: Job) -> tuple[int, str]:
-        """The end of a job that was held, once it has the rest of its input."""
+        """Give a held job the rest of its input, and wait for its end."""
         if run.process.stdin:
             run.process.stdin.write((self.work / job.stdin).read_bytes()[1 << 21 :])
             run.process.stdin.close()
         return run.end()
 
-    def told(self, job: Job, numbers: list[int], terminal: bool, tries: int = 1) -> None:
-        """Signals, the second one soon after the first."""
+    def interrupted(self, job: Job, numbers: list[int], terminal: bool, tries: int = 1) -> None:
+        """Send signals to a held job, each soon after the one before."""
         outcomes = []
         for k in range(tries):
             run = self.held(job, terminal=terminal)
@@ -332,7 +326,7 @@ class Trials:
         self.note(f"{NAMES[numbers[0]]}{twice}, {where}", job, outcomes, {128 + numbers[0]})
 
     def ignoring(self, job: Job) -> None:
-        """SIGHUP under nohup, which ignores it."""
+        """Send SIGHUP to a job that ignores it, as under nohup."""
         run = self.held(job, before=partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
         run.send(signal.SIGHUP)
         status, words = self.fed(run, job)
@@ -346,7 +340,7 @@ class Trials:
         self.note("SIGHUP under nohup", job, [found], {0})
 
     def sweep(self, condition: str, job: Job, moments: list[float]) -> None:
-        """Ctrl-C at moments after the start, in seconds, with no machine code in the cache."""
+        """Send SIGINT at each of `moments`, in seconds from the start; the cache of machine code is empty."""
         outcomes = []
         for moment in moments:
             self.fresh()
@@ -361,7 +355,7 @@ class Trials:
         self.note(condition, job, outcomes, {0, 130})
 
     def staging(self, job: Job) -> None:
-        """Ctrl-C while text is being read."""
+        """Send SIGINT while train-m1 reads its text."""
         self.fresh()
         run = Run(job.command(job.held, self.work, self.out), stdin=subprocess.PIPE)
         assert run.process.stdin
@@ -372,11 +366,11 @@ class Trials:
         self.note("Ctrl-C while text is read", job, [self.outcome(job, *run.end())], {130})
 
     def saving(self, job: Job, tries: int) -> None:
-        """Ctrl-C twice while a checkpoint is being written, with one before it."""
+        """Send SIGINT twice while a checkpoint is written; an earlier checkpoint exists."""
         outcomes = []
         for k in range(tries):
             self.fresh()
-            run = self.run(job, job.words, code=OFTEN)
+            run = self.run(job, job.words, checkpoint_every_s=0.0)
             folder = self.out / "run"
             run.wait_for((folder / "checkpoint.pt").exists)
             run.send(signal.SIGINT)
@@ -389,24 +383,26 @@ class Trials:
     # ---- two at once
 
     def two_runs(self, job: Job) -> None:
-        """A second run in the folder of one that is under way: to begin anew, and to continue."""
+        """Start, and resume, in the folder of a training run that is still running."""
         first = self.held(job)
         outcomes = []
         for words in (job.words, job.resume):
             status, said = self.run(job, words).end()
             outcomes.append(Outcome(status, said, "to be continued", []))
-        self.note("a second run in its folder, the second", job, outcomes, {1})
+        self.note("two runs in one folder, the second", job, outcomes, {1})
         found = self.outcome(job, *first.end())
-        self.note("a second run in its folder, the first", job, [found], {0})
+        self.note("two runs in one folder, the first", job, [found], {0})
 
     def two_outputs(self, job: Job, force: bool) -> None:
-        """Two commands with one output: one that is under way when the other begins and ends."""
+        """Run a command from start to end while another one with the same output is held."""
         has, self.has_previous = self.has_previous, False
         cut = (lambda words: words) if force else (lambda words: words.replace(" -f", ""))
         first = self.held(job._replace(held=cut(job.held)))
         found = self.outcome(job, *Run(job.command(cut(job.words), self.work, self.out)).end())
-        strays = [name for name in found.strays if not name.startswith(".eqinfo-")]  # the first's, at work
-        name = "two onto one name" + (" with -f" if force else "")
+        strays = [
+            name for name in found.strays if not name.startswith(".eqinfo-")
+        ]  # temporary files of the held command
+        name = "two commands with one output" + (" and -f" if force else "")
         self.note(f"{name}, the one that ends first", job, [found._replace(strays=strays)], {0})
         status, words = self.fed(first, job)
         wanted = (self.work / {"compress": "text.eqi", "decompress": "text"}[job.name]).read_bytes()
@@ -417,16 +413,16 @@ class Trials:
 
 
 def streams(trials: Trials, job: Job) -> None:
-    """Standard streams that are closed, or whose reader is gone."""
+    """Run a job with standard streams that are closed, full, or without a reader."""
     name = job.words.split()[0]
     loud = job._replace(
         words=job.words.replace(" -q", "").replace(f"{name} ", f"{name} -v ", 1 - bool(job.resume))
     )
     if name == "eval":
         loud = job
-    trials.once("stdin closed, not needed", job, {0}, before=closed(0))
+    trials.once("unused stdin closed", job, {0}, before=closed(0))
     trials.once(
-        "stdout closed, not needed" if name != "eval" else "stdout closed",
+        "unused stdout closed" if name != "eval" else "stdout closed",
         job,
         {0 if name != "eval" else 1},
         before=closed(1),
@@ -437,9 +433,9 @@ def streams(trials: Trials, job: Job) -> None:
     if not job.resume:
         held = job._replace(words=job.held)
         if job.held != job.words:
-            trials.once("stdin closed, needed", held, {1}, before=closed(0))
+            trials.once("needed stdin closed", held, {1}, before=closed(0))
     elif job.held != job.words:
-        trials.once("stdin closed, needed", job._replace(words=job.held), {1}, before=closed(0))
+        trials.once("needed stdin closed", job._replace(words=job.held), {1}, before=closed(0))
     if name in ("compress", "decompress"):
         piped = job._replace(words=job.words.replace(" -o {out}/f", " -c").replace("small", "text"))
     elif name == "eval":
@@ -449,16 +445,16 @@ def streams(trials: Trials, job: Job) -> None:
     trials.once("stdout without a reader", piped, {141}, stdout=gone())
     trials.once("stdout on a full disk", piped, {1}, stdout=os.open("/dev/full", os.O_WRONLY))
     if name != "eval":
-        trials.once("stdout closed, needed", piped, {1}, before=closed(1))
+        trials.once("needed stdout closed", piped, {1}, before=closed(1))
 
 
 def signalled(trials: Trials, job: Job) -> None:
-    """Signals."""
+    """Send signals to a job, with and without a terminal."""
     for number in NAMES:
         for terminal in (False, True):
-            trials.told(job, [number], terminal)
+            trials.interrupted(job, [number], terminal)
             if number == signal.SIGINT or (job.resume and not terminal):
-                trials.told(job, [number, number], terminal, tries=2)
+                trials.interrupted(job, [number, number], terminal, tries=2)
     trials.ignoring(job)
 
 
@@ -468,20 +464,18 @@ SIZES_KB = {
     "eval --figure": ([4], [1]),
     "train-m1": ([16, 260, 600, 1400], [4, 150, 300]),
     "train-m2": ([8, 64, 1000, 2500], [4, 64, 1000]),
-}  # of a disk, and of the largest file: a run meets the limit at one file or the other
+}  # sizes of the full disk, and file size limits; at each, another file of a run fails
 
 
 def main() -> None:
-    """Measure and write the page."""
-    import peers
-
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, required=True, help="folder to work in")
-    parser.add_argument("--text", type=Path, required=True, help="real text, .zst")
-    parser.add_argument("--only", nargs="*", help="names of commands")
-    parser.add_argument("-o", "--output", type=Path, help="the page")
+    parser.add_argument("--work", type=Path, required=True, help="folder for inputs and outputs")
+    parser.add_argument("--text", type=Path, required=True, help="English text, .zst")
+    parser.add_argument("--only", nargs="*", help="names of the commands to run")
+    parser.add_argument("-o", "--output", type=Path, help="write the page to this file as well")
     options = parser.parse_args()
     work = options.work.absolute()
     prepare(work, options.text)
@@ -491,17 +485,16 @@ def main() -> None:
             subprocess.run([*COMMAND, *words.format(work=work).split()], check=True)
     trials = Trials(work)
     jobs = [job for job in JOBS if not options.only or job.name in options.only]
-    for module in ("eqinfo.m1.train", "eqinfo.m2.train", "torch._dynamo"):
-        importlib.import_module(module)  # forks have them
+    preload()
     trials.learn(jobs)
     mounts = can_mount(work / "out") and os.geteuid() == 0
     for job in jobs:
         measure(trials, job, mounts)
-    peers.publish(page(trials, jobs, mounts), options.output)
+    pages.publish(page(trials, jobs, mounts), options.output)
 
 
 def measure(trials: Trials, job: Job, mounts: bool) -> None:
-    """All conditions of a job."""
+    """Run a job under all conditions."""
     disk, limit = SIZES_KB[job.name]
     if mounts:
         trials.full(job, disk)
@@ -516,32 +509,27 @@ def measure(trials: Trials, job: Job, mounts: bool) -> None:
         trials.two_runs(job)
     elif job.name != "eval --figure":
         step_s = 0.9 if job.name == "compress" else 0.06
-        trials.sweep("Ctrl-C while loops are compiled", job, [0.1 + step_s * k for k in range(8)])
+        trials.sweep("Ctrl-C while numba compiles", job, [0.1 + step_s * k for k in range(8)])
         trials.two_outputs(job, force=False)
         trials.two_outputs(job, force=True)
     if job.name == "train-m1":
         trials.staging(job)
 
 
-INTRODUCTION = """\
-What the commands do when the disk is full, a stream is closed, somebody else is at work or they are told to
-end.
-"""
-
-LEGEND = """\
-A cell has the exit status as shells count it (128 and a signal's number), the lines on stderr where they can
-be read, and the output: *complete*, that is equal to that of an undisturbed run; *absent*; *previous*, a file
-that was there before and `-f` was to replace; or *to be continued*, a run folder. Such a run was then
-continued with `--resume` on a sound disk, and its files compared with those of an undisturbed run, times left
-out: *equal when resumed*. Right is: such an output and no other file, at most one line, and the status that
-the condition asks for. A full disk and a limit were tried at several sizes, as files of a run differ in size.
-"""
+LEGEND = (
+    "A cell gives the exit status as a shell counts it (128 + signal number after a signal), the number of "
+    "lines on stderr where it can be read, and the state of the output. *Complete*: equal to that of an "
+    "undisturbed run. *Absent*: there is none. *Previous*: the file that `-f` was to replace is still "
+    "there. *To be continued*: a run folder that `--resume` accepts; it was then resumed on a working disk, "
+    "and *equal when resumed* means that all its files equal those of an undisturbed run, apart from the "
+    "times in them. A trial is right if its output is in one of these states, no other file was left, "
+    "stderr has at most one line, and the exit status is that of the condition. A full disk and a file size "
+    "limit were tried at several sizes, because the files of a run differ in size."
+)
 
 
 def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
-    """The page."""
-    import peers
-
+    """The parts of the page."""
     cells = [cell for row in trials.rows.values() for cell in row.values()]
     n, right = sum(len(cell.outcomes) for cell in cells), sum(cell.right for cell in cells)
     rows = [
@@ -555,15 +543,19 @@ def page(trials: Trials, jobs: list[Job], mounts: bool) -> list[str]:
     )
     return [
         "# Bad conditions\n",
-        INTRODUCTION,
-        peers.provenance(sys.argv, ("torch", "numba", "numpy")),
-        LEGEND,
+        pages.paragraph(
+            "What the commands do when a disk is full, a standard stream is closed, a signal arrives or "
+            f"another command uses the same output. {right:,} of {n:,} trials ended as they should: with the "
+            "right exit status, at most one line on stderr, and an output that is whole, absent or "
+            "resumable."
+        ),
+        pages.provenance(sys.argv, ("torch", "numba", "numpy")),
+        pages.paragraph(LEGEND),
         without,
-        f"Right: {right:,} of {n:,}.\n",
-        peers.table(["condition", *(job.name for job in jobs)], rows),
-        "## What was said\n",
-        "Each line once, with where it came first.\n",
-        peers.table(
+        pages.table(["condition", *(job.name for job in jobs)], rows),
+        "## Lines on stderr\n",
+        "Each distinct line, with the command and condition that printed it first.\n",
+        pages.table(
             ["line", "command, condition"],
             [[f"`{line}`".replace("|", "\\|"), where] for line, where in trials.messages.items()],
         ),

@@ -1,21 +1,19 @@
-"""How eqinfo ends when it is killed, when a resource runs out, and when it runs for long.
+"""Kills eqinfo at random moments, runs it for a long time, and runs many processes at once.
 
-    python endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
-    python endurance.py many --work endurance/ --text train.jsonl.zst
-    python endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
-    python endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
-    python endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
-    python endurance.py report --work endurance/ -o endurance.md
+    python tests/campaigns/endurance.py soak --work endurance/ --text train.jsonl.zst --bytes 20e9
+    python tests/campaigns/endurance.py many --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py kills --work endurance/ --text train.jsonl.zst --kills 200
+    python tests/campaigns/endurance.py kills-m1 --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py kills-m2 --work endurance/ --text train.jsonl.zst
+    python tests/campaigns/endurance.py report --work endurance/ -o endurance.md
 
-Each part keeps what it measured as JSON in the work folder, and `report` writes the page from that.
-What this module does not do: damage inputs.
+Each part writes its results as JSON to the work folder, and `report` writes the page from them.
+This module does not damage inputs (`faults`).
 """
 
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
 import random
 import shlex
 import shutil
@@ -26,21 +24,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import eqinfo
+from launch import COMMAND, Fork, preload
+from reporting import pages
+
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["PYTHONPATH"] = str(Path(eqinfo.__file__).parents[1])
-COMMAND = [sys.executable, "-m", "eqinfo"]
 CHUNK = 1 << 20
-KILL_BYTES = 24_000_000  # of text that is compressed and killed
+KILL_BYTES = 24_000_000  # size of the text in kills of compress and decompress
 TRAIN_BYTES = 200_000
-CHECKPOINT_EVERY_S = 0.1  # in forked training runs, so that kills meet checkpoints being written
-SOFT_SHARE = 0.3  # of the kills of training runs come just after a SIGTERM, which asks for a checkpoint
-SOFT_S = 0.1  # how long after, at most
+CHECKPOINT_EVERY_S = 0.1  # in forked training runs, so that some kills hit the writing of a checkpoint
+SOFT_SHARE = 0.3  # share of kills of training runs that follow a SIGTERM, which asks for a checkpoint
+SOFT_S = 0.1  # longest delay between the SIGTERM and the kill
 M1_OPTIONS = shlex.split("--preset tiny --window-bits 10 --rounds 2 --steps 24 --device cpu")
 M2_OPTIONS = shlex.split(
     "--preset nano --block-size 64 --batch-tokens 512 --steps 30 --validations 4 --device cpu"
@@ -51,18 +49,18 @@ TIMES = {
     "tokens_per_s",
     "bytes_per_s",
     "git_commit",
-}  # all that differs between equal runs
+}  # fields that differ between equal runs
 
 
 def keep(work: Path, name: str, result: Any) -> None:
-    """Keep what a part measured."""
+    """Write the results of a part to the work folder, atomically."""
     temporary = work / f"{name}.json.new"
     temporary.write_text(json.dumps(result, indent=1) + "\n")
     temporary.replace(work / f"{name}.json")
 
 
 def sample_text(texts: Path, n_bytes: int) -> bytes:
-    """The first bytes of a .zst file's content."""
+    """The first `n_bytes` bytes of a decompressed .zst file."""
     with subprocess.Popen(["zstd", "-dcq", texts], stdout=subprocess.PIPE) as source:
         assert source.stdout is not None
         data = source.stdout.read(n_bytes)
@@ -74,24 +72,10 @@ def sample_text(texts: Path, n_bytes: int) -> bytes:
 
 
 class Ended(NamedTuple):
-    """How a process ended: its status, minus a signal's number, and what it said."""
+    """How a process ended: its exit status (minus the signal number after a signal) and its output."""
 
     status: int
     words: str
-
-
-def run_child(arguments: list[str], log: Path) -> None:
-    """The whole life of a forked child: eqinfo in this copy of ours, which has torch loaded."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from eqinfo import __main__
-    from eqinfo.training import loop
-
-    loop.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
-    sys.argv = ["eqinfo", *arguments]
-    __main__.main()
 
 
 def run_until(
@@ -100,57 +84,49 @@ def run_until(
     """Run eqinfo, and kill it if it still runs after a delay.
 
     Args:
-        arguments: of eqinfo.
-        log: where its words go.
-        fresh: whether as a new program, or as a fork of this process.
-        delay_s: when to kill; never, if None.
-        soft_s: if given, SIGTERM is sent after the delay, and SIGKILL this much later.
+        arguments: the arguments of eqinfo.
+        log: the file that takes its stderr, and its stdout if `fresh`.
+        fresh: start a new process instead of a fork.
+        delay_s: seconds until it is killed; None for never.
+        soft_s: if given, SIGTERM is sent after `delay_s`, and SIGKILL `soft_s` later.
     """
-    if fresh:
-        return run_new(arguments, log, delay_s, soft_s)
-    process = multiprocessing.get_context("fork").Process(target=run_child, args=(arguments, log))
-    process.start()
-    process.join(delay_s)
-    if process.exitcode is None:
-        if soft_s is not None:
-            process.terminate()
-            process.join(soft_s)
-        process.kill()
-        process.join()
-    assert process.exitcode is not None
-    return Ended(process.exitcode, log.read_text(errors="replace") if log.exists() else "")
-
-
-def run_new(arguments: list[str], log: Path, delay_s: float | None, soft_s: float | None) -> Ended:
-    """The same with a new program."""
-    with (
-        log.open("wb") as words,
-        subprocess.Popen([*COMMAND, *arguments], stdout=words, stderr=words) as process,
-    ):
-        for stop, wait_s in (
-            (process.terminate, delay_s),
-            (process.kill, soft_s if soft_s is not None else 0),
-        ):
+    kill = [(signal.SIGKILL, delay_s)]
+    stops = kill if soft_s is None else [(signal.SIGTERM, delay_s), (signal.SIGKILL, soft_s)]
+    with log.open("wb") as output:
+        process: Any
+        if fresh:
+            process = subprocess.Popen([*COMMAND, *arguments], stdout=output, stderr=output)
+        else:
+            default = partial(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+            process = Fork(arguments, output.fileno(), default, CHECKPOINT_EVERY_S)
+        for number, wait_s in stops:
             try:
                 process.wait(wait_s)
                 break
             except subprocess.TimeoutExpired:
-                if stop == process.terminate and soft_s is None:
-                    process.kill()
-                    break
-                stop()
+                process.send_signal(number)
+        process.wait()
     return Ended(process.returncode, log.read_text(errors="replace"))
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """What killed processes left behind."""
+    """The temporary files below a folder, which killed processes leave behind."""
     return list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
 def kill_files(
     work: Path, name: str, arguments: list[str], outputs: list[str], n_kills: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Kill a command that writes files, at random moments; see `kills`."""
+    """Kill a command `n_kills` times at random moments, and count what each kill left.
+
+    Args:
+        work: folder for outputs and logs.
+        name: name of the command in the table.
+        arguments: arguments of eqinfo; "{out}" stands for the first output.
+        outputs: names of the files that it writes, in the order in which they appear.
+        n_kills: runs that must end by SIGKILL.
+        seed: seed of the random moments.
+    """
     rng, folder, log = random.Random(f"{name} {seed}"), work / name, work / f"{name}.log"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -163,7 +139,7 @@ def kill_files(
         assert ended.status == 0, ended
         return time.monotonic() - started
 
-    ends_well()  # caches are warm after this
+    ends_well()  # fills the cache of machine code
     for path in paths:
         path.unlink()
     duration_s = ends_well()
@@ -179,7 +155,7 @@ def kill_files(
         right = all(
             path.read_bytes() == data for path, data, here in zip(paths, want, there, strict=True) if here
         )
-        # of several outputs the last named appears last: it may be missing, never alone
+        # outputs appear in their order: a later one must not exist without the earlier ones
         counts["wrong"] += not right or there != sorted(there, reverse=True) or ended.status not in (-9, 0)
         left = temporaries(folder)
         counts["left"] += bool(left)
@@ -193,7 +169,7 @@ def kill_files(
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """What is in a folder of a complete run: the hash of each file, times left out."""
+    """The contents of a run folder for comparison: JSON without times, and the hashes of other files."""
 
     def timeless(value: Any) -> Any:
         if isinstance(value, dict):
@@ -213,10 +189,10 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 class Chain:
-    """Training runs that are killed and continued, as the messages tell a user, until each is complete."""
+    """Training runs that are killed and resumed, as the messages on stderr advise, until each is complete."""
 
     def __init__(self, work: Path, name: str, start: list[str], resume: list[str], seed: int = 0) -> None:
-        """Run it once without a kill, to have what all others must equal."""
+        """Run the training without a kill, for its duration and the expected files."""
         self.name, self.folder, self.log = name, work / name, work / f"{name}.log"
         self.start, self.resume = ([*words, "-o", str(self.folder)] for words in (start, resume))
         self.rng = random.Random(f"{name} {seed}")
@@ -234,11 +210,11 @@ class Chain:
         self.again()
 
     def again(self) -> None:
-        """Forget the run."""
+        """Delete the run folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def next(self) -> list[str]:
-        """The command that a user would give now: what the message to the first one says."""
+        """The next command, as the message on stderr of a new start advises: start, resume, or start over."""
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return self.start
         ended = run_until(self.start, self.log, False)
@@ -254,7 +230,7 @@ class Chain:
         return self.start
 
     def once(self, fresh: bool, is_killed: bool = True) -> None:
-        """One process of the chain."""
+        """Run one process of the chain, and count how it ended."""
         command, delay_s, soft_s = self.next(), None, None
         if is_killed:
             delay_s = self.rng.uniform(0, self.duration_s[fresh])
@@ -275,7 +251,7 @@ class Chain:
             self.wrong.append(f"{' '.join(command)}: {ended}")
 
     def killed(self, n_kills: int, fresh: bool) -> dict[str, Any]:
-        """Kill so many times, and complete the last run."""
+        """Kill `n_kills` processes, complete the last run, and return the counts."""
         self.counts = dict.fromkeys(self.counts, 0)
         while self.counts["kills"] < n_kills and len(self.wrong) < 20:
             self.once(fresh)
@@ -291,7 +267,7 @@ class Chain:
 
 
 def prepare(work: Path, texts: Path) -> None:
-    """Small inputs for the commands that are killed."""
+    """Make the inputs of the commands: texts, a stream, a model and a token file."""
     work.mkdir(parents=True, exist_ok=True)
     if (work / "tokens.bin.json").exists():
         return
@@ -306,7 +282,7 @@ def prepare(work: Path, texts: Path) -> None:
 
 
 def m1_chain(work: Path) -> Chain:
-    """Kills of train-m1: three phases of training, with expanding and refitting between them."""
+    """The chain of train-m1: three phases of training, with expansion and refit between them."""
     command = ["train-m1", "-q"]
     return Chain(
         work,
@@ -317,7 +293,7 @@ def m1_chain(work: Path) -> Chain:
 
 
 def m2_chain(work: Path) -> Chain:
-    """Kills of train-m2 with validations."""
+    """The chain of train-m2, with validations."""
     tokens = str(work / "tokens.bin")
     command = ["train-m2", "-q", tokens, "--valid", tokens, "-m", str(work / "model"), *M2_OPTIONS]
     return Chain(work, "train-m2", command, [*command, "--resume"])
@@ -333,7 +309,7 @@ FILE_JOBS = {
 
 
 def kill_file_jobs(work: Path, n_kills: int) -> None:
-    """Kill compress and decompress."""
+    """Kill every command of FILE_JOBS."""
     rows = []
     for name, (arguments, outputs) in FILE_JOBS.items():
         words = [word.replace("{work}", str(work)) for word in arguments]
@@ -343,7 +319,7 @@ def kill_file_jobs(work: Path, n_kills: int) -> None:
 
 
 def kill_training(work: Path, chain: Chain, n_kills: int, n_fresh: int) -> None:
-    """Kill training runs: some as new processes, most as forks."""
+    """Kill training runs: `n_fresh` new processes, then `n_kills` forks."""
     rows = []
     for fresh, n in ((True, n_fresh), (False, n_kills)):
         rows.append(chain.killed(n, fresh))
@@ -355,12 +331,12 @@ def kill_training(work: Path, chain: Chain, n_kills: int, n_fresh: int) -> None:
 
 
 def rss_mb(pid: int) -> float:
-    """Memory that a process holds now, in MB; 0 if it is gone."""
+    """The resident memory of a process in MB; 0 if it has ended."""
     return _memory_mb(Path(f"/proc/{pid}/status"), "VmRSS")
 
 
 def pss_mb(pid: int) -> float:
-    """The same, with what several processes share divided among them."""
+    """The proportional set size in MB: like the above, with shared pages divided among their users."""
     return _memory_mb(Path(f"/proc/{pid}/smaps_rollup"), "Pss:")
 
 
@@ -373,7 +349,15 @@ def _memory_mb(path: Path, field: str) -> float:
 
 
 def feed(texts: Path, n_bytes: int, sink: BinaryIO, digest: Any, passed: list[int]) -> None:
-    """Write a .zst file's content over and over, until `n_bytes` are written."""
+    """Write the content of a .zst file repeatedly until `n_bytes` are written.
+
+    Args:
+        texts: the .zst file.
+        n_bytes: bytes to write in all.
+        sink: the pipe to write to; closed at the end.
+        digest: hash that is updated with the bytes.
+        passed: a list of one number, the bytes written so far; updated.
+    """
     while passed[0] < n_bytes:
         with subprocess.Popen(["zstd", "-dcq", texts], stdout=subprocess.PIPE) as source:
             assert source.stdout is not None
@@ -386,7 +370,7 @@ def feed(texts: Path, n_bytes: int, sink: BinaryIO, digest: Any, passed: list[in
 
 
 def soak(work: Path, texts: Path, n_bytes: int) -> None:
-    """Many bytes through `compress | decompress`: digests of both ends, and memory each second."""
+    """Pipe `n_bytes` through `compress | decompress`; record both SHA-256, and the memory every second."""
     ends = {"in": hashlib.sha256(), "out": hashlib.sha256()}
     passed, returned = [0], [0]
     compress = subprocess.Popen(
@@ -450,11 +434,11 @@ def round_trip(text: bytes) -> tuple[subprocess.Popen[bytes], subprocess.Popen[b
 
 
 def many(texts: Iterable[bytes], at_once: int) -> dict[str, Any]:
-    """Many small round trips at the same time.
+    """Run many small round trips at the same time.
 
     Args:
-        texts: one a round trip, which is two processes; each fits the buffer of a pipe.
-        at_once: processes at a time.
+        texts: one text per round trip of two processes; each must fit the buffer of a pipe.
+        at_once: largest number of processes at a time.
     """
     waiting, running = deque(texts), list[tuple[bytes, Any, Any]]()
     n, right, peak_mb, peak, started = 2 * len(waiting), 0, 0.0, 0, time.monotonic()
@@ -464,7 +448,7 @@ def many(texts: Iterable[bytes], at_once: int) -> dict[str, Any]:
             text = waiting.popleft()
             running.append((text, *round_trip(text)))
         alive = [p for _, *pair in running for p in pair if p.poll() is None]
-        if time.monotonic() - looked_s > 0.5:  # to look costs time
+        if time.monotonic() - looked_s > 0.5:  # reading smaps_rollup is slow
             peak_mb, looked_s = max(peak_mb, sum(pss_mb(p.pid) for p in alive)), time.monotonic()
         peak = max(peak, len(alive))
         for job in [job for job in running if job[1].poll() is not None and job[2].poll() is not None]:
@@ -483,7 +467,7 @@ def many(texts: Iterable[bytes], at_once: int) -> dict[str, Any]:
 
 
 def small_texts(texts: Path, n: int) -> list[bytes]:
-    """Different texts of 1 KB."""
+    """`n` different texts of 1 KiB."""
     data = sample_text(texts, n << 10)
     return [data[k << 10 : (k + 1) << 10] for k in range(n)]
 
@@ -492,55 +476,57 @@ def small_texts(texts: Path, n: int) -> list[bytes]:
 
 
 def kept(work: Path, name: str) -> Any:
-    """What a part measured, or nothing."""
+    """The results of a part; an empty list if it was not measured."""
     path = work / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else []
 
 
 def report(work: Path, output: Path | None) -> None:
-    """Write the page of all parts that were measured."""
-    import peers
-
+    """Write the page from the results of all parts."""
     parts = [
         "# Endurance\n",
-        "What is left when eqinfo is killed, and what it needs when it runs for long.\n",
-        peers.provenance(sys.argv, ("torch", "numpy")),
-        "The parts were measured one by one, perhaps at earlier commits than that of this page. What is\n"
-        "in no table was not measured.\n",
+        # the outcome of the published run: check it after measuring again
+        pages.paragraph(
+            "Whether output stays whole when eqinfo is killed at random moments, and whether memory stays "
+            "bounded over 20 GB of text and under many processes at once. No kill left a wrong file, and "
+            "memory did not grow. In tables of kills, *wrong* counts the failures: it should be 0. The "
+            "parts were measured one by one, some at earlier commits than that of this page; a part without "
+            "a table was not measured."
+        ),
+        pages.provenance(sys.argv, ("torch", "numpy")),
         *kill_tables(work),
         *soak_tables(work),
     ]
-    peers.publish(parts, output)
+    pages.publish(parts, output)
 
 
 def kill_tables(work: Path) -> Iterator[str]:
-    """What kills left."""
-    import peers
-
+    """The section on kills."""
     yield "## SIGKILL at random moments\n"
-    yield (
-        "Spread evenly over the time that the command takes. Files: the output is complete and right or not\n"
-        "there at all. Hidden temporary files (`.eqinfo-*`) stay after a kill, nothing else does.\n"
+    yield pages.paragraph(
+        "Each command is killed at random moments, evenly spread over its running time. Afterwards its "
+        "output must be complete and right, or absent. Hidden temporary files (`.eqinfo-*`) may stay; no "
+        "other file may."
     )
     head = [
         "command on 24 MB",
         "kills",
-        "of them after the output was complete",
-        "left a temporary",
+        "of these, output complete",
+        "left a temporary file",
         "**wrong**",
     ]
     rows = [
         [row["what"], *(str(row[name]) for name in ("kills", "completed", "left", "wrong"))]
         for row in kept(work, "kills-files")
     ]
-    yield peers.table(head, rows)
-    yield (
-        "Training: runs are killed again and again, some after SIGTERM asked for a checkpoint, and\n"
-        "continued as the message says, until they are complete. Then every file of the run folder is\n"
-        "compared with a run never killed, times left out. Rows of forks, if any, are of copies of a\n"
-        "process that has PyTorch loaded, with a checkpoint every 0.1 s.\n"
+    yield pages.table(head, rows)
+    yield pages.paragraph(
+        "Training runs are killed again and again, some shortly after a SIGTERM that asks for a checkpoint, "
+        "and continued as the message on stderr advises, until they are complete. Every file of the run "
+        "folder is then compared with that of an undisturbed run, apart from the times in it. Rows *fork* "
+        "are forks of a process that has PyTorch loaded; they write a checkpoint every 0.1 s."
     )
-    head = ["command", "kills", "stopped", "continued", "begun again", "completed, equal", "**wrong**"]
+    head = ["command", "kills", "stopped", "continued", "started over", "completed and equal", "**wrong**"]
     rows = [
         [
             row["what"],
@@ -551,13 +537,11 @@ def kill_tables(work: Path) -> Iterator[str]:
         for name in ("train-m1", "train-m2")
         for row in kept(work, f"kills-{name}")
     ]
-    yield peers.table(head, rows)
+    yield pages.table(head, rows)
 
 
 def soak_tables(work: Path) -> Iterator[str]:
-    """Long and many runs."""
-    import peers
-
+    """The sections on the long pipe and on many pipelines."""
     found = kept(work, "soak")
     if found:
         samples = [sample for sample in found["samples"] if sample[2] and sample[3]]
@@ -574,11 +558,11 @@ def soak_tables(work: Path) -> Iterator[str]:
             cells = [sizes[len(sizes) // 10], sizes[len(sizes) // 2], sizes[-1], max(sizes)]
             rows.append(
                 [
-                    f"memory of {name} in MB after a tenth, half, all; most",
+                    f"memory of {name} in MB: after a tenth, after half, at the end, peak",
                     ", ".join(f"{mb:.0f}" for mb in cells),
                 ]
             )
-        yield peers.table(["", ""], rows)
+        yield pages.table(["", ""], rows)
     rows = [
         [
             f"{row['processes']:,}",
@@ -590,24 +574,24 @@ def soak_tables(work: Path) -> Iterator[str]:
         for row in kept(work, "many")
     ]
     if rows:
-        yield "## Many at once: `compress | decompress` of 1 KB, each process counted\n"
-        yield peers.table(["processes", "at once", "right", "seconds", "memory of all at once, MB"], rows)
+        yield "## Many pipelines `compress | decompress` of 1 KB at once\n"
+        yield pages.table(["processes", "at once", "right", "seconds", "peak memory of all, MB"], rows)
 
 
 def main() -> None:
-    """Do a part."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=["soak", "many", "kills", "kills-m1", "kills-m2", "report"])
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is measured")
-    parser.add_argument("--text", type=Path, help="real text, .zst")
-    parser.add_argument("--bytes", type=float, default=20e9, help="of text for soak")
-    parser.add_argument("--kills", type=int, default=200, help="of each command")
+    parser.add_argument("--work", type=Path, required=True, help="folder for inputs and results")
+    parser.add_argument("--text", type=Path, help="English text, .zst; every part but report needs it")
+    parser.add_argument("--bytes", type=float, default=20e9, help="amount of text for soak")
+    parser.add_argument("--kills", type=int, default=200, help="kills of each command")
     parser.add_argument(
-        "--fresh", type=int, default=25, help="kills of training runs in new processes, besides"
+        "--fresh", type=int, default=25, help="kills of training runs that are new processes, in addition"
     )
-    parser.add_argument("-o", "--output", type=Path, help="the page")
+    parser.add_argument("-o", "--output", type=Path, help="write the page to this file as well")
     options = parser.parse_args()
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -622,9 +606,7 @@ def main() -> None:
     elif options.part == "report":
         report(work, options.output)
     elif options.part in ("kills-m1", "kills-m2"):
-        import eqinfo.m1
-        import eqinfo.m2  # noqa: F401 - forks have it
-
+        preload()
         prepare(work, options.text)
         chain = (m1_chain if options.part == "kills-m1" else m2_chain)(work)
         kill_training(work, chain, options.kills, options.fresh)

@@ -1,4 +1,4 @@
-"""What commands do with damaged and hostile files, each in a process of its own, as a user starts it."""
+"""Runs the commands on damaged and hostile files, each as a new process, and counts the outcomes."""
 
 import os
 import random
@@ -13,31 +13,41 @@ from pathlib import Path
 from unittest import mock
 
 import fault_subjects
-from fault_subjects import TEXT, files_of, m1_run, m2_run, sandbox, small_codebook, small_network, stream
+from fault_subjects import (
+    TEXT,
+    files_of,
+    m1_folder,
+    m2_folder,
+    sandbox,
+    small_codebook,
+    small_network,
+    stream,
+)
 
 from eqinfo.coder import integer_m1
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec
 from eqinfo.text.frames import Frame
 
 HEAD = ["command", "damaged", "cases", "exit status 1", "exit status 0", "**defects**"]
-WORDS = """\
-Each case is a process: random bytes, a truncation, a flipped bit or bytes overwritten. It must end with
-exit status 1, a line on stderr, nothing on stdout, and the folder as it was; or with status 0 and what it
-would have said and written without the damage. Text, which nothing vouches for, may be other text.
-"""
+WORDS = (
+    "Each case is a new process that gets random bytes, a truncated file, a flipped bit or overwritten "
+    "bytes. It must end with exit status 1, one line on stderr, nothing on stdout and an unchanged folder; "
+    "or with status 0 and the output of the undamaged file. Plain text has no checksum, so damaged text may "
+    "give another output."
+)
 LIMIT_S = 60
-TIMED = "folder/run/config.json", "folder/run/metrics.jsonl"  # say how long it took
+TIMED = "folder/run/config.json", "folder/run/metrics.jsonl"  # contain measured times
 Outcome = tuple[bytes, dict[str, bytes]]  # stdout, and the files in the folder
 
 
 @dataclass
 class Command:
-    """A command, its files, which of them is damaged, and what came of that."""
+    """A command, its input files, the one that gets damaged, and the counts of outcomes."""
 
     files: dict[str, bytes]
     damaged: str
     words: list[str]
-    is_checked: bool = True  # every change must be noticed
+    is_checked: bool = True  # whether checksums must reveal every change
     cases: int = 0
     refused: int = 0
     right: int = 0
@@ -45,11 +55,11 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The command as a user gives it."""
+        """The arguments as a user types them."""
         return " ".join(self.words)
 
     def run(self, contents: bytes) -> tuple[int, bytes, Outcome]:
-        """Exit status, stderr, and what came of a file of such contents."""
+        """Run the command with these contents of the damaged file; exit status, stderr and outcome."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "folder"
             for path, data in {**self.files, self.damaged: contents}.items():
@@ -61,11 +71,11 @@ class Command:
             )  # fmt: skip
             files = (path for path in Path(name).rglob("*") if path.is_file())
             found = {str(path.relative_to(name)): path.read_bytes() for path in files}
-        found.pop(f"folder/{self.damaged}", None)  # a run that ends removes some of its files
+        found.pop(f"folder/{self.damaged}", None)  # a complete run deletes its checkpoint
         return done.returncode, done.stderr, (done.stdout, found)
 
     def case(self, want: Outcome, contents: bytes) -> None:
-        """Run the command on a damaged file, and judge it."""
+        """Run the command on a damaged file, and count the outcome."""
         self.cases += 1
         try:
             status, words, found = self.run(contents)
@@ -83,18 +93,18 @@ class Command:
             self.defects.append(f"status {status}, {words[-500:]!r}, {files or ''} for {contents[:200]!r}")
 
     def row(self) -> list[str]:
-        """What came of it, for the table."""
+        """The table row of the command."""
         numbers = [self.cases, self.refused, self.right, len(self.defects)]
         return [f"`{self.name}`", self.damaged, *map(str, numbers)]
 
 
 def untimed(outcome: Outcome) -> Outcome:
-    """An outcome without what differs from run to run."""
+    """An outcome without the files that differ between equal runs."""
     return outcome[0], {path: data for path, data in outcome[1].items() if path not in TIMED}
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
-    """One of four kinds of damage."""
+    """The data replaced by random bytes, truncated, with a flipped bit, or with overwritten bytes."""
     at = rng.randrange(len(data))
     kinds: list[Callable[[], bytes]] = [
         lambda: rng.randbytes(rng.randrange(300)),
@@ -106,14 +116,14 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 
 def commands() -> list[Command]:
-    """Every command that reads files, for each kind of file it reads."""
+    """Every command that reads files, once per kind of file that it reads."""
     codebook, m1 = small_codebook(), small_network()
     model = {"model/codebook.eqcb": codebook.to_bytes(), "model/m1.eqm1": integer_m1.to_bytes(m1)}
     packed = stream(CodebookCodec(codebook), [Frame(TEXT[:80], [9]), Frame(TEXT[80:140])])
     live = stream(ArithmeticCodec(m1), [Frame(TEXT)])
-    begun_1, complete_1 = (files_of(partial(m1_run, is_complete=flag)) for flag in (False, True))
-    with mock.patch.object(fault_subjects, "small_m2", nullcontext):  # commands know the real sizes only
-        begun_2 = files_of(partial(m2_run, is_complete=False))
+    begun_1, complete_1 = (files_of(partial(m1_folder, is_complete=flag)) for flag in (False, True))
+    with mock.patch.object(fault_subjects, "small_m2", nullcontext):  # commands use the real presets
+        begun_2 = files_of(partial(m2_folder, is_complete=False))
     begun_2["config.json"] = begun_2["config.json"].replace(f"{sandbox()}/case".encode(), b"run")
     ids = {path: begun_2[path] for path in ("a.bin", "a.bin.json")} | model
     m = ["-m", "model"]
@@ -148,7 +158,7 @@ def commands() -> list[Command]:
 
 
 def campaign(cases: int) -> list[Command]:
-    """So many damaged files for each command."""
+    """Run each command on `cases` damaged files."""
     found = commands()
     for command in found:
         rng = random.Random(command.name + command.damaged)

@@ -1,6 +1,6 @@
-"""The kinds of files that eqinfo reads, each a small real one, with all that a command makes of it.
+"""The kinds of files that eqinfo reads: for each a small valid file and the reader that commands use.
 
-What this module does not do: damage them, or judge what comes of it (`faults`).
+This module does not damage the files or judge the outcomes (`faults`).
 """
 
 import gzip
@@ -37,11 +37,13 @@ from eqinfo.formats.eqi import CRC_BYTES, HEADER_BYTES, frame_seed, trailer
 from eqinfo.formats.model_folder import Model
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.m1 import corpus
+from eqinfo.m1 import run as m1_run
 from eqinfo.m1 import train as m1_train
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import metrics
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.text import documents
@@ -61,13 +63,13 @@ class Subject:
     """A kind of file.
 
     Attributes:
-        name: of the kind.
-        data: a small real file.
-        read: all that a command makes of such a file, comparable by ==.
-        reseal: the same bytes with checksums that fit, or None where there are none to make.
-        is_checked: whether every change must be noticed; text, for one, may be anything.
-        sound_sizes: to which it may be cut: streams that follow one another are a stream less.
-        bombs: files made to ask for much, by what they do.
+        name: name of the kind.
+        data: a small valid file.
+        read: reads a file as the command does; results are compared by ==.
+        reseal: recomputes the checksums of a file; None if it has none.
+        is_checked: whether checksums must reveal every change; plain text has none.
+        sound_sizes: sizes in bytes to which it may be truncated and stay valid, such as whole streams.
+        bombs: small files that claim or expand to large sizes, by description.
     """
 
     name: str
@@ -84,25 +86,25 @@ class Subject:
 
 @cache
 def sandbox() -> Path:
-    """A folder of this process, in memory if that can be; the only one that readers may write in."""
+    """The temporary folder of this process, in memory if possible; readers may write nowhere else."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     return Path(tempfile.mkdtemp(prefix="eqinfo-faults-", dir=base))
 
 
 def in_folder(name: str, use: Callable[[Path], object], others: dict[str, bytes] | None = None) -> Reader:
-    """What is made of a folder in which one file is what is read; afterwards there must be no other files.
+    """A reader that writes the data to one file of a folder and reads the folder; no new file may remain.
 
     Args:
-        name: of that file.
-        use: what is made of the folder.
-        others: files beside it, the same in every case.
+        name: path of that file in the folder.
+        use: reads the folder.
+        others: the other files of the folder, by path.
     """
     files = {**(others or {}), name: b""}
     left: dict[str, tuple[int, int]] = {}
 
     def read(data: bytes) -> object:
         folder = sandbox() / "case"
-        if not left or left != _last_left:  # the folder is another subject's, or its files were changed
+        if not left or left != _last_left:  # the folder belongs to another subject, or its files were changed
             shutil.rmtree(folder, ignore_errors=True)
             for path, contents in files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -126,12 +128,12 @@ _last_left: dict[str, tuple[int, int]] = {}
 
 
 def files_in(folder: Path) -> dict[str, tuple[int, int]]:
-    """When each file below a folder was written and how large it is, by its path from there."""
+    """Modification time in ns and size in bytes of each file below a folder, by relative path."""
     found = {}
     for at, _, names in os.walk(folder):
         for name in names:
             path = f"{at}/{name}"
-            facts = os.stat(path)  # noqa: PTH116 - this is done for every case
+            facts = os.stat(path)  # noqa: PTH116 - faster than Path, and every case does it
             found[path[len(str(folder)) + 1 :]] = facts.st_mtime_ns, facts.st_size
     return found
 
@@ -140,14 +142,14 @@ def files_in(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def stream(codec: Codec, frames: list[Frame]) -> bytes:
-    """A stream of some frames."""
+    """The frames as an .eqi stream."""
     sink = io.BytesIO()
     eqi.compress(frames, sink, codec)
     return sink.getvalue()
 
 
 def read_stream(codec: Codec, data: bytes) -> object:
-    """All frames of a stream, and the same bytes again by its index."""
+    """All frames of a stream, read in sequence and checked against a read by the index."""
     frames = frame_list(eqi.read_frames(io.BytesIO(data), codec, "x"))
     ranged = b"".join(eqi_index.read_range(io.BytesIO(data), codec, "x", 0))
     assert ranged == b"".join(found for found, _ in frames), "a range differs from the whole"
@@ -155,12 +157,12 @@ def read_stream(codec: Codec, data: bytes) -> object:
 
 
 def frame_list(frames: Iterator[Frame]) -> list[tuple[bytes, list[int]]]:
-    """Frames that can be compared."""
+    """The frames as a list that can be compared."""
     return [(frame.text, list(frame.document_ends)) for frame in frames]
 
 
 def reseal_streams(codec: Codec, data: bytes) -> bytes:
-    """Streams with the same payloads and lengths, and with checksums and an index that fit."""
+    """Streams with the same payloads and lengths, but recomputed checksums and index."""
     source, found = io.BytesIO(data), b""
     while len(header := source.read(HEADER_BYTES)) == HEADER_BYTES:
         found, index = found + header, b""
@@ -180,16 +182,16 @@ def reseal_streams(codec: Codec, data: bytes) -> bytes:
 
 
 def resealed_frame(codec: Codec, source: io.BytesIO, seed: int) -> tuple[int, bytes] | None:
-    """The length of the next frame's text, and the frame with a checksum that fits; None after the last."""
+    """The text length of the next frame, and the frame with its checksum recomputed; None after the last."""
     head = eqi.read_head(source, "x")
     if head is None:
         return None
     tag, length = head
     source.read(CRC_BYTES)
     if length > FRAME_BYTES or tag - 1 > codec.most_units(length):
-        raise ValueError("refused before any checksum is")
+        raise ValueError("refused before the checksum is read")
     is_stored = tag == eqi.STORED
-    payload = eqi.exactly(source, length if is_stored else packed_bytes(tag - 1, codec.unit_bits), "x")
+    payload = eqi.read_exactly(source, length if is_stored else packed_bytes(tag - 1, codec.unit_bits), "x")
     crc = zlib.crc32(payload, zlib.crc32(varint(tag) + varint(length), seed))
     if not is_stored:
         crc = zlib.crc32(codec.decode(tag - 1, payload, length).text, crc)
@@ -197,15 +199,15 @@ def resealed_frame(codec: Codec, source: io.BytesIO, seed: int) -> tuple[int, by
 
 
 def reseal_index(data: bytes) -> bytes:
-    """A stream of whose index, whatever it says, the checksum fits."""
-    size = read_varint(partial(next, reversed(data), 0x80))
+    """A stream with the checksum of its index recomputed, whatever the index says."""
+    size = read_varint(reversed(data))
     end = len(data) - len(varint(size))
     index = data[max(0, end - CRC_BYTES - size) : end - CRC_BYTES]
     return data[: end - CRC_BYTES - len(index)] + trailer(data[:HEADER_BYTES], index)
 
 
 def or_as_it_is(reseal: Resealer) -> Resealer:
-    """The same, where there is anything that a checksum could fit."""
+    """A resealer that returns data unchanged where `reseal` cannot parse it."""
 
     def resealed(data: bytes) -> bytes:
         try:
@@ -217,7 +219,7 @@ def or_as_it_is(reseal: Resealer) -> Resealer:
 
 
 def streams() -> Iterator[Subject]:
-    """Streams of every coding, and the readers that jump about in them."""
+    """Streams of every codec, and the readers that use the index."""
     ours, m1_ = CodebookCodec(small_codebook()), small_network()
     codecs = {
         "9 bits": ours,
@@ -233,8 +235,8 @@ def streams() -> Iterator[Subject]:
         header = eqi.stream_header(codec)
         most = varint(codec.most_units(FRAME_BYTES) + 1) + varint(FRAME_BYTES)
         bombs = {
-            "2**60 units for 2**60 bytes": partial(bytes, header + huge * 2 + bytes(CRC_BYTES)),
-            "the most of a frame, cut short": partial(bytes, header + most + bytes(1000)),
+            "claims 2**60 units for 2**60 bytes": partial(bytes, header + huge * 2 + bytes(CRC_BYTES)),
+            "claims the largest frame, truncated": partial(bytes, header + most + bytes(1000)),
         }
         yield Subject(
             f".eqi, {name}", stream(codec, frames), partial(read_stream, codec),
@@ -251,7 +253,7 @@ def streams() -> Iterator[Subject]:
         or_as_it_is(partial(reseal_streams, ours)), sound_sizes=(len(first),),
     )  # fmt: skip
     claims = eqi.stream_header(ours) + eqi.END + varint(1 << 60)[::-1]
-    bombs = {"an index of 2**60 bytes": partial(bytes, claims)}
+    bombs = {"claims an index of 2**60 bytes": partial(bytes, claims)}
     yield Subject(
         ".eqi, --range", first,
         lambda data: b"".join(eqi_index.read_range(io.BytesIO(data), ours, "x", 3, 80)),
@@ -275,12 +277,12 @@ def small_codebook() -> Codebook:
 
 @cache
 def small_network() -> integer_m1.Network:
-    """A static M1."""
+    """An M1 that gives every byte a fixed probability."""
     return static(np.bincount(np.frombuffer(TEXT, np.uint8), minlength=256))
 
 
 def round_trip(folder: Path, window_bits: str | None, data: bytes) -> object:
-    """What `compress -m` makes of a text, once `decompress -m` has restored it."""
+    """The stream that `compress -m` makes of a text; checks that `decompress -m` restores the text."""
     packed = stream(Model(folder).codec(window_bits, False, "live"), [Frame(data)])
     found = b"".join(frame.text for frame in eqi.read_frames(io.BytesIO(packed), Model(folder), "x"))
     assert found == data, "another text came back"
@@ -291,7 +293,7 @@ CODEBOOK_HEADER_BYTES = codebooks._HEADER.size
 
 
 def reseal_codebook(data: bytes) -> bytes:
-    """A codebook file whose CRC-32, the last field of its header, fits."""
+    """A codebook file with its CRC-32, the last field of the header, recomputed."""
     if len(data) < CODEBOOK_HEADER_BYTES:
         return data
     head, body = data[: CODEBOOK_HEADER_BYTES - CRC_BYTES], data[CODEBOOK_HEADER_BYTES:]
@@ -299,7 +301,7 @@ def reseal_codebook(data: bytes) -> bytes:
 
 
 def codebook_file(lists: bytes, n: int, window_bits: int = 9) -> bytes:
-    """The file of n windows, whose lists may be anything; all that can fit does."""
+    """A codebook file that claims n windows and holds any lists; all checksums match where possible."""
     size = len(lists) - 2 * n
     try:
         windows = codebooks._unpack_windows(zstandard.compress(lists), n, size)
@@ -311,28 +313,30 @@ def codebook_file(lists: bytes, n: int, window_bits: int = 9) -> bytes:
 
 
 def reseal_sha(data: bytes) -> bytes:
-    """A file whose last 32 bytes are the SHA-256 of what is before."""
+    """A file with its last 32 bytes replaced by the SHA-256 of the bytes before them."""
     return data[:-32] + hashlib.sha256(data[:-32]).digest()
 
 
 def most_windows() -> bytes:
-    """As many windows of as many bytes as a codebook may have, in a file of some kilobytes."""
+    """A codebook file of a few kilobytes with the largest number of windows, of the greatest length."""
     windows = {b""} | {bytes([byte]) for byte in range(256)}
     counters = range((1 << codebooks.MAX_WINDOW_BITS) - len(windows))
     return Codebook(sorted(windows | {b"a" * 29 + n.to_bytes(3, "big") for n in counters}), 20).to_bytes()
 
 
 def models() -> Iterator[Subject]:
-    """The two files of a model folder that compress and decompress read."""
+    """The two files of a model folder, as compress and decompress read them."""
     codebook, m1_ = small_codebook(), small_network()
     read = in_folder("codebook.eqcb", lambda folder: round_trip(folder, None, TEXT))
     header, n = codebooks._HEADER, 1 << codebooks.MAX_WINDOW_BITS
     bombs: dict[str, Callable[[], bytes]] = {
-        "2**32 - 1 windows": lambda: reseal_codebook(
+        "claims 2**32 - 1 windows": lambda: reseal_codebook(
             header.pack(b"EQCB", 1, 9, 0, 0, 2**32 - 1, 2**32 - 1, bytes(32), 0) + zstandard.compress(b"")
         ),
-        "2**20 windows of 255 bytes": lambda: codebook_file(bytes(n) + b"\xff" * n + bytes(255 * n), n, 20),
-        "the most and longest windows": most_windows,
+        "claims 2**20 windows of 255 bytes": lambda: codebook_file(
+            bytes(n) + b"\xff" * n + bytes(255 * n), n, 20
+        ),
+        "the most and the longest windows": most_windows,
     }
     yield Subject("codebook.eqcb, -m", codebook.to_bytes(), read, reseal_codebook, bombs=bombs)
     lists = zstandard.ZstdDecompressor().decompress(codebook.to_bytes()[header.size :])
@@ -343,7 +347,7 @@ def models() -> Iterator[Subject]:
     yield Subject(
         "m1.eqm1, -m", integer_m1.to_bytes(m1_),
         in_folder("m1.eqm1", lambda folder: [round_trip(folder, bits, TEXT[:6]) for bits in ("24", "ac")]),
-        reseal_sha, bombs={"tables of 2**20 rows": lambda: b"EQM1\x01\x08\x14\0" + bytes(1000)},
+        reseal_sha, bombs={"claims tables of 2**20 rows": lambda: b"EQM1\x01\x08\x14\0" + bytes(1000)},
     )  # fmt: skip
 
 
@@ -351,7 +355,7 @@ def models() -> Iterator[Subject]:
 
 
 def reseal_sidecar(data: bytes) -> bytes:
-    """A sidecar whose checksum fits."""
+    """A sidecar with its checksum recomputed."""
     fields = json.loads(data)
     kept = ("format", "version", "sidecar_crc32")
     facts = {name: value for name, value in fields.items() if name not in kept}
@@ -359,7 +363,7 @@ def reseal_sidecar(data: bytes) -> bytes:
 
 
 def decoded(codec: Codec, folder: Path) -> object:
-    """What decompress makes of a token file."""
+    """Read a token file as decompress does."""
     path = folder / "a.bin"
     with path.open("rb") as source:
         sidecar = token_file.Sidecar.load(token_file.sidecar_path(path))
@@ -367,7 +371,7 @@ def decoded(codec: Codec, folder: Path) -> object:
 
 
 def loaded(folder: Path) -> object:
-    """What train-m2 makes of a token file."""
+    """Read a token file as train-m2 does."""
     paths = [folder / "a.bin"]
     m2_batches.check(paths)
     found = m2_batches.load(paths)
@@ -376,20 +380,20 @@ def loaded(folder: Path) -> object:
 
 
 def measured_on(folder: Path) -> object:
-    """What `eval --text` makes of a token file."""
+    """Read a token file as `eval --text` does."""
     with (folder / "a.bin").open("rb") as source:
         found = read_held_out(source, folder / "a.bin", "text", [folder])
     return found.data, found.document_ends, found.words
 
 
 def listed(codec: Codec, folder: Path) -> object:
-    """What --list makes of a token file."""
+    """Read a token file as --list does."""
     with (folder / "a.bin").open("rb") as source:
         return [replace(row, file="") for row in listing.of_file(source, codec, folder / "a.bin")]
 
 
 def token_files() -> Iterator[Subject]:
-    """Ids and sidecars, ours and from elsewhere, as each command reads them."""
+    """Token files and sidecars, of eqinfo and of other programs, as each command reads them."""
     reseal = or_as_it_is(reseal_sidecar)
     ours, live = CodebookCodec(small_codebook()), WindowCodec(small_network(), 24)
     model = {"codebook.eqcb": small_codebook().to_bytes()}
@@ -398,12 +402,12 @@ def token_files() -> Iterator[Subject]:
         _, sidecar = token_file.write(iter(FRAMES), sink, codec)
         ids, facts = sink.getvalue(), sidecar.to_json()
         huge = replace(sidecar, tokens=1 << 60, original_bytes=1 << 60).to_json()
-        bombs = {"2**60 ids": partial(bytes, huge)}
+        bombs = {"claims 2**60 ids": partial(bytes, huge)}
         uses = {"decompress": partial(decoded, codec)}
         if codec is ours:
             uses |= {"train-m2": loaded, "eval --text": measured_on, "--list": partial(listed, codec)}
         for use, read in uses.items():
-            if use != "--list":  # reads no ids
+            if use != "--list":  # which reads the sidecar only
                 beside = model | {"a.bin.json": facts}
                 yield Subject(f".bin{kind}, {use}", ids, in_folder("a.bin", read, beside))
             sidecar_read = in_folder("a.bin.json", read, model | {"a.bin": ids})
@@ -427,26 +431,26 @@ def token_files() -> Iterator[Subject]:
 
 
 def stop() -> bool:
-    """Whether to stop a run: at once."""
+    """Stop a run at once."""
     return True
 
 
 def silent(phase: str, share: float, word: str) -> None:
-    """A report that nobody reads."""
+    """A report of progress that is ignored."""
 
 
 def small_m2() -> AbstractContextManager[object]:
-    """While this lasts, the smallest preset is smaller: 100,000 models are made."""
+    """Make the smallest preset of M2 smaller for as long as the context lasts: 100,000 models are made."""
     return mock.patch.dict(M2_PRESETS, nano=(1, 1, 8))
 
 
 def interrupt(*arguments: object) -> None:
-    """What stands for a trainer; a mock of one would keep the model until garbage is collected."""
+    """Stands in for Trainer and stops; a Mock would keep every model alive until garbage collection."""
     raise KeyboardInterrupt
 
 
 def resumed(module: ModuleType, folder: Path) -> object:
-    """What --resume makes of a folder up to where it loads its checkpoint, which is a subject by itself."""
+    """Read a run folder as --resume does, up to its checkpoint, which is a subject of its own."""
     with mock.patch.object(module, "Trainer", interrupt), small_m2():
         try:
             return json.dumps(module.run(folder, CPU, silent, stop))
@@ -455,22 +459,22 @@ def resumed(module: ModuleType, folder: Path) -> object:
 
 
 def staged(folder: Path) -> object:
-    """What --resume makes of the text that train-m1 has staged: it, and a first batch."""
-    train, valid, _ = corpus.load(folder / m1_train.CORPUS)
+    """Read the corpus of a train-m1 run as --resume does; the texts and a first batch."""
+    train, valid, _ = corpus.load(folder / m1_run.CORPUS)
     batch = WindowBatches(train, None, 4, 64, 0)(0)
     return [part.data.tolist() for part in (train, valid)], [tensor.tolist() for tensor in batch]
 
 
 def figures(folder: Path) -> object:
-    """What --resume makes of metrics.jsonl, and leaves of it."""
-    found = metrics.Metrics(folder / m2_train.METRICS)
+    """Read and truncate metrics.jsonl as --resume does; the lines read, and the file left."""
+    found = metrics.Metrics(folder / m2_run.METRICS)
     lines = found.up_to(1)
     found.forget_after(0)
     return lines, found.path.read_bytes()
 
 
 def evaluated(folder: Path) -> object:
-    """What eval makes of a folder without a text."""
+    """Evaluate a run folder as eval does without a text."""
     with small_m2():
         measure.read_configs([folder])
         document = measure.measure([folder], None, CPU, silent)
@@ -478,15 +482,15 @@ def evaluated(folder: Path) -> object:
 
 
 def weights(folder: Path) -> object:
-    """What eval loads of a run."""
+    """Load the weights of a run as eval does."""
     with small_m2():
         return {
-            name: value.tolist() for name, value in m2_train.load_m2(folder, CPU).model.state_dict().items()
+            name: value.tolist() for name, value in m2_run.load_m2(folder, CPU).model.state_dict().items()
         }
 
 
 def files_of(make: Callable[[Path], None]) -> dict[str, bytes]:
-    """What a run leaves in its folder."""
+    """The files that a run leaves in its folder, by path."""
     folder = sandbox() / "case"
     shutil.rmtree(folder, ignore_errors=True)
     make(folder)
@@ -495,35 +499,35 @@ def files_of(make: Callable[[Path], None]) -> dict[str, bytes]:
     return found
 
 
-def m1_run(folder: Path, is_complete: bool) -> None:
-    """A run of train-m1, at its start or at its end."""
-    settings = m1_train.Settings(window_bits=9, preset="unigram", steps=1)
-    m1_train.start([("x", io.BytesIO(TEXT))], folder, settings, silent)
+def m1_folder(folder: Path, is_complete: bool) -> None:
+    """Make a run folder of train-m1, just started or complete."""
+    settings = m1_run.Settings(window_bits=9, preset="unigram", steps=1)
+    m1_run.start([("x", io.BytesIO(TEXT))], folder, settings, silent)
     if is_complete:
         m1_train.run(folder, CPU, silent, lambda: False)
 
 
-def m2_run(folder: Path, is_complete: bool) -> None:
-    """A run of train-m2, at its start or at its end."""
+def m2_folder(folder: Path, is_complete: bool) -> None:
+    """Make a run folder of train-m2, just started or complete."""
     folder.mkdir()
     ids = folder / "a.bin"
     with ids.open("wb") as sink:
         _, sidecar = token_file.write(iter(FRAMES), sink, CodebookCodec(small_codebook()))
     token_file.sidecar_path(ids).write_bytes(sidecar.to_json())
     (folder / "model.eqcb").write_bytes(small_codebook().to_bytes())
-    settings = m2_train.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
-    with small_m2(), mock.patch.object(run_folder, "refuse_used"), suppress(KeyboardInterrupt):
-        m2_train.start([ids], [ids], folder, settings, folder / "model.eqcb")
+    settings = m2_run.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
+    with small_m2(), suppress(KeyboardInterrupt):
+        m2_run.start([ids], [ids], folder, settings, folder / "model.eqcb")
         m2_train.run(folder, CPU, silent, lambda: not is_complete)
 
 
 def run_folders() -> Iterator[Subject]:
-    """The files of runs, as --resume and eval read them."""
-    for name, module, make in (("train-m1", m1_train, m1_run), ("train-m2", m2_train, m2_run)):
+    """The files of run folders, as --resume and eval read them."""
+    for name, module, make in (("train-m1", m1_train, m1_folder), ("train-m2", m2_train, m2_folder)):
         begun, complete = (files_of(partial(make, is_complete=flag)) for flag in (False, True))
         uses = {run_folder.CONFIG: partial(resumed, module)}
-        uses |= {f"{m1_train.CORPUS}/{each}": staged for each in ("facts.json", "train", "train.ends")}
-        uses |= {m2_train.METRICS: figures}
+        uses |= {f"{m1_run.CORPUS}/{each}": staged for each in ("facts.json", "train", "train.ends")}
+        uses |= {m2_run.METRICS: figures}
         for path in filter(begun.__contains__, uses):
             read = in_folder(path, uses[path], begun)
             yield Subject(f"{path} of {name}, --resume", begun[path], read, is_checked=False)
@@ -533,18 +537,18 @@ def run_folders() -> Iterator[Subject]:
         )  # fmt: skip
         path, read, reseal = {
             m1_train: (
-                m1_train.BASELINE,
-                lambda folder: round_trip(folder / m1_train.BASELINE, None, TEXT),
+                m1_run.BASELINE,
+                lambda folder: round_trip(folder / m1_run.BASELINE, None, TEXT),
                 reseal_codebook,
             ),
-            m2_train: (m2_train.WEIGHTS, weights, reseal_sha),
+            m2_train: (m2_run.WEIGHTS, weights, reseal_sha),
         }[module]
         use = "-m" if module is m1_train else "eval"
         yield Subject(f"{path}, {use}", complete[path], in_folder(path, read, complete), reseal)
 
 
 def checkpoint() -> Subject:
-    """The checkpoint of a model so small that each of its bits can be tried."""
+    """The checkpoint of a model so small that every bit of the file can be flipped."""
     trainer = Trainer(GPT(GPTConfig(2, 4, 0, 1, 2)), Budget(2), 8, 0.01, CPU)
     path = sandbox() / "checkpoint.pt"
     batch = torch.zeros(2, 4, dtype=torch.int64)
@@ -573,14 +577,14 @@ def checkpoint() -> Subject:
 
 
 def read_text(folder: Path) -> object:
-    """The documents of the one text in a folder."""
+    """Hashes of the documents of the one text in a folder."""
     (path,) = folder.iterdir()
     with documents.open_text(path) as source:
         return hashed(documents.read_pieces(source, path.name, "text"))
 
 
 def hashed(pieces: Iterator[tuple[bytes, bool]]) -> list[str]:
-    """SHA-256 of each document, which may be long."""
+    """The SHA-256 of each document, computed piece by piece because documents may be long."""
     digests, digest = list[str](), hashlib.sha256()
     for piece, is_end in pieces:
         digest.update(piece)
@@ -591,14 +595,14 @@ def hashed(pieces: Iterator[tuple[bytes, bool]]) -> list[str]:
 
 
 def texts() -> Iterator[Subject]:
-    """Text to compress or to train on, plain and packed."""
+    """Text files, plain and compressed, as commands read them."""
     lines = b'{"text": "to be"}\n{"text": "or not \\ud800"}\n'
     block, last = ((1 << 20 | 1 << 1 | bit).to_bytes(3, "little") + b"a" for bit in (0, 1))  # 128 KiB of a
     zstd_bomb = {
-        "16 KB that stand for 524 MB": lambda: b"\x28\xb5\x2f\xfd\0\x38" + block * 4000 + last,
+        "16 KB that expand to 524 MB": lambda: b"\x28\xb5\x2f\xfd\0\x38" + block * 4000 + last,
         "a window of 2 GB": lambda: b"\x28\xb5\x2f\xfd\0\xa8" + block + last,
     }
-    gzip_bomb = {"1 MB that stand for 268 MB": lambda: gzip.compress(bytes(1 << 28), 1, mtime=0)}
+    gzip_bomb = {"1 MB that expand to 268 MB": lambda: gzip.compress(bytes(1 << 28), 1, mtime=0)}
     line_bombs = {
         "a line of 268 MB": lambda: b'{"text": "' + b"a" * (1 << 28),
         "a million open brackets": lambda: b"[" * 1_000_000,
@@ -613,5 +617,5 @@ def texts() -> Iterator[Subject]:
 
 
 def subjects() -> list[Subject]:
-    """All kinds of files."""
+    """All subjects."""
     return [*streams(), *models(), *token_files(), *run_folders(), checkpoint(), *texts()]

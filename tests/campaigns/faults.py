@@ -1,13 +1,13 @@
-"""What every reader of eqinfo does with damaged, truncated, foreign and hostile bytes.
+"""Gives damaged, truncated, foreign and hostile bytes to every reader of eqinfo, and counts the outcomes.
 
-    python faults.py -o faults.md
+    python tests/campaigns/faults.py -o faults.md
 
-Each subject (`fault_subjects`) is a small real file, how it is read, and how its checksums are made anew
-("resealed"), so that mutations reach what lies behind them. A damaged file must be read as what it was or
-refused in one line; a resealed one may be read as something else. Anything else is a defect: another
-exception, a wrong result, a case of over SLOW_S seconds, more memory than MEMORY_BYTES, or a file that
-appears. Mutations are those of atheris (libFuzzer), guided by the coverage of eqinfo's code. Subjects are
-tried in forks of this process, one after another; commands (`fault_commands`) in processes of their own.
+Each subject (`fault_subjects`) is a small valid file with its reader and a function that recomputes its
+checksums ("reseals" it), so that mutations also reach the code behind the checksums. A damaged file must be
+read as before the damage or be refused with one line; a resealed file may be read as something else. Anything
+else is a defect: another exception, a wrong result, a case of over SLOW_S seconds, more memory than
+MEMORY_BYTES, or a new file. Mutations come from atheris (libFuzzer), guided by the coverage of eqinfo's code.
+Each subject runs in a fork of this process, each command (`fault_commands`) in a new process.
 """
 
 import argparse
@@ -34,11 +34,16 @@ try:
 except ImportError:
     atheris = None
 
-# numba reads the code of these
-COMPILED = ["jit", "kernels", "pairs", "inference", "live_kernels", "range_coder", "predictor", "mixing"]
+PACKAGE = Path(__file__).resolve().parents[2] / "eqinfo"
+# numba compiles the byte code of these modules, which must not be instrumented
+COMPILED = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if "import numba" in (source := path.read_text()) or "eqinfo.system.jit" in source
+]
 watched: Any = nullcontext()
 if atheris is not None and __name__ == "__main__":
-    watched = atheris.instrument_imports(["eqinfo"], [f"eqinfo.{name}" for name in COMPILED])
+    watched = atheris.instrument_imports(["eqinfo"], COMPILED)
 with watched:
     from fault_subjects import Subject, sandbox, subjects
 
@@ -46,11 +51,11 @@ with watched:
     from eqinfo.formats.packing import varint
 
 SLOW_S = 5.0
-MEMORY_BYTES = 1 << 28  # that a case may ask for, beside what the process has
-MOST_FLIPS = 60_000  # of a larger file, an even share is tried
+MEMORY_BYTES = 1 << 28  # that a case may allocate above the memory of the process
+MOST_FLIPS = 60_000  # larger files are sampled evenly
 MOST_CLAIMS = 2000  # likewise
 RANDOM_CASES = 2000
-NUMBERS = [  # put in every place of a file of bytes
+NUMBERS = [  # inserted at every place of a binary file
     varint(1 << 60),
     varint(1 << 20),
     (1 << 60).to_bytes(8, "little"),
@@ -58,7 +63,7 @@ NUMBERS = [  # put in every place of a file of bytes
     b"\xff\xff\xff\x7f",
     bytes(4),
 ]
-VALUES = [  # put in every place of JSON
+VALUES = [  # put in the place of every value of JSON
     *("null", "true", "-1", "0", "0.5", str(1 << 60), "1" + "0" * 400, "1" * 5000, "1e999", "-1e999", "NaN"),
     *('""', '"../../outside"', '"/etc/passwd"', r'"a\u0000\u001bb"', r'"\ud800"', f'"{"a" * 5000}"'),
     *("[]", "{}", '["../outside"]', "[" * 100_000, "[" * 900 + "]" * 900, "{"),
@@ -67,12 +72,12 @@ VALUES = [  # put in every place of JSON
 
 @dataclass
 class Tally:
-    """What came of the cases of a subject."""
+    """The outcomes of all cases of a subject."""
 
     counts: Counter[str] = field(default_factory=Counter)
     right: int = 0
     refused: int = 0
-    other: int = 0  # resealed or unchecked: read as something else
+    other: int = 0  # resealed or without checksum: read as something else
     slowest_s: float = 0.0
     grown_bytes: int = 0
     capped: bool = False
@@ -80,15 +85,26 @@ class Tally:
     defects: list[str] = field(default_factory=list)
 
     def case(self, subject: Subject, want: object, kind: str, data: bytes, may_differ: bool) -> str:
-        """Read a file, judge what came of it, and say so."""
+        """Read a file and count the outcome.
+
+        Args:
+            subject: whose reader is used.
+            want: the result of reading the undamaged file.
+            kind: the kind of damage.
+            data: the damaged file.
+            may_differ: whether another result than `want` is acceptable.
+
+        Returns:
+            The outcome in words.
+        """
         self.counts[kind] += 1
         started, outcome = time.process_time(), "read as it was"
         try:
             found = subject.read(data)
-        except (EqinfoError, OSError) as error:  # what commands say in a line
+        except (EqinfoError, OSError) as error:  # commands print these as one line
             self.refused += 1
             outcome = str(error)
-            if "\n" in outcome.partition(": ")[2]:  # of the name of a file, commands escape it
+            if "\n" in outcome.partition(": ")[2]:  # commands escape line breaks in a file name
                 self.defects.append(f"{kind}: more than a line: {error!r}")
         except Exception as error:
             outcome = repr(error)
@@ -101,7 +117,7 @@ class Tally:
                 outcome = "read"
             else:
                 self.defects.append(f"{kind}: read as something else: {_shown(data)}")
-        spent_s = time.process_time() - started  # whatever else the machine does
+        spent_s = time.process_time() - started  # CPU time, because other programs run as well
         self.slowest_s = max(self.slowest_s, spent_s)
         if spent_s > SLOW_S:
             self.defects.append(f"{kind}: slow, {spent_s:.1f} s for {_shown(data)}")
@@ -116,7 +132,7 @@ def _shown(data: bytes) -> str:
 
 
 def flips(data: bytes, most: int) -> Iterator[bytes]:
-    """A file with each of its bits changed, or an even share of them."""
+    """The file with each of its bits inverted, or an even sample of `most` of them."""
     for bit in range(0, 8 * len(data), -(-8 * len(data) // most)):
         altered = bytearray(data)
         altered[bit // 8] ^= 1 << bit % 8
@@ -124,7 +140,7 @@ def flips(data: bytes, most: int) -> Iterator[bytes]:
 
 
 def claims(data: bytes, most: int) -> Iterator[bytes]:
-    """A file with something huge or strange in the place of each value, or an even share of these."""
+    """The file with a huge or strange value at each place, or an even sample of about `most` of these."""
     found = [*json_claims(data)]
     yield from found[:: -(-len(found) // most) or 1]
     for at in range(0, 0 if found else len(data), -(-2 * len(NUMBERS) * len(data) // most)):
@@ -134,7 +150,7 @@ def claims(data: bytes, most: int) -> Iterator[bytes]:
 
 
 def json_claims(data: bytes) -> Iterator[bytes]:
-    """A file of JSON, or of its lines, with each of VALUES in the place of each value, and without it."""
+    """A JSON or JSONL file with each value replaced by each of VALUES, and with each value deleted."""
     try:
         parts = [data]
         documents = [json.loads(data)]
@@ -153,7 +169,7 @@ def json_claims(data: bytes) -> Iterator[bytes]:
 
 
 def places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """The keys that lead to each value of JSON, the whole first."""
+    """The path of keys to each value inside a JSON value, beginning with the value itself."""
     yield ()
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -162,7 +178,7 @@ def places(value: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def replaced(value: Any, place: tuple[Any, ...], is_dropped: bool) -> Any:
-    """JSON with a mark in one place, or without it."""
+    """A JSON value with a mark in one place, or with that place deleted."""
     if not place:
         return "\0here"
     copy, (key, *rest) = value.copy(), place
@@ -174,7 +190,7 @@ def replaced(value: Any, place: tuple[Any, ...], is_dropped: bool) -> Any:
 
 
 def hostile(rng: random.Random) -> bytes:
-    """Random bytes, some after a magic number, some with huge varints."""
+    """Random bytes, some of them after a magic number or huge varints."""
     start = rng.choice(
         [b"", b"EQI\1\x09", b"EQI\1\x18", b"EQI\1\x08", b"EQCB\1\x09", b"EQM1\1\0\0\0", b"{", b"PK\3\4"]
     )
@@ -183,7 +199,7 @@ def hostile(rng: random.Random) -> bytes:
 
 
 def exhaustive(subject: Subject, tally: Tally, most: int) -> None:
-    """Every flip and truncation, claims, extensions and random bytes; of large files an even share."""
+    """Try every flip and truncation, claims, extensions and random bytes; large files are sampled evenly."""
     want, data = subject.read(subject.data), subject.data
     for altered in flips(data, most):
         tally.case(subject, want, "flips", altered, not subject.is_checked)
@@ -202,19 +218,27 @@ def exhaustive(subject: Subject, tally: Tally, most: int) -> None:
 
 
 def mutate(subject: Subject, tally: Tally, runs: int, seconds: float, finish: Callable[[], None]) -> None:
-    """Mutations guided by coverage: each as it is and, where that can be, resealed. Ends the process."""
+    """Try mutations guided by coverage, each as it is and, where possible, resealed; then exit.
+
+    Args:
+        subject: to mutate.
+        tally: counts the outcomes.
+        runs: number of mutations.
+        seconds: limit of CPU time.
+        finish: called before the process exits.
+    """
     want, started = subject.read(subject.data), time.process_time()
 
     def one(data: bytes) -> None:
         tally.capped = time.process_time() - started > seconds
         if tally.counts["mutations"] >= runs or tally.capped:
             finish()
-            os._exit(0)  # libFuzzer has no other end
+            os._exit(0)  # libFuzzer does not return
         if tally.counts["mutations"] % 500 == 0:
-            bound_memory()  # libFuzzer's own grows
+            bound_memory()  # the memory of libFuzzer itself grows
         resealed = subject.reseal(data) if subject.reseal is not None else None
         is_sound = len(data) in subject.sound_sizes and subject.data.startswith(data)
-        is_sound |= data == resealed  # libFuzzer finds out short checksums, by what they are compared with
+        is_sound |= data == resealed  # libFuzzer sees comparisons, so it can guess a CRC
         tally.case(subject, want, "mutations", data, not subject.is_checked or is_sound)
         if resealed is not None:
             tally.case(subject, want, "resealed", resealed, True)
@@ -230,22 +254,22 @@ def mutate(subject: Subject, tally: Tally, runs: int, seconds: float, finish: Ca
 
 
 def status_bytes(name: str) -> int:
-    """A size of this process, as Linux names it: VmSize is asked for, VmRSS there, VmHWM the most there."""
+    """A size of this process: VmSize (address space), VmRSS (resident memory) or VmHWM (its peak)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 def bound_memory() -> None:
-    """From here on, refuse what goes MEMORY_BYTES beyond what this process has."""
+    """Limit the address space of this process to MEMORY_BYTES above its present size."""
     limit = status_bytes("VmSize") + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
 def explode(subject: Subject, tally: Tally) -> None:
-    """Read the files that are made to ask for much, and measure each."""
+    """Read the bombs of a subject, and measure time and memory of each."""
     for name, make in subject.bombs.items():
         data, want = make(), subject.read(subject.data)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         before, started = status_bytes("VmRSS"), time.process_time()
         outcome = tally.case(subject, want, "bombs", data, True)
         grown, spent_s = status_bytes("VmHWM") - before, time.process_time() - started
@@ -256,7 +280,7 @@ def explode(subject: Subject, tally: Tally) -> None:
 
 
 def run_subject(subject: Subject, args: argparse.Namespace, report: Callable[[Tally], None]) -> None:
-    """Try all on a subject, in a process of its own; a case that asks for too much memory is refused it."""
+    """Run all cases of a subject in this process, whose memory gets limited."""
     tally = Tally()
     explode(subject, tally)
     subject.read(subject.data)
@@ -274,7 +298,7 @@ def run_subject(subject: Subject, args: argparse.Namespace, report: Callable[[Ta
 
 
 def in_fork(subject: Subject, args: argparse.Namespace) -> Tally:
-    """What came of a subject, in a fork of this process; what it wrote to stderr, if it ended too early."""
+    """Run a subject in a fork of this process; a fork that crashes gives a defect with its stderr."""
     with tempfile.TemporaryDirectory() as folder:
         found, words = Path(folder) / "found", Path(folder) / "words"
         child = os.fork()
@@ -288,7 +312,7 @@ def in_fork(subject: Subject, args: argparse.Namespace) -> Tally:
             except BaseException:
                 traceback.print_exc()
             sys.stderr.flush()
-            os._exit(1)  # none of what the parent still has to do
+            os._exit(1)  # skips the cleanup of the parent process
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if not found.exists():
             return Tally(defects=[f"ended with {status}: {words.read_text(errors='replace')[-2000:]}"])
@@ -299,11 +323,21 @@ def in_fork(subject: Subject, args: argparse.Namespace) -> Tally:
 # ---- the page
 
 KINDS = ["flips", "truncations", "claims", "random", "mutations", "resealed"]
-HEAD = ["file", "bytes", *KINDS, "refused", "as it was", "else", "**defects**", "slowest, ms", "memory, MB"]
+HEAD = [
+    "file",
+    "bytes",
+    *KINDS,
+    "refused",
+    "as it was",
+    "something else",
+    "**defects**",
+    "slowest, ms",
+    "memory, MB",
+]
 
 
 def row(subject: Subject, tally: Tally) -> list[str]:
-    """What came of a subject, for the table."""
+    """The table row of a subject."""
     numbers = [len(subject.data), *(tally.counts[kind] for kind in KINDS)]
     numbers += [tally.refused, tally.right, tally.other, len(tally.defects)]
     numbers += [round(1000 * tally.slowest_s), round(tally.grown_bytes / 1e6)]
@@ -311,7 +345,7 @@ def row(subject: Subject, tally: Tally) -> list[str]:
 
 
 def bomb_rows(subject: Subject, tally: Tally) -> list[list[str]]:
-    """What came of the files made to ask for much, for their table."""
+    """The table rows of the bombs of a subject."""
     folder = f"{sandbox()}/case/"
     return [
         [f"{subject.name}: {bomb['name']}", f"{bomb['bytes']:,}", f"{bomb['ms']:,.0f}", f"{bomb['mb']:,.0f}",
@@ -324,16 +358,16 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=100_000, help="mutations of each kind of file")
-    parser.add_argument("--seconds", type=float, default=600, help="of CPU for these, at most")
-    parser.add_argument("--flips", type=int, default=MOST_FLIPS, help="of each kind of file, at most")
+    parser.add_argument("--seconds", type=float, default=600, help="limit of CPU seconds for these")
+    parser.add_argument("--flips", type=int, default=MOST_FLIPS, help="most flips of each kind of file")
     parser.add_argument("--cases", type=int, default=16, help="damaged files for each command")
-    parser.add_argument("--only", default="", help="subjects whose names hold this")
+    parser.add_argument("--only", default="", help="only subjects with this in their name")
     parser.add_argument("-o", "--output", type=Path, help="write the page to a file as well")
     args = parser.parse_args()
     import fault_commands
-    import peers
+    from reporting import pages
 
-    provenance = peers.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
+    provenance = pages.provenance(sys.argv, ("atheris", "numpy", "torch", "zstandard"))
     chosen = [subject for subject in subjects() if args.only in subject.name]
     found = []
     for subject in chosen:
@@ -349,37 +383,43 @@ def main() -> None:
     defects += [f"- {command.name}: {each}\n" for command in commands for each in command.defects[:5]]
     n_defects = sum(len(each.defects) for each in [*(tally for _, tally in found), *commands])
     n_cases = sum(tally.counts.total() for _, tally in found) + sum(command.cases for command in commands)
+    facts = [
+        "flips: each bit inverted; truncations: each shorter length; claims: a huge number at each place, "
+        "and in JSON a strange value (other types, NaN, paths, deep nesting) for each value, also resealed",
+        f"files of over {args.flips // 8:,} bytes: an evenly spaced sample of the flips and truncations",
+        f"mutations: by atheris, guided by the coverage of eqinfo's Python code, {args.runs:,} per kind of "
+        f"file and as many resealed; their limit of {args.seconds:.0f} s of CPU time {words}",
+        f"memory: RLIMIT_AS was {MEMORY_BYTES >> 20} MiB above the address space of the process, so that "
+        "allocating more fails even if the memory is never used",
+    ]
     parts = [
         "# Faults\n",
-        "What the readers of eqinfo do with files that are damaged, truncated, foreign or hostile. A case\n"
-        "ends in one line that says what is wrong (refused), in what the file was (as it was), or, where\n"
-        "nothing vouches for the bytes or their checksums were made anew (resealed), in something else. A\n"
-        "defect is anything else: another exception, a wrong result, more than a line, over "
-        f"{SLOW_S:.0f} s, over\n{MEMORY_BYTES >> 20} MiB, or a file that appears. "
-        f"**{n_cases:,} cases, {n_defects} defects.**\n",
+        pages.paragraph(
+            f"What eqinfo's readers do with damaged, truncated, foreign and hostile files. **{n_cases:,} "
+            f"cases, {n_defects} defects.** Each case must end in one of three ways: the file is *refused* "
+            "with one line that says what is wrong; it is read *as it was* before the damage; or, where no "
+            "checksum covers the bytes or the checksums were recomputed (*resealed*), it is read as "
+            "*something else*. Anything else is a defect: another exception, a wrong result, several lines, "
+            f"more than {SLOW_S:.0f} s, more than {MEMORY_BYTES >> 20} MiB, or a new file."
+        ),
         provenance
-        + "- flips: every bit; truncations: every length; claims: huge numbers in every place, and\n"
-        "  strange values (of other types, NaN, paths, deep nesting) for every value of JSON, also resealed\n"
-        f"- of files of over {args.flips // 8:,} bytes an even share of flips and truncations\n"
-        f"- mutations by atheris, guided by coverage of eqinfo's Python code, {args.runs:,} of each kind\n"
-        f"  and as many resealed; the cap of {args.seconds:.0f} s of CPU time for them {words}\n"
-        f"- memory: address space was limited (RLIMIT_AS) to {MEMORY_BYTES >> 20} MiB more than the\n"
-        "  process had, so that a case which asks for more fails, whether it uses it or not\n",
-        peers.table(HEAD, [row(*each) for each in found]),
-        "Slowest is the longest case, the first use of a compiled loop included; memory is what the process\n"
-        "grew by in all cases, libFuzzer's included. The index of a stream holds lengths and sizes only, so\n"
-        "a range read by it checks the frames it reads and no others; `decompress` without `--range` checks\n"
-        "everything. `--resume` is tried up to where training goes on.\n",
-        "## Files made to ask for much\n",
-        "Files that claim or stand for much, and by how much memory grew, at most "
-        f"{MEMORY_BYTES >> 20} MiB.\n",
-        peers.table(["file", "bytes", "ms", "memory, MB", "outcome"],
+        + "".join(pages.paragraph(f"- {fact}", "  ") for fact in facts),
+        pages.table(HEAD, [row(*each) for each in found]),
+        pages.paragraph(
+            "*Slowest* is the longest case, with the first call of compiled code; *memory* is the growth of "
+            "the process over all cases, with libFuzzer's own. The index of a stream holds lengths and "
+            "sizes only, so `--range` checks only the frames that it reads; `decompress` without it checks "
+            "everything. `--resume` is tried up to the point where training continues."
+        ),
+        "## Files that claim or expand to large sizes\n",
+        f"Memory may grow by at most {MEMORY_BYTES >> 20} MiB.\n",
+        pages.table(["file", "bytes", "ms", "memory, MB", "outcome"],
                     [cells for each in found for cells in bomb_rows(*each)]),
         "## Commands\n",
-        fault_commands.WORDS,
-        peers.table(fault_commands.HEAD, [command.row() for command in commands]),
+        pages.paragraph(fault_commands.WORDS),
+        pages.table(fault_commands.HEAD, [command.row() for command in commands]),
     ]  # fmt: skip
-    peers.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
+    pages.publish([*parts, *(["## Defects\n", *defects] if defects else [])], args.output)
     sys.exit(bool(defects))
 
 

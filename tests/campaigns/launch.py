@@ -1,10 +1,11 @@
-"""A command started under a condition: its streams, limits, terminal and disk, and how it ended.
+"""Starts eqinfo under a given condition (streams, limits, terminal, mounts) and reports how it ended.
 
-What this module does not do: know what is right (`conditions`).
+This module does not judge the outcome (`conditions`, `endurance`).
 """
 
 import ctypes
 import fcntl
+import importlib
 import multiprocessing
 import os
 import pty
@@ -21,17 +22,42 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from endurance import COMMAND
+import eqinfo
 
-PR_CAPBSET_DROP = 24  # of prctl
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONPATH"] = str(Path(eqinfo.__file__).parents[1])  # commands run in other folders
+COMMAND = [sys.executable, "-m", "eqinfo"]
+PR_CAPBSET_DROP = 24  # option of prctl
 TIMEOUT_S = 120.0
-PLAINLY = "from eqinfo import __main__; __main__.main()"
+
+
+def preload() -> None:
+    """Import PyTorch and both trainings, so that forks need not."""
+    for module in ("eqinfo.m1.train", "eqinfo.m2.train", "torch._dynamo"):
+        importlib.import_module(module)
 
 
 class Fork:
-    """A copy of this process, which has PyTorch loaded, that becomes eqinfo; what is used of Popen."""
+    """A fork of this process that runs eqinfo; it has the methods of Popen that the campaigns use.
 
-    def __init__(self, arguments: list[str], stderr: int, before: Callable[[], None], code: str) -> None:
+    A fork inherits PyTorch from `preload` and starts seconds sooner than a new process.
+    """
+
+    def __init__(
+        self,
+        arguments: list[str],
+        stderr: int,
+        before: Callable[[], None],
+        checkpoint_every_s: float | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            arguments: the arguments of eqinfo.
+            stderr: a file descriptor, or PIPE.
+            before: called in the child before eqinfo.
+            checkpoint_every_s: seconds between checkpoints; None for the package's own interval.
+        """
         self.stdin = None
         reader, writer = os.pipe() if stderr == subprocess.PIPE else (-1, stderr)
         self.stderr = os.fdopen(reader, "rb") if reader >= 0 else None
@@ -39,8 +65,13 @@ class Fork:
         def child() -> None:
             os.dup2(writer, 2)
             before()
+            from eqinfo import __main__
+            from eqinfo.training import loop
+
+            if checkpoint_every_s is not None:
+                loop.CHECKPOINT_EVERY_S = checkpoint_every_s
             sys.argv = ["eqinfo", *arguments]
-            exec(code, {})
+            __main__.main()
 
         self._process = multiprocessing.get_context("fork").Process(target=child)
         self._process.start()
@@ -48,29 +79,29 @@ class Fork:
             os.close(writer)
 
     def poll(self) -> int | None:
-        """Its status if it has ended, minus a signal's number."""
+        """Its exit status, minus the signal number after a signal; None while it runs."""
         return self._process.exitcode
 
     returncode = property(poll)
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait for its end."""
+        """Wait until it ends; raises TimeoutExpired if it does not."""
         self._process.join(timeout_s)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired("eqinfo", timeout_s or 0)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal."""
+        """Send it a signal."""
         assert self._process.pid
         os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """Kill it."""
+        """Send it SIGKILL."""
         self._process.kill()
 
 
 class Run:
-    """A command under way: a program of its own, its streams and what it makes."""
+    """A running command, as a new process or a fork, with its terminal and what it has written to stderr."""
 
     def __init__(
         self,
@@ -80,22 +111,22 @@ class Run:
         stderr: int | None = None,
         terminal: bool = False,
         before: Callable[[], None] | None = None,
-        code: str = PLAINLY,
         environment: dict[str, str] | None = None,
         fork: bool = False,
+        checkpoint_every_s: float | None = None,
     ) -> None:
         """Start it.
 
         Args:
-            arguments: of eqinfo.
-            stdin: as Popen takes it, and so are the next two.
-            stdout: nowhere.
-            stderr: read if None.
-            terminal: whether stderr is one, which is then its controlling terminal.
-            before: is called in the child.
-            code: what a fork runs.
-            environment: what is other than here.
-            fork: whether as a copy of this process; it reads nothing and writes to stderr only.
+            arguments: the arguments of eqinfo.
+            stdin: as for Popen; a fork ignores it.
+            stdout: as for Popen; a fork ignores it.
+            stderr: as for Popen; None to read it, which `end` then returns.
+            terminal: make stderr a pseudo-terminal, the controlling terminal of the child.
+            before: called in the child before eqinfo.
+            environment: variables to add or replace; not for forks.
+            fork: fork this process instead of starting a new one.
+            checkpoint_every_s: as for Fork; only with `fork`.
         """
         self.screen, shown = pty.openpty() if terminal else (-1, -1)
 
@@ -104,21 +135,21 @@ class Run:
                 os.close(self.screen)
                 os.setsid()
             for number in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)  # whatever this process was started with
+                signal.signal(number, signal.SIG_DFL)  # this process may have been started with them ignored
             if terminal:
                 fcntl.ioctl(2, termios.TIOCSCTTY, 0)
             if before:
                 before()
 
-        told = shown if terminal else subprocess.PIPE if stderr is None else stderr
+        target = shown if terminal else subprocess.PIPE if stderr is None else stderr
         if fork:
-            self.process: Any = Fork(arguments, told, begin, code)
+            self.process: Any = Fork(arguments, target, begin, checkpoint_every_s)
         else:
             self.process = subprocess.Popen(
                 [*COMMAND, *arguments],
                 stdin=stdin,
                 stdout=stdout,
-                stderr=told,
+                stderr=target,
                 preexec_fn=begin,
                 env=os.environ | (environment or {}),
             )
@@ -130,9 +161,9 @@ class Run:
             os.close(shown)
 
     def _read(self, source: int) -> None:
-        with suppress(OSError, ValueError):  # of a terminal that is closed
+        with suppress(OSError, ValueError):  # raised when the terminal is closed
             while source >= 0:
-                # a read that waits would keep a terminal open
+                # select with a timeout: a blocked read would keep the terminal open
                 if select.select([source], [], [], 0.005)[0]:
                     data = os.read(source, 1 << 16)
                     if not data:
@@ -142,13 +173,13 @@ class Run:
                     break
 
     def wait_for(self, there: Callable[[], bool], timeout_s: float = 60) -> None:
-        """Wait until something is there, or the command has ended."""
+        """Wait until `there()` is true, the command has ended, or the time is up."""
         end = time.monotonic() + timeout_s
         while not there() and self.process.poll() is None and time.monotonic() < end:
             time.sleep(0.0005)
 
     def send(self, number: int) -> None:
-        """Send a signal as users do: by the keyboard and by closing the terminal, where there is one."""
+        """Send a signal; in a terminal, SIGINT as the Ctrl-C key and SIGHUP by closing the terminal."""
         if self.screen >= 0 and number == signal.SIGINT:
             os.write(self.screen, b"\x03")
         elif self.screen >= 0 and number == signal.SIGHUP:
@@ -158,7 +189,7 @@ class Run:
             self.process.send_signal(number)
 
     def end(self) -> tuple[int, str]:
-        """Its status and what it said, once it has ended."""
+        """Wait for the end; the exit status as shells count it, and the lines on stderr."""
         try:
             self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -178,7 +209,7 @@ class Run:
 
 
 def said(words: str) -> str:
-    """The lines of words; of what a terminal showed those that are no bars, and whether it has its cursor."""
+    """The lines of stderr without escape codes and bars; and "(no cursor)" if the cursor stays hidden."""
     hidden = words.rfind("\x1b[?25l") > words.rfind("\x1b[?25h")
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\^C", "", words).replace("\r", "\n").split("\n")
     lines = [line for line in lines if line.strip() and "━" not in line]
@@ -187,7 +218,7 @@ def said(words: str) -> str:
 
 @contextmanager
 def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Something mounted on a folder."""
+    """Mount something on a folder for as long as the block runs."""
     subprocess.run(["mount", *options, folder], check=True)
     try:
         yield
@@ -206,13 +237,13 @@ def can_mount(folder: Path) -> bool:
 
 
 def as_others() -> None:
-    """Give up what lets root write anywhere, when the next program starts."""
+    """Drop the capabilities that let root ignore file permissions; takes effect at the next exec."""
     for capability in range(4):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def closed(*descriptors: int) -> Callable[[], None]:
-    """Close these streams in the child."""
+    """A function that closes these file descriptors."""
 
     def close() -> None:
         for descriptor in descriptors:
@@ -222,7 +253,7 @@ def closed(*descriptors: int) -> Callable[[], None]:
 
 
 def gone() -> int:
-    """The writing end of a pipe that nobody reads."""
+    """The writing end of a pipe whose reading end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     return writer

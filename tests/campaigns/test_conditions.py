@@ -1,4 +1,4 @@
-"""Bad conditions in short; in full: conditions.py."""
+"""A short version of the campaign in conditions.py."""
 
 import signal
 from pathlib import Path
@@ -16,8 +16,8 @@ def test_compress_does_what_is_right_under_bad_conditions(tmp_path: Path) -> Non
     trials.limited(job, [1])
     conditions.streams(trials, job)
     for terminal in (False, True):
-        trials.told(job, [signal.SIGINT, signal.SIGINT], terminal)
-    trials.told(job, [signal.SIGHUP], terminal=True)
+        trials.interrupted(job, [signal.SIGINT, signal.SIGINT], terminal)
+    trials.interrupted(job, [signal.SIGHUP], terminal=True)
     cells = {condition: row[job.name] for condition, row in trials.rows.items()}
     wrong = [f"{name}: {cell.text()}" for name, cell in cells.items() if cell.right < len(cell.outcomes)]
     assert not wrong

@@ -1,4 +1,4 @@
-"""Kills in short; in full: endurance.py."""
+"""A short version of the kills in endurance.py."""
 
 from pathlib import Path
 

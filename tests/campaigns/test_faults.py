@@ -1,4 +1,4 @@
-"""The campaign of faults in short: some of each kind for every reader, and one damaged file for a command."""
+"""A short version of the campaign in faults.py: a sample of each kind of damage for every reader."""
 
 from collections.abc import Iterator
 

@@ -3,7 +3,10 @@
 import gzip
 import json
 import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +196,8 @@ def test_the_parse_can_be_chosen_and_need_not_be_known_to_restore(eqi: Shell) ->
         (["decompress", "--range", "5:4"], "found '5:4', want START:END"),
         (["decompress", "--range", "-1:4"], "found '-1:4', want START:END"),
         (["decompress", "--range", "0:4", "--jsonl"], "may cut records in two: not with --jsonl"),
+        (["compress", "--range", "0:4"], "for -d only"),
+        (["compress", "--json"], "for -l only"),
     ],
 )
 def test_wrong_usage_is_status_2(eqi: Shell, arguments: list[str], message: str) -> None:
@@ -519,7 +524,7 @@ def test_a_terminal_is_told_what_was_done_unless_quiet(eqi: Shell, monkeypatch: 
 def test_every_help_ends_with_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
-    assert f"eqinfo {'-l' if command == 'list' else command}" in result.stdout.partition("Example: ")[2]
+    assert f"eqinfo {command}" in result.stdout.partition("Example: ")[2]
 
 
 def with_model(words: list[str], model: Path) -> list[str]:
@@ -535,13 +540,18 @@ def with_model(words: list[str], model: Path) -> list[str]:
         (["decompress", "-c", "a.eqi"], ["compress", "-cdq", "a.eqi"]),
         (["decompress", "-c", "a.eqi"], ["compress", "-T", "2", "-c", "a.eqi", "-d"]),
         (["decompress", "-t", "-v", "a.eqi"], ["-tv", "a.eqi"]),
-        (["list", "a.eqi"], ["-l", "a.eqi"]),
-        (["list", "--json", "a.eqi"], ["--list", "--json", "a.eqi"]),
-        (["list", "a.eqi"], ["compress", "-l", "a.eqi"]),
+        (["decompress", "-c", "--range", "3:9", "a.eqi"], ["-dc", "--range", "3:9", "a.eqi"]),
+        (["decompress", "-c", "a.eqi"], ["-cd", "--window-bits", "24", "a.eqi"]),
+        (["compress", "-l", "a.eqi"], ["-l", "a.eqi"]),
+        (["compress", "-lv", "a.eqi"], ["compress", "a.eqi", "-l"]),
+        (["compress", "--list", "--json", "a.eqi"], ["--json", "--list", "a.eqi"]),
+        (["compress", "-cT1", "a"], ["-cT1", "a"]),
         (["compress", "-c", "-o", "-", "--", "-d"], ["compress", "-c", "-o", "-", "--", "-d"]),
     ],
 )
-def test_letters_stand_for_commands(eqi: Shell, spelt: list[str], letters: list[str]) -> None:
+def test_options_of_compress_work_with_and_without_its_name(
+    eqi: Shell, spelt: list[str], letters: list[str]
+) -> None:
     Path("a").write_bytes(TEXT)
     Path("-d").write_bytes(TEXT)
     eqi("compress", "a")
@@ -580,3 +590,17 @@ def test_no_command_shows_the_help() -> None:
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 2
     assert "Commands:" in result.output
+
+
+def test_a_prompt_imports_nothing_that_measures(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom eqinfo.cli.app import app\n"
+        f"result = CliRunner().invoke(app, ['eval', {str(tmp_path)!r}, '--prompt', 'a'])\n"
+        "print(result.stderr, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "config.json" in done.stdout
+    assert "eqinfo.m2.generate" in done.stdout.split()
+    assert not re.search(r"eqinfo\.(eval|m1)\b|\brich\b", done.stdout)

@@ -1,4 +1,4 @@
-"""The README's table of manners: each cell is what a script prints, for gzip, xz, zstd and eqinfo alike."""
+"""The table of examples/reference/manners.md: each cell is what a script prints, for each program alike."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from helpers.texts import mixed
 
 import eqinfo
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "examples" / "reference" / "manners.md").read_text()
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "LC_ALL": "C.UTF-8"}
 TEXT = mixed(300)
 
@@ -87,7 +87,7 @@ END
 
 def rows() -> dict[str, list[str]]:
     """The cells of the table, by their first."""
-    table = README.partition("| of a command | gzip | xz | zstd | eqinfo |\n")[2].partition("\n\n")[0]
+    table = PAGE.partition("| of a command | gzip | xz | zstd | eqinfo |\n")[2].partition("\n\n")[0]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[1:]]
     return {name.strip(): rest for name, *rest in cells}
 
@@ -109,14 +109,14 @@ def printed(tool: str, what: str, folder: Path) -> str:
 
 
 def named_version(tool: str) -> str:
-    """The version of a tool that the README speaks of."""
-    found = re.search(rf"{tool} (\d+\.[\d.]*\d)", README.partition("## Manners")[2])
+    """The version of a tool that the page names."""
+    found = re.search(rf"{tool} (\d+\.[\d.]*\d)", PAGE)
     assert found, tool
     return found[1]
 
 
 def is_here(tool: str) -> bool:
-    """Whether the tool that the README speaks of is installed, in that version; eqinfo is."""
+    """Whether the tool that the page names is installed, in that version; eqinfo is."""
     if tool == "eqinfo":
         return True
     if shutil.which(tool) is None:

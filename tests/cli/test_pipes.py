@@ -342,7 +342,6 @@ def test_a_long_job_shows_its_progress_on_a_terminal_only(start: Start) -> None:
     [
         ("compress", "^[1-5][0-9]\n$"),
         ("decompress", "^to be or not to be$"),
-        ("list", "README.md.eqi +16 +[0-9a-f]{16} +yes "),
         ("train-m1", "^$"),
         ("train-m2", "^$"),
         ("eval", "published rule"),

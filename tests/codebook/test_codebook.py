@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo.codebook.codebook import _HEADER, MAX_SUFFIX_BYTES, MAX_WINDOW_BITS, MAX_WINDOW_BYTES, Codebook
-from eqinfo.codebook.kernels import MAX_SLOTS
+from eqinfo.codebook.kernels.trie import MAX_SLOTS
 from eqinfo.errors import EqinfoError, FormatError, InputError
 
 BYTES = {bytes([b]) for b in range(256)}

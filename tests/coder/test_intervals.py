@@ -31,9 +31,11 @@ def test_narrowing_an_array_is_narrowing_each_of_its_items():
     rng = np.random.default_rng(0)
     width = rng.integers(1, 1 << intervals.PRECISION_BITS, 1000)
     start, frequency = rng.integers(0, 1 << 13, (2, 1000))
-    low, part = intervals.narrow(np.zeros(1000, np.int64), width, start, frequency, np.array(intervals.TOTAL))
+    low, part = intervals.narrow(
+        np.zeros(1000, np.int64), width, start, frequency, np.array(intervals.PAPER_TOTAL)
+    )
     items = zip(width.tolist(), start.tolist(), frequency.tolist(), strict=True)
-    expected = [intervals.narrow(0, w, s, f, intervals.TOTAL) for w, s, f in items]
+    expected = [intervals.narrow(0, w, s, f, intervals.PAPER_TOTAL) for w, s, f in items]
     assert list(zip(low.tolist(), part.tolist(), strict=True)) == expected
 
 
@@ -52,9 +54,9 @@ def test_codewords_inside_an_interval_are_counted_as_by_listing_them(low, width,
 def test_quantised_frequencies_are_largest_remainders_and_leave_no_symbol_without(seed, k, largest):
     rng = np.random.default_rng(seed)
     weights = rng.integers(0, largest, (4, k)) ** rng.integers(0, 2, (4, 1)) + 1
-    quantised = intervals.quantise(weights)
+    quantised = intervals.paper_frequencies(weights)
     assert quantised.min() >= 1
-    spare = intervals.TOTAL - k
+    spare = intervals.PAPER_TOTAL - k
     for row, weight in zip(quantised.tolist(), weights.tolist(), strict=True):
         exact = [Fraction(w * spare, sum(weight)) for w in weight]
         floors = [int(e) for e in exact]

@@ -4,7 +4,7 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +14,13 @@ from helpers.texts import mixed, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqinfo.coder import live_windows
-from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, N_BYTES, TOTAL, Network
+from eqinfo.coder import arithmetic_coding, live_windows, reference
+from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels import live_windows as kernels
-from eqinfo.coder.kernels import m1_step, range_coder
+from eqinfo.coder.kernels import m1_step, range_coder, shares
+
+plain_encode = partial(arithmetic_coding.encode, is_adaptive=False)
+plain_decode = partial(arithmetic_coding.decode, is_adaptive=False)
 
 BITS = [24, 32, 48, 64, 128]
 TEXTS = {
@@ -56,20 +59,20 @@ def document_ends(text: bytes, rng: random.Random) -> list[int]:
 
 
 def table(seed: int) -> list[int]:
-    """Frequencies, each at least 1, that add up to TOTAL: some equal, some large."""
+    """Frequencies, each at least 1, that add up to M1_TOTAL: some equal, some large."""
     weights = np.random.default_rng(seed).choice([0, 1, 2, 3, 1000], N_BYTES).astype(np.int64) + (
         seed % 7 == 0
     )
     weights[seed % N_BYTES] += 1 << seed % 20
-    found = 1 + weights * (TOTAL - N_BYTES) // weights.sum()
-    found[seed % 3] += TOTAL - found.sum()
+    found = 1 + weights * (M1_TOTAL - N_BYTES) // weights.sum()
+    found[seed % 3] += M1_TOTAL - found.sum()
     return found.tolist()
 
 
 def exact_shares(frequencies: list[int], rest: int, is_start: bool) -> list[int]:
     """Largest remainders with fractions."""
     least = int(is_start)
-    exact = [Fraction((rest - least * N_BYTES) * f, TOTAL) for f in frequencies]
+    exact = [Fraction((rest - least * N_BYTES) * f, M1_TOTAL) for f in frequencies]
     found = [math.floor(share) for share in exact]
     order = sorted(range(N_BYTES), key=lambda i: (found[i] - exact[i], i))
     for i in order[: rest - least * N_BYTES - sum(found)]:
@@ -83,7 +86,7 @@ def test_shares_are_those_of_the_largest_remainders_and_add_up(
 ) -> None:
     frequencies = table(seed)
     rest = min(int(part * 2**bits) + N_BYTES * is_start, (1 << 128) - 1)
-    found = live_windows.shares(frequencies, rest, is_start)
+    found = reference.shares(frequencies, rest, is_start)
     assert found == exact_shares(frequencies, rest, is_start)
     assert sum(found) == rest
     assert min(found) >= is_start
@@ -93,14 +96,14 @@ def test_shares_are_those_of_the_largest_remainders_and_add_up(
 def compiled_shares(frequencies: list[int], rest: int, is_start: bool) -> list[int]:
     node = kernels.new_work(network()).node
     wide = np.uint64(rest >> 64), np.uint64(rest & (1 << 64) - 1)
-    quotient = tuple(map(np.uint64, kernels.divide(np.array(frequencies), wide, is_start, node)))
-    starts = [kernels.start_of(node, quotient, byte) for byte in range(N_BYTES + 1)]
+    quotient = tuple(map(np.uint64, shares.divide(np.array(frequencies), wide, is_start, node)))
+    starts = [shares.start_of(node, quotient, byte) for byte in range(N_BYTES + 1)]
     exact = [high << 64 | low for high, low in starts]
     return [after - before for before, after in pairwise(exact)]
 
 
 def test_equal_remainders_go_to_the_lower_bytes() -> None:
-    assert live_windows.shares([TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
+    assert reference.shares([M1_TOTAL // N_BYTES] * N_BYTES, 3, False) == [1, 1, 1] + [0] * 253
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -110,11 +113,11 @@ def test_compiled_windows_are_those_of_the_definition(name: str, bits: int, carr
     text = TEXTS[name]
     ends = document_ends(text, random.Random(bits))
     payload = live_windows.encode_windows(network(), text, ends, bits, carry)
-    codewords = live_windows.encode_plainly(network(), text, ends, bits, carry)
+    codewords = reference.encode_plainly(network(), text, ends, bits, carry)
     assert payload == b"".join(codeword.to_bytes(bits // 8, "big") for codeword in codewords)
     assert live_windows.decode_windows(network(), payload, bits, len(text), carry) == (text, ends)
     if bits in (24, 128):
-        assert live_windows.decode_plainly(network(), codewords, bits, carry) == (text, ends)
+        assert reference.decode_plainly(network(), codewords, bits, carry) == (text, ends)
 
 
 @settings(max_examples=60)
@@ -130,8 +133,8 @@ def test_any_bytes_come_back(text: bytes, rng: random.Random, bits: int, carry: 
     chosen = [network(), uniform(), skewed(0), skewed(255)][which]
     payload = live_windows.encode_windows(chosen, text, ends, bits, carry)
     assert live_windows.decode_windows(chosen, payload, bits, len(text), carry) == (text, ends)
-    payload = live_windows.encode_ac(chosen, text, ends)
-    assert live_windows.decode_ac(chosen, payload, len(text), len(ends)) == (text, ends)
+    payload = plain_encode(chosen, text, ends)
+    assert plain_decode(chosen, payload, len(text), len(ends)) == (text, ends)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda text: np.frombuffer(text, np.uint8)])
@@ -140,7 +143,7 @@ def test_text_may_be_any_buffer(kind: type) -> None:
     assert live_windows.encode_windows(network(), kind(text), [], 24) == live_windows.encode_windows(
         network(), text, [], 24
     )
-    assert live_windows.encode_ac(network(), kind(text), []) == live_windows.encode_ac(network(), text, [])
+    assert plain_encode(network(), kind(text), []) == plain_encode(network(), text, [])
 
 
 def test_a_tiny_example_by_hand() -> None:
@@ -156,15 +159,15 @@ def test_a_tiny_example_by_hand() -> None:
 @pytest.mark.parametrize("bits", [24, 64])
 def test_a_window_fills_its_bits(bits: int) -> None:
     text, at = TEXTS["prose"] + TEXTS["noise"], 0
-    for codeword in live_windows.encode_plainly(network(), text, [], bits):
-        window, _ = live_windows.decode_plainly(network(), [codeword], bits)
-        reader, width = live_windows.Reader(network()), 1 << bits
+    for codeword in reference.encode_plainly(network(), text, [], bits):
+        window, _ = reference.decode_plainly(network(), [codeword], bits)
+        reader, width = reference.Reader(network()), 1 << bits
         table = reader.read(BOS).tolist()
         for i, byte in enumerate(window):
-            width = live_windows.shares(table, width - 1, i == 0)[byte]
+            width = reference.shares(table, width - 1, i == 0)[byte]
             table = reader.read(byte).tolist()
         at += len(window)
-        assert at == len(text) or live_windows.shares(table, width - 1, False)[text[at]] == 0
+        assert at == len(text) or reference.shares(table, width - 1, False)[text[at]] == 0
     assert at == len(text)
 
 
@@ -173,7 +176,7 @@ def test_windows_do_not_depend_on_what_came_before_them() -> None:
     for bits in BITS:
         payload, size = live_windows.encode_windows(network(), text, [], bits), bits // 8
         windows = [
-            live_windows.decode_plainly(network(), [int.from_bytes(payload[i : i + size], "big")], bits)[0]
+            reference.decode_plainly(network(), [int.from_bytes(payload[i : i + size], "big")], bits)[0]
             for i in range(0, len(payload), size)
         ]
         assert b"".join(windows) == text
@@ -192,9 +195,9 @@ def test_carry_changes_codewords_within_a_document_only() -> None:
 def test_packing_is_big_endian(bits: int) -> None:
     numbers = [random.Random(bits).getrandbits(bits) for _ in range(20)] + [0, (1 << bits) - 1]
     packed = b"".join(number.to_bytes(bits // 8, "big") for number in numbers)
-    limbs = live_windows.unpack(packed, bits)
+    limbs = live_windows.from_big_endian(packed, bits)
     assert [int(high) << 64 | int(low) for high, low in limbs] == numbers
-    assert live_windows.pack(limbs, bits) == packed
+    assert live_windows.to_big_endian(limbs, bits) == packed
 
 
 @pytest.mark.parametrize("bits", [24, 64, 128])
@@ -235,13 +238,13 @@ def test_part_of_a_window_is_refused() -> None:
 def test_plain_arithmetic_coding_has_the_size_that_m1_says(name: str) -> None:
     text = TEXTS[name]
     ends = document_ends(text, random.Random(3))
-    payload = live_windows.encode_ac(network(), text, ends)
-    assert live_windows.decode_ac(network(), payload, len(text), len(ends)) == (text, ends)
-    reader, bits = live_windows.Reader(network()), math.log2(TOTAL + 1) * len(ends)
-    for document, _ in live_windows.documents(text, ends):
+    payload = plain_encode(network(), text, ends)
+    assert plain_decode(network(), payload, len(text), len(ends)) == (text, ends)
+    reader, bits = reference.Reader(network()), math.log2(M1_TOTAL + 1) * len(ends)
+    for document, _ in reference.documents(text, ends):
         table = reader.read(BOS)
         for byte in document:
-            bits += math.log2((TOTAL + 1) / int(table[byte]))
+            bits += math.log2((M1_TOTAL + 1) / int(table[byte]))
             table = reader.read(byte)
     assert bits / 8 - 1 <= len(payload) <= bits / 8 * 1.005 + 8
 
@@ -251,10 +254,10 @@ def coder_symbols(rng: random.Random, n: int) -> list[tuple[int, int]]:
     low, width, half = 0, (1 << 64) - 1, 1 << 63
     symbols = []
     for _ in range(n):
-        part = width // (TOTAL + 1)
+        part = width // (M1_TOTAL + 1)
         below = (half - low) // part  # the symbol has this frequency in it
-        start = max(0, min(below - rng.choice([0, 1, 7, 1000]), TOTAL))
-        symbols.append((start, min(rng.choice([1, 2, 9, 2000]) + below - start, TOTAL + 1 - start)))
+        start = max(0, min(below - rng.choice([0, 1, 7, 1000]), M1_TOTAL))
+        symbols.append((start, min(rng.choice([1, 2, 9, 2000]) + below - start, M1_TOTAL + 1 - start)))
         low, width = low + part * start, part * symbols[-1][1]
         if not low <= half < low + width:
             half = low + width // 2
@@ -263,11 +266,11 @@ def coder_symbols(rng: random.Random, n: int) -> list[tuple[int, int]]:
     return symbols
 
 
-def compiled_narrow(
+def encode_symbol(
     out: np.ndarray, n_out: int, low: int, width: int, start: int, frequency: int
 ) -> tuple[int, int, int]:
     limbs = np.uint64(low), np.uint64(width)  # a plain int would be an int64
-    return range_coder.narrow(out, n_out, *limbs, start, frequency)
+    return range_coder.encode_symbol(out, n_out, *limbs, start, frequency)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -275,16 +278,16 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
     rng = random.Random(seed)
     symbols = coder_symbols(rng, 60)[: rng.randrange(61)]
     for _ in range(rng.randrange(20)):
-        start = rng.choice([0, rng.randrange(TOTAL), TOTAL])
-        symbols.append((start, rng.choice([1, TOTAL + 1 - start])))
+        start = rng.choice([0, rng.randrange(M1_TOTAL), M1_TOTAL])
+        symbols.append((start, rng.choice([1, M1_TOTAL + 1 - start])))
     exact_low, exact_width, n_out = 0, (1 << 64) - 1, 0  # in units of 256**-(n_out + 8); nothing is carried
     out, n, low, width = np.zeros(999, np.uint8), 0, 0, (1 << 64) - 1
     for start, frequency in symbols:
-        part = exact_width // (TOTAL + 1)
+        part = exact_width // (M1_TOTAL + 1)
         exact_low, exact_width = exact_low + part * start, part * frequency
         while exact_width < 1 << 56:
             exact_low, exact_width, n_out = exact_low << 8, exact_width << 8, n_out + 1
-        n, low, width = compiled_narrow(out, n, low, width, start, frequency)
+        n, low, width = encode_symbol(out, n, low, width, start, frequency)
         assert n == n_out
         assert int.from_bytes(out[:n].tobytes(), "big") << 64 | low == exact_low
         assert width == exact_width
@@ -300,7 +303,7 @@ def test_the_range_coder_ends_in_the_exact_interval_with_the_fewest_bytes(seed: 
 def test_carries_travel_over_many_bytes() -> None:
     full, out = (1 << 64) - 1, np.zeros(9, np.uint8)
     out[:5] = 7, 255, 255, 255, 255
-    compiled_narrow(out, 5, full, full, TOTAL // 2, TOTAL // 2)
+    encode_symbol(out, 5, full, full, M1_TOTAL // 2, M1_TOTAL // 2)
     assert out[:5].tolist() == [8, 0, 0, 0, 0]
 
 
@@ -309,16 +312,16 @@ def test_plain_arithmetic_coding_of_what_is_certain_and_of_what_is_not(byte: int
     rng = random.Random(byte)
     for _ in range(50):
         text = bytes(rng.choices([0, 127, 128, 129, 255, byte], [1, 1, 1, 1, 1, 200], k=rng.randrange(400)))
-        payload = live_windows.encode_ac(skewed(byte), text, [len(text)])
-        assert live_windows.decode_ac(skewed(byte), payload, len(text), 1) == (text, [len(text)])
+        payload = plain_encode(skewed(byte), text, [len(text)])
+        assert plain_decode(skewed(byte), payload, len(text), 1) == (text, [len(text)])
         with pytest.raises(ValueError, match="not the code"):
-            live_windows.decode_ac(skewed(byte), payload + b"\0", len(text), 1)
+            plain_decode(skewed(byte), payload + b"\0", len(text), 1)
 
 
 @pytest.mark.parametrize("n_documents", [0, 2, 50])
 def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: int) -> None:
     rng, text = random.Random(4), TEXTS["prose"]
-    good = live_windows.encode_ac(network(), text, [9, 9])
+    good = plain_encode(network(), text, [9, 9])
     payloads = [rng.randbytes(rng.randrange(100)) for _ in range(20)]
     payloads += [good[:n] for n in range(0, len(good), 7)] + [bytes(300), b"\xff" * 300]
     for _ in range(20):
@@ -327,7 +330,7 @@ def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: in
     for payload in payloads:
         for length in (0, len(text), 1 << 30):
             try:
-                found, ends = live_windows.decode_ac(network(), payload, length, n_documents)
+                found, ends = plain_decode(network(), payload, length, n_documents)
             except ValueError:
                 continue
             assert len(found) == length
@@ -337,7 +340,7 @@ def test_hostile_arithmetic_codes_give_a_result_or_a_value_error(n_documents: in
 
 def test_arithmetic_codes_of_other_texts_are_refused() -> None:
     text = TEXTS["prose"]
-    payload = live_windows.encode_ac(network(), text, [len(text)])
+    payload = plain_encode(network(), text, [len(text)])
     n = len(text)
     for wrong, length, n_documents in [
         (payload + bytes(9), n, 1),
@@ -348,7 +351,7 @@ def test_arithmetic_codes_of_other_texts_are_refused() -> None:
         (b"", n, 0),
     ]:
         with pytest.raises(ValueError, match="not the code"):
-            live_windows.decode_ac(network(), wrong, length, n_documents)
+            plain_decode(network(), wrong, length, n_documents)
 
 
 def test_two_threads_do_not_disturb_each_other() -> None:
@@ -356,14 +359,14 @@ def test_two_threads_do_not_disturb_each_other() -> None:
     coders = [
         lambda text: live_windows.encode_windows(network(), text, [5], 24),
         lambda text: live_windows.encode_windows(network(), text, [5], 128, True),
-        lambda text: live_windows.encode_ac(network(), text, [5]),
+        lambda text: plain_encode(network(), text, [5]),
     ]
     for code in coders:
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(code, texts)) == [code(text) for text in texts]
 
 
-def test_a_memory_of_beginnings_changes_nothing() -> None:
+def test_the_prefix_cache_changes_nothing() -> None:
     rng, symbols = random.Random(5), list[int]()
     for _ in range(400):
         symbols += [

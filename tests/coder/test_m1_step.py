@@ -15,9 +15,9 @@ from eqinfo.coder.integer_m1 import (
     EXP_STEPS,
     INNER,
     KEEP_RANGE,
+    M1_TOTAL,
     N_BYTES,
-    ORDERS,
-    TOTAL,
+    NGRAM_BYTES,
     WIDTH,
     Network,
     from_bytes,
@@ -77,7 +77,7 @@ class Reference:
         stream: list[int] = net.embedding[symbol].tolist()
         if bits := table_bits(net):
             rows = []
-            for at, order in enumerate(ORDERS):
+            for at, order in enumerate(NGRAM_BYTES):
                 key = int.from_bytes(self.history[-order:], "big") * 0x9E3779B97F4A7C15 % 2**64
                 rows += net.tables[(at << bits) + (key >> 64 - bits)].tolist()
             mix = self.scaled(net.mix, rows, net.mix_scale)
@@ -91,10 +91,10 @@ class Reference:
         for logit in logits:
             whole, part = divmod(min(top - logit, 25 * EXP_STEPS - 1), EXP_STEPS)
             powers.append(int(net.exp2[part]) >> whole)
-        share = (TOTAL - N_BYTES << 32) // sum(powers)
+        share = (M1_TOTAL - N_BYTES << 32) // sum(powers)
         found = [1 + (power * share >> 32) for power in powers]
         last = N_BYTES - 1 - logits[::-1].index(top)
-        found[last] += TOTAL - sum(found)
+        found[last] += M1_TOTAL - sum(found)
         return found
 
     def layer(self, at: int, stream: list[int]) -> list[int]:
@@ -143,7 +143,7 @@ def test_the_largest_numbers_of_a_file_do_not_overflow(which: str) -> None:
 @pytest.mark.parametrize(("n_layer", "bits"), SHAPES)
 def test_frequencies_add_up_and_none_is_zero(n_layer: int, bits: int) -> None:
     found = run(network(n_layer, bits), new_state(network(n_layer, bits)), SYMBOLS)
-    assert (found.sum(1) == TOTAL).all()
+    assert (found.sum(1) == M1_TOTAL).all()
     assert found.min() >= 1
     assert found.max() > 50 * found.min()  # these networks are worth testing with
 

@@ -9,7 +9,7 @@ from helpers.texts import mixed, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqinfo.coder import intervals, live_windows, paper
+from eqinfo.coder import intervals, live_windows, paper, reference
 from eqinfo.coder.integer_m1 import BOS
 
 NETWORK = random_network()
@@ -34,14 +34,14 @@ def cells(low: int, width: int) -> range:
 
 def longest_window(text: bytes, bits: int) -> tuple[bytes, int]:
     """The longest window a long text begins with, and its first codeword, looking at all symbols."""
-    reader, symbol, low, width = live_windows.Reader(NETWORK), BOS, 0, 1 << bits + paper.SPARE_BITS
+    reader, symbol, low, width = reference.Reader(NETWORK), BOS, 0, 1 << bits + paper.SPARE_BITS
     best = (b"", 0)
     for i, byte in enumerate(text):
         table = [0, *reader.read(symbol).tolist()]
-        frequencies = intervals.quantise(np.array([table]))[0].tolist()
+        frequencies = intervals.paper_frequencies(np.array([table]))[0].tolist()
         assert frequencies[0] == 1
         children = [
-            intervals.narrow(low, width, sum(frequencies[:k]), frequency, intervals.TOTAL)
+            intervals.narrow(low, width, sum(frequencies[:k]), frequency, intervals.PAPER_TOTAL)
             for k, frequency in enumerate(frequencies)
         ]
         own = cells(low, width).start

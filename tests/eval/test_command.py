@@ -25,10 +25,10 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.eval import held_out, measure
 from eqinfo.eval.held_out import HeldOut, tokens_for
 from eqinfo.eval.results import M1Row, M2Row, TextFacts
-from eqinfo.formats.model_folder import find_codebook
+from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.batches import WINDOW_BYTES
 from eqinfo.m2 import generate
-from eqinfo.m2 import train as m2_train
+from eqinfo.m2 import run as m2_run
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
 
@@ -138,7 +138,7 @@ def test_runs_are_measured_and_sorted_by_bits_per_byte(run_eval: Eval) -> None:
     n_tokens = parse.encode(codebook, HELD_OUT).size + 1  # and the end of the text
     for row in found["m2"]:
         assert list(row) == attributes(M2Row)
-        loaded = m2_train.load_m2(Path(row["run"]), torch.device("cpu"))
+        loaded = m2_run.load_m2(Path(row["run"]), torch.device("cpu"))
         nats = total_nats(
             loaded.model, tokens_for(loaded, Path(), HeldOut("a", [Frame(HELD_OUT, [len(HELD_OUT)])]))
         )
@@ -212,7 +212,7 @@ def test_a_model_of_the_published_rule_has_one_row(run_eval: Eval, work: Path) -
 
 def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> None:
     rows = json.loads(run_eval("--json"))["m1"]
-    codebook = Codebook.load(find_codebook(None))
+    codebook = Codebook.load(codebook_path(None))
     assert rows[0]["fingerprint"] == codebook.fingerprint.hex()
     assert [row["window_bits"] for row in rows] == [16, 16]
     assert b"M1 on held-out text, bits/byte by position" in run_eval()
@@ -301,7 +301,7 @@ def test_a_long_text_is_measured_in_part_and_a_line_says_so(
 
 
 def continuation(prompt: bytes, n_bytes: int, temperature: float = 1.0, seed: int = 0) -> bytes:
-    run = m2_train.load_m2(Path("long"), torch.device("cpu"))
+    run = m2_run.load_m2(Path("long"), torch.device("cpu"))
     assert run.codebook
     return b"".join(generate.stream(run.model, run.codebook, prompt, n_bytes, temperature, None, seed))
 
@@ -356,11 +356,11 @@ def test_on_a_terminal_characters_are_held_back_until_they_are_complete(tmp_path
 
 def test_on_a_terminal_the_best_figures_are_bold_and_wide_tables_get_narrow_heads(tmp_path: Path) -> None:
     code = (
-        "from eqinfo.cli import console\n"
+        "from eqinfo.cli import display\n"
         "wide = ['bits/byte', 'compressed bytes'] * 7\n"
         "for head in (['bits/byte'], wide):\n"
         "    row = ['1'] * len(head)\n"
-        "    console.show_tables([('a: 3 bytes', ['run', *head], [['x', *row], ['y', *row]], {(1, 1)})])"
+        "    display.show_tables([('a: 3 bytes', ['run', *head], [['x', *row], ['y', *row]], {(1, 1)})])"
     )
     shown = on_terminal(tmp_path, code).replace(b"[a: 3", b"a: 3").replace(b"\r\n", b"\n").decode()
     narrow, wide = shown.split("a: 3 bytes\n")[1:]
@@ -370,8 +370,8 @@ def test_on_a_terminal_the_best_figures_are_bold_and_wide_tables_get_narrow_head
 
 def test_a_full_disk_and_a_closed_stdout_are_named() -> None:
     code = (
-        "from eqinfo.cli import console\n"
-        "with console.reporting(): console.show_tables([('a', ['b'], [], set())])"
+        "from eqinfo.cli import console, display\n"
+        "with console.reporting(): display.show_tables([('a', ['b'], [], set())])"
     )
     for where, message in (
         (">/dev/full", "eqinfo: stdout: No space left on device"),

@@ -16,7 +16,7 @@ from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, WindowCodec
 from eqinfo.formats.eqi import compress, read_frames
 from eqinfo.formats.eqi_index import read_range
-from eqinfo.formats.model_folder import Model
+from eqinfo.formats.model_folder import Model, codebook_path
 from eqinfo.text.frames import Frame
 
 TEXT = prose(20)
@@ -84,7 +84,7 @@ def test_only_the_files_that_are_needed_are_read(live_model: Path, tmp_path: Pat
 @pytest.mark.parametrize("unit_bits", [0, 1, 7, 21, 23, 25, 129, 136, 255])
 def test_sizes_of_units_that_nothing_has_are_damage(live_model: Path, unit_bits: int) -> None:
     with pytest.raises(FormatError, match=f"x: damaged; found units of {unit_bits} bits. Get a fresh copy."):
-        Model(live_model).find(unit_bits, bytes(8), "x")
+        Model(live_model).find_codec(unit_bits, bytes(8), "x")
 
 
 def test_a_stream_says_which_m1_it_needs(live_model: Path, tmp_path: Path) -> None:
@@ -113,6 +113,14 @@ def test_hostile_bytes_give_a_result_or_one_line(
 
 
 def test_a_codec_of_the_codebook_is_that_of_the_folder(live_model: Path, codebook: Codebook) -> None:
-    codec = Model(live_model).find(12, codebook.fingerprint, "x")
+    codec = Model(live_model).find_codec(12, codebook.fingerprint, "x")
     assert isinstance(codec, CodebookCodec)
     assert codec.codebook.fingerprint == codebook.fingerprint
+
+
+def test_a_codebook_is_found_in_a_model_folder_or_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such codebook"):
+        codebook_path(tmp_path)
+    path = tmp_path / "codebook.eqcb"
+    path.write_bytes(b"")
+    assert codebook_path(tmp_path) == codebook_path(path) == path

@@ -10,7 +10,7 @@ from eqinfo.formats.packing import MAX_VARINT_BYTES, pack, packed_bytes, read_va
 
 def read(data: bytes) -> int:
     rest = iter(data)
-    value = read_varint(lambda: next(rest))
+    value = read_varint(rest)
     assert not list(rest)
     return value
 

@@ -1,4 +1,4 @@
-"""Signals to programs that a test starts."""
+"""Signals for programs that a test starts."""
 
 import signal
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ STOPPING = "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to 
 
 @contextmanager
 def heard(number: int) -> Iterator[None]:
-    """Programs started in the block hear a signal; background jobs and nohup hand down ignored ones."""
+    """Programs started in the block do not ignore the signal, even if this process does, as under nohup."""
     before = signal.signal(number, signal.SIG_DFL)
     try:
         yield

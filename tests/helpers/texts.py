@@ -1,4 +1,4 @@
-"""Texts that every test can use, made the same way each time, and sources that give them in pieces."""
+"""Texts that are the same in every run, and a source with short reads."""
 
 import io
 import random
@@ -12,7 +12,7 @@ codeword interval probability compression equal information Straße naïve 世�
 
 
 def prose(n_words: int, seed: int = 0) -> bytes:
-    """Words at random with the punctuation of sentences; UTF-8."""
+    """Random words with punctuation; UTF-8."""
     rng, words = random.Random(seed), PROSE_WORDS.split()
     return "".join(
         rng.choice(words) + rng.choice([" ", " ", " ", ", ", ".\n"]) for _ in range(n_words)
@@ -20,7 +20,7 @@ def prose(n_words: int, seed: int = 0) -> bytes:
 
 
 def mixed(n_words: int, seed: int = 0) -> bytes:
-    """Prose, noise, runs, repeats, invalid UTF-8, NUL and CRLF, in turns."""
+    """Prose, noise, runs, repeats, invalid UTF-8, NUL and CRLF."""
     rng = random.Random(seed)
     text = prose(n_words, seed)
     return b"".join(
@@ -29,7 +29,7 @@ def mixed(n_words: int, seed: int = 0) -> bytes:
 
 
 class Trickle(io.RawIOBase):
-    """A source that gives as many bytes as it likes, as pipes do, and counts what it gave."""
+    """A source with short reads, like a pipe, that counts the bytes it has given."""
 
     def __init__(self, data: bytes, size: Callable[[], int]) -> None:
         self.file, self.size, self.given = io.BytesIO(data), size, 0

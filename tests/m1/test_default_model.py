@@ -8,15 +8,15 @@ from helpers.texts import mixed, prose
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder.integer_m1 import BOS, TOTAL_BITS
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL_BITS
 from eqinfo.coder.kernels.m1_step import new_state, run
-from eqinfo.formats.model_folder import DEFAULT_MODEL, find_codebook
-from eqinfo.m1 import train as m1_train
+from eqinfo.formats.model_folder import DEFAULT_MODEL, codebook_path
+from eqinfo.m1 import run as m1_run
 
 
 @pytest.fixture(scope="module")
 def default():
-    return Codebook.load(find_codebook(None))
+    return Codebook.load(codebook_path(None))
 
 
 def test_every_codeword_is_a_window(default):
@@ -25,7 +25,7 @@ def test_every_codeword_is_a_window(default):
 
 
 def test_its_files_belong_together_and_are_small(default):
-    config = m1_train.read_config(DEFAULT_MODEL)
+    config = m1_run.read_config(DEFAULT_MODEL)
     assert config["fingerprint"] == default.fingerprint.hex()
     assert sum(path.stat().st_size for path in DEFAULT_MODEL.iterdir()) < 8_000_000
     assert {path.name for path in DEFAULT_MODEL.iterdir()} == {
@@ -48,10 +48,10 @@ def test_windows_of_english_are_long(default):
 
 
 def test_m1_predicts_english():
-    m1_of_package = m1_train.load_m1(DEFAULT_MODEL)
+    m1_of_package = m1_run.load_m1(DEFAULT_MODEL)
     text = b"the United States of America"
     found = run(m1_of_package, new_state(m1_of_package), np.array([BOS, *text[:-1]], np.uint16))
-    assert TOTAL_BITS - np.log2(found[np.arange(len(text)), [*text]]).mean() < 2
+    assert M1_TOTAL_BITS - np.log2(found[np.arange(len(text)), [*text]]).mean() < 2
 
 
 def test_the_card_gives_the_figures_of_its_config():

@@ -1,17 +1,11 @@
-import itertools
-
 import numpy as np
 import pytest
 from helpers.networks import random_network
-from helpers.texts import mixed
 
-from eqinfo.codebook import parse
-from eqinfo.coder import intervals
-from eqinfo.coder.integer_m1 import BOS, TOTAL
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
 from eqinfo.coder.kernels.m1_step import new_state, run
-from eqinfo.coder.live_windows import encode_plainly
 from eqinfo.m1 import expand as expand_module
-from eqinfo.m1.expand import expand, live, next_byte_frequencies, published
+from eqinfo.m1.expand import expand, next_byte_frequencies
 
 
 def silent(share):
@@ -33,7 +27,7 @@ def test_strings_that_share_their_beginnings_get_what_each_gets_by_itself(m1):
     for length in (0, 1, 2, 5):
         strings = rng.integers(0, 3, (700, length)).astype(np.uint8)  # many share, some are equal
         found = next_byte_frequencies(m1, strings)
-        assert np.array_equal(found.sum(1), np.full(700, TOTAL))
+        assert np.array_equal(found.sum(1), np.full(700, M1_TOTAL))
         for string, row in list(zip(strings, found, strict=True))[::60]:
             assert np.array_equal(row, frequencies_after(m1, string))
 
@@ -41,12 +35,12 @@ def test_strings_that_share_their_beginnings_get_what_each_gets_by_itself(m1):
 def test_candidates_are_the_most_probable_strings_of_all(m1, monkeypatch):
     monkeypatch.setattr(expand_module, "MAX_BYTES", 3)
     n = 600
-    one = np.log(next_byte_frequencies(m1, np.empty((1, 0), np.uint8))[0] / TOTAL)
+    one = np.log(next_byte_frequencies(m1, np.empty((1, 0), np.uint8))[0] / M1_TOTAL)
     every = {bytes([a]): one[a] for a in range(256)}
-    after = np.log(next_byte_frequencies(m1, np.arange(256, dtype=np.uint8)[:, None]) / TOTAL)
+    after = np.log(next_byte_frequencies(m1, np.arange(256, dtype=np.uint8)[:, None]) / M1_TOTAL)
     two = {bytes([a, b]): one[a] + after[a, b] for a in range(256) for b in range(256)}
     for start in sorted(two, key=two.get)[-n:]:  # no string after the n-th can have a child among the best
-        rest = np.log(frequencies_after(m1, start) / TOTAL)
+        rest = np.log(frequencies_after(m1, start) / M1_TOTAL)
         every |= {start + bytes([c]): two[start] + rest[c] for c in range(256)}
     every |= two
     floor = sorted(every.values())[-n]
@@ -55,36 +49,3 @@ def test_candidates_are_the_most_probable_strings_of_all(m1, monkeypatch):
     assert found.strings == sorted(found.strings)
     for string, log_p in zip(found.strings, found.log_p, strict=True):
         assert log_p == pytest.approx(every[string])
-
-
-def test_the_published_windows_are_those_of_every_codeword_by_brute_force(m1):
-    bits = 10
-    codebook = published(m1, bits, silent)
-    expected = {b""} | {bytes([b]) for b in range(256)}
-    tables = {}
-    for codeword in range(1 << bits):
-        string, low, width = b"", 0, 1 << intervals.PRECISION_BITS
-        at, size = codeword << (intervals.PRECISION_BITS - bits), 1 << (intervals.PRECISION_BITS - bits)
-        while len(string) < expand.MAX_BYTES:
-            if string not in tables:
-                tables[string] = intervals.quantise(frequencies_after(m1, string)[None].astype(np.int64))[0]
-            sums = [0, *itertools.accumulate(tables[string].tolist())]
-            inner = [
-                intervals.narrow(low, width, sums[b], sums[b + 1] - sums[b], intervals.TOTAL)
-                for b in range(256)
-            ]
-            fits = [b for b, (lo, w) in enumerate(inner) if lo <= at and at + size <= lo + w]
-            if not fits:
-                break
-            string, (low, width) = string + bytes(fits), inner[fits[0]]
-        expected.add(string)
-    assert codebook.windows == sorted(expected)
-    assert codebook.method == "greedy"
-
-
-@pytest.mark.parametrize("window_bits", [9, 11, 14])
-def test_the_compiled_live_rule_and_live_coding_give_the_same_codewords(m1, window_bits):
-    codebook = live(m1, window_bits, silent)
-    assert len(codebook.windows) == 1 << window_bits
-    text, ends = mixed(40)[:1500], [0, 700, 700]
-    assert parse.encode(codebook, text, ends).tolist() == encode_plainly(m1, text, ends, window_bits)

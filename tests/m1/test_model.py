@@ -7,14 +7,15 @@ import pytest
 import torch
 from helpers.texts import prose
 
-from eqinfo.coder.integer_m1 import BOS, ORDERS
-from eqinfo.coder.kernels.m1_step import MULTIPLIER, ORDER_MASKS
-from eqinfo.m1 import model as m1_model
+from eqinfo.coder.integer_m1 import BOS, HASH_MULTIPLIER, NGRAM_BYTES
+from eqinfo.coder.kernels.m1_step import NGRAM_MASKS
+from eqinfo.m1 import recurrence as recurrence_module
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import float_bits, run_bits
-from eqinfo.m1.model import M1_PRESETS, ByteModel, recurrence, rows, scan, scan_by_doubling
+from eqinfo.m1.model import M1_PRESETS, ByteModel, rows
 from eqinfo.m1.quantise import quantise, static
+from eqinfo.m1.recurrence import recurrence, scan, scan_by_doubling
 from eqinfo.training.loop import Budget, Trainer
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def test_training_lowers_the_loss(trained):
 
 @pytest.mark.parametrize("at_once", [1, 4, 99])
 def test_a_recurrence_and_its_gradients_are_those_of_the_loop(at_once, monkeypatch):
-    monkeypatch.setattr(m1_model, "PIECE_ELEMENTS", {"cpu": at_once * 2 * 9})
+    monkeypatch.setattr(recurrence_module, "PIECE_ELEMENTS", {"cpu": at_once * 2 * 9})
     torch.manual_seed(0)
     raw, bias = (torch.randn(n, dtype=torch.float64, requires_grad=True) for n in ((11, 2, 9), (9,)))
     begun = torch.ones(11, 2, 1, dtype=torch.float64)
@@ -123,9 +124,9 @@ def test_rows_of_n_grams_are_those_that_integers_look_up():
         start = max(i for i in range(at + 1) if text[i] == BOS)
         history = np.uint64(int.from_bytes(bytes(text[start + 1 : at + 1])[-8:], "big"))
         with np.errstate(over="ignore"):
-            want = [int((history & mask) * MULTIPLIER >> np.uint64(56)) for mask in ORDER_MASKS]
+            want = [int((history & mask) * HASH_MULTIPLIER >> np.uint64(56)) for mask in NGRAM_MASKS]
         assert found[at].tolist() == [row + (k << 8) for k, row in enumerate(want)]
-    assert len(want) == len(ORDERS)
+    assert len(want) == len(NGRAM_BYTES)
 
 
 def test_becoming_integers_costs_less_than_one_per_cent(trained):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqinfo.m1.pairs import Pairs
+from eqinfo.m1.refit import Pairs
 
 
 @pytest.mark.parametrize("slot_bits", [8, 16])

@@ -1,14 +1,13 @@
-from types import SimpleNamespace
-
 import numpy as np
 from helpers.texts import prose
 
-from eqinfo.codebook import kernels
 from eqinfo.codebook.codebook import flat
+from eqinfo.codebook.kernels.trie import build_trie, count_nodes
 from eqinfo.codebook.parse import encode
 from eqinfo.m1 import refit as refit_module
 from eqinfo.m1.corpus import Text
-from eqinfo.m1.refit import Candidates, count_windows, refit
+from eqinfo.m1.expand import Candidates
+from eqinfo.m1.refit import count_windows, refit
 
 
 def silent(share):
@@ -73,10 +72,10 @@ def test_pairs_join_only_as_long_as_the_trie_has_room(monkeypatch):
     monkeypatch.setattr(refit_module, "MAX_NODES", len(some) + 40)
 
     def build(blob, offsets):
-        sizes.append(kernels.count_nodes(blob, offsets))
-        return kernels.build_trie(blob, offsets)
+        sizes.append(count_nodes(blob, offsets))
+        return build_trie(blob, offsets)
 
-    monkeypatch.setattr(refit_module, "kernels", SimpleNamespace(**(vars(kernels) | {"build_trie": build})))
+    monkeypatch.setattr(refit_module, "build_trie", build)
     codebook = refit(candidates, [text], 9, 0.0, silent)
     assert len(codebook.windows) == 512
     assert len(some) < max(sizes) <= len(some) + 40
@@ -85,4 +84,4 @@ def test_pairs_join_only_as_long_as_the_trie_has_room(monkeypatch):
 def test_nodes_are_the_different_beginnings():
     strings = sorted({b"a", b"ab", b"abcd", b"abce", b"b", b"xyz"})
     beginnings = {string[:n] for string in strings for n in range(1, len(string) + 1)}
-    assert kernels.count_nodes(*flat(strings)) == len(beginnings)
+    assert count_nodes(*flat(strings)) == len(beginnings)

@@ -1,11 +1,9 @@
 import json
 
 import pytest
-import torch
 
 from eqinfo.errors import FormatError
-from eqinfo.m2 import metrics
-from eqinfo.m2.metrics import Metrics, peak_flops
+from eqinfo.m2.metrics import Metrics
 
 
 @pytest.fixture
@@ -48,16 +46,3 @@ def test_no_file_has_no_lines(tmp_path):
     missing.forget_after(0)
     assert missing.up_to(9) == []
     assert not missing.path.exists()
-
-
-def test_gpus_are_known_by_the_most_telling_part_of_their_name(monkeypatch):
-    assert peak_flops(torch.device("cpu")) is None
-    for name, want in (
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA L4", 121e12),
-        ("GeForce GTX 1080", None),
-    ):
-        monkeypatch.setattr(metrics.torch.cuda, "get_device_name", lambda _, name=name: name)
-        assert peak_flops(torch.device("cuda")) == want

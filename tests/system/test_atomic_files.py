@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from eqinfo.errors import InputError
-from eqinfo.formats.model_folder import find_codebook
 from eqinfo.system.atomic_files import NamedSink, replacing
 
 
@@ -107,11 +106,3 @@ def test_a_sink_that_would_block_is_an_error() -> None:
 
     with pytest.raises(BlockingIOError):
         NamedSink(Blocking(), "x").write(b"0")  # type: ignore[arg-type]
-
-
-def test_a_codebook_is_found_in_a_model_folder_or_by_its_own_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such codebook"):
-        find_codebook(tmp_path)
-    path = tmp_path / "codebook.eqcb"
-    path.write_bytes(b"")
-    assert find_codebook(tmp_path) == find_codebook(path) == path

@@ -1,4 +1,4 @@
-"""How commands end when they are told to."""
+"""Signals: partial output is removed, and the exit status names the signal."""
 
 import signal
 import subprocess
@@ -6,11 +6,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from helpers.networks import random_network
 
-from eqinfo.coder.kernels import adaptive_ac
+from eqinfo.coder import arithmetic_coding
 from eqinfo.formats.codec import ArithmeticCodec
 from eqinfo.system import signals
 from eqinfo.text.frames import Frame
@@ -42,7 +41,7 @@ def test_what_is_half_done_is_undone_by_errors_and_kept_otherwise() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_undoes_the_innermost_first_and_ends_with_its_status(number: int) -> None:
     code = (
-        "signals.end_when_told()\n"
+        "signals.end_on_signals()\n"
         "with signals.undoing(lambda: print('outer', flush=True)):\n"
         "  with signals.undoing(lambda: print('inner', flush=True)):\n"
         f"    signal.raise_signal({int(number)})\n"
@@ -53,7 +52,7 @@ def test_a_signal_undoes_the_innermost_first_and_ends_with_its_status(number: in
 
 def test_a_signal_ends_a_program_even_where_exceptions_are_lost() -> None:
     code = (
-        "signals.end_when_told()\n"
+        "signals.end_on_signals()\n"
         "class Lossy:\n"
         "  def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
         "Lossy()\n"
@@ -64,7 +63,7 @@ def test_a_signal_ends_a_program_even_where_exceptions_are_lost() -> None:
 
 def test_requests_to_stop_are_heard_once_and_only_ctrl_c_insists() -> None:
     code = (
-        "signals.end_when_told()\n"
+        "signals.end_on_signals()\n"
         "with signals.stop_requests(lambda: print('told')) as asked:\n"
         "  for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM): signal.raise_signal(number)\n"
         "  print(int(asked()), flush=True)\n"
@@ -84,12 +83,12 @@ def test_slow_compiled_code_leaves_the_main_thread_free_for_signals(monkeypatch:
         threads.append(threading.get_ident())
         return b""
 
-    def decode(*_: object) -> tuple[np.ndarray, np.ndarray]:
+    def decode(*_: object) -> tuple[bytes, list[int]]:
         threads.append(threading.get_ident())
         raise ValueError("damaged")
 
-    monkeypatch.setattr(adaptive_ac, "encode", encode)
-    monkeypatch.setattr(adaptive_ac, "decode", decode)
+    monkeypatch.setattr(arithmetic_coding, "encode", encode)
+    monkeypatch.setattr(arithmetic_coding, "decode", decode)
     codec = ArithmeticCodec(random_network())
     assert codec.encode(Frame(b"text")) == (1, b"\0")
     with pytest.raises(ValueError, match="damaged"):

@@ -1,3 +1,5 @@
+"""Documents in files."""
+
 import gzip
 import io
 import json
@@ -9,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo.errors import InputError
-from eqinfo.text.documents import is_jsonl, open_text, read_documents, read_pieces
+from eqinfo.text.documents import is_jsonl, jsonl_of_frames, open_text, read_documents, read_pieces
+from eqinfo.text.frames import Frame, frames_of_pieces
 
 
 def read(path, field="text"):
@@ -101,3 +104,39 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, reason):
 @pytest.mark.parametrize(("name", "expected"), [("a.jsonl", 1), ("a.jsonl.zst", 1), ("a.json", 0), ("-", 0)])
 def test_names_tell_jsonl(name, expected):
     assert is_jsonl(name) == bool(expected)
+
+
+# ---- writing JSONL
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", categories=None), max_size=20), max_size=12))
+def test_jsonl_lines_hold_the_texts(texts: list[str]) -> None:
+    found = frames_of_pieces(((text.encode(), True) for text in texts), 10)
+    lines = b"".join(jsonl_of_frames(found, "x")).decode().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == [{"text": text} for text in texts]
+
+
+def test_lone_surrogates_are_escaped_in_jsonl() -> None:
+    text = 'a\ud83d!\n"\\ \x7f é'
+    line = b"".join(
+        jsonl_of_frames(frames_of_pieces([(text.encode("utf-8", "surrogatepass"), True)], 10), "x")
+    )
+    assert line == b'{"text": "a\\ud83d!\\n\\"\\\\ \x7f \xc3\xa9"}\n'
+    assert json.loads(line) == {"text": text}
+
+
+def test_text_after_the_last_document_end_is_a_document_in_jsonl() -> None:
+    assert b"".join(jsonl_of_frames([Frame(b"ab", [1])], "x")) == b'{"text": "a"}\n{"text": "b"}\n'
+    assert b"".join(jsonl_of_frames([Frame("é".encode()[:1]), Frame("é".encode()[1:])], "x")) == (
+        '{"text": "é"}\n'.encode()
+    )
+    assert b"".join(jsonl_of_frames([], "x")) == b""
+
+
+@pytest.mark.parametrize(
+    "found", [[Frame(b"\xff", [1])], [Frame(b"\xff")], [Frame(b"\xc3", [1])], [Frame(b"\xc3")]]
+)
+def test_a_document_that_is_not_utf8_is_no_json(found: list[Frame]) -> None:
+    with pytest.raises(InputError, match=r"^x: a document is not UTF-8, as JSON must be\. Omit --jsonl\.$"):
+        list(jsonl_of_frames(found, "x"))

@@ -1,20 +1,14 @@
 """Frames and documents."""
 
 import io
-import json
-import threading
-import time
-from collections.abc import Iterator
 
 import pytest
 from helpers.texts import Trickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eqinfo.errors import InputError
-from eqinfo.system.threads import ordered_map
 from eqinfo.text import frames
-from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces, jsonl_of_frames
+from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 SIZE = 10  # of frames in bytes
 
@@ -71,70 +65,3 @@ def test_frames_do_not_depend_on_how_documents_come_in_pieces(
     for piece, closed in pieces:
         finer += [(piece[i : i + size], False) for i in range(0, len(piece), size)] + [(b"", closed)]
     assert list(frames_of_pieces(finer, SIZE)) == list(frames_of_pieces(pieces, SIZE))
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", categories=None), max_size=20), max_size=12))
-def test_jsonl_lines_hold_the_texts(texts: list[str]) -> None:
-    found = frames_of_pieces(((text.encode(), True) for text in texts), SIZE)
-    lines = b"".join(jsonl_of_frames(found, "x")).decode().split("\n")
-    assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == [{"text": text} for text in texts]
-
-
-def test_lone_surrogates_are_escaped_in_jsonl() -> None:
-    text = 'a\ud83d!\n"\\ \x7f é'
-    line = b"".join(
-        jsonl_of_frames(frames_of_pieces([(text.encode("utf-8", "surrogatepass"), True)], SIZE), "x")
-    )
-    assert line == b'{"text": "a\\ud83d!\\n\\"\\\\ \x7f \xc3\xa9"}\n'
-    assert json.loads(line) == {"text": text}
-
-
-def test_text_after_the_last_document_end_is_a_document_in_jsonl() -> None:
-    assert b"".join(jsonl_of_frames([Frame(b"ab", [1])], "x")) == b'{"text": "a"}\n{"text": "b"}\n'
-    assert b"".join(jsonl_of_frames([Frame("é".encode()[:1]), Frame("é".encode()[1:])], "x")) == (
-        '{"text": "é"}\n'.encode()
-    )
-    assert b"".join(jsonl_of_frames([], "x")) == b""
-
-
-@pytest.mark.parametrize(
-    "found", [[Frame(b"\xff", [1])], [Frame(b"\xff")], [Frame(b"\xc3", [1])], [Frame(b"\xc3")]]
-)
-def test_a_document_that_is_not_utf8_is_no_json(found: list[Frame]) -> None:
-    with pytest.raises(InputError, match=r"^x: a document is not UTF-8, as JSON must be\. Omit --jsonl\.$"):
-        list(jsonl_of_frames(found, "x"))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads: int) -> None:
-    taken = given_out = 0
-    lead = []
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        for item in range(60):
-            taken += 1
-            yield item
-
-    def work(item: int) -> int:
-        time.sleep(0.003 if item % 7 == 0 else 0)
-        return item * item
-
-    for item, result in enumerate(ordered_map(work, items(), threads)):
-        given_out += 1
-        lead.append(taken - given_out)
-        assert result == item * item
-    assert given_out == 60
-    assert max(lead) <= 2 * threads
-
-
-def test_an_ordered_map_that_fails_leaves_no_thread() -> None:
-    def work(item: int) -> int:
-        if item == 5:
-            raise InputError("five")
-        return item
-
-    with pytest.raises(InputError, match="five"):
-        list(ordered_map(work, range(100), 3))
-    assert threading.active_count() == 1

@@ -1,8 +1,3 @@
-import hashlib
-import io
-import platform
-import resource
-import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -14,15 +9,8 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.corpus import Text
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.training.loop import (
-    Budget,
-    Trainer,
-    keep_memory,
-    learning_rate,
-    load_tensors,
-    pick_device,
-    save_tensors,
-)
+from eqinfo.training.checkpoint import load_tensors, save_tensors
+from eqinfo.training.loop import Budget, Trainer, learning_rate
 
 CPU = torch.device("cpu")
 SHAPE = GPTConfig(257, 32, 1, 2, 32)
@@ -134,69 +122,3 @@ def test_a_checkpoint_that_says_something_else_is_refused(tmp_path, changes):
     save_tensors(load_tensors(path, CPU) | changes, path)
     with pytest.raises(MismatchError, match="not a checkpoint of this model"):
         trainer().load(path)
-
-
-def test_a_damaged_file_of_tensors_is_refused(tmp_path):
-    path = tmp_path / "a.pt"
-    save_tensors({"a": torch.ones(3)}, path)
-    whole = path.read_bytes()
-    for damaged in (b"", b"noise" * 99, whole[:-30], whole[: len(whole) // 2]):
-        path.write_bytes(damaged)
-        with pytest.raises(MismatchError, match="damaged, or not a file of tensors"):
-            load_tensors(path, CPU)
-
-
-def test_flipped_bits_of_a_file_of_tensors_are_refused_which_torch_does_not(tmp_path):
-    path = tmp_path / "a.pt"
-    save_tensors({"a": torch.ones(3)}, path)
-    whole = path.read_bytes()
-    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
-    for bit in range(0, 8 * len(whole), 13):  # all of them in tests/campaigns/faults.py
-        altered = bytearray(whole)
-        altered[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(altered)
-        with pytest.raises(MismatchError, match="checksum"):
-            load_tensors(path, CPU)
-
-
-def test_a_file_of_tensors_that_holds_more_than_its_size_is_refused(tmp_path):
-    path, bomb = tmp_path / "a.pt", io.BytesIO()
-    save_tensors({"a": torch.zeros(1 << 20)}, path)
-    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
-        for part in whole.infolist():
-            packed.writestr(part.filename, whole.read(part))
-    archive = bomb.getvalue()[:-2] + (32).to_bytes(2, "little")
-    path.write_bytes(archive + hashlib.sha256(archive).digest())
-    assert torch.load(path, weights_only=True)["a"].numel() == 1 << 20  # torch unpacks it
-    with pytest.raises(MismatchError, match=r"not a file of tensors \(its parts claim 4[0-9]+ bytes\)"):
-        load_tensors(path, CPU)
-
-
-def test_a_pickle_is_not_executed(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (exec, ("raise SystemExit(3)",))
-
-    save_tensors({"a": Bomb()}, tmp_path / "a.pt")
-    with pytest.raises(MismatchError, match="not a file of tensors"):
-        load_tensors(tmp_path / "a.pt", CPU)
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
-def test_freed_memory_is_kept_and_needs_no_new_pages():
-    keep_memory()
-    new_pages = []
-    for _ in range(20):  # tensors are aligned, so what the first ones leave may be a little too small
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(1 << 24)  # 64 MiB, 16,384 pages
-        new_pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    assert new_pages[-1] < 1000
-
-
-def test_devices_are_checked():
-    assert pick_device("cpu") == CPU
-    with pytest.raises(InputError, match="unknown device; found tpu"):
-        pick_device("tpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="no usable GPU"):
-            pick_device("cuda")

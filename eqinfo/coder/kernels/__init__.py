@@ -1,1 +1,1 @@
-"""Compiled loops of the coder. The modules above define the results; nothing here does."""
+"""Compiled loops of the coder. The modules above define what they give, in plain Python."""

@@ -1,8 +1,8 @@
-"""Arithmetic coding that adapts: one range coder a text, its probabilities from M1 and from the text so far.
+"""Adaptive arithmetic coding of a text: probabilities from M1 mixed with those of the text so far.
 
-Before each byte it is said that no document ends here, with TOTAL of TOTAL + 1, as in `live`'s plain code;
-then the eight bits of the byte follow, high bit first, each with the probability that `predictor` has for it.
-M1 begins anew where a document ends, the predictor only with the text.
+Each byte follows an end-of-document flag; "no" has probability M1_TOTAL / (M1_TOTAL + 1), as in plain coding.
+The eight bits of the byte come next, high bit first, each with the probability that `context_mixer` predicts.
+M1 is reset where a document ends, the mixer only where a text begins.
 """
 
 from typing import Any
@@ -10,42 +10,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import BOS, N_BYTES, TOTAL, TOTAL_BITS, Network
+from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels.context_mixer import (
-    MAX_TEXT,
     Mixer,
     begin_byte,
     end_byte,
     learning_rate,
-    new_mixer,
     predict,
     update,
 )
-from eqinfo.coder.kernels.m1_step import State, new_state, step
+from eqinfo.coder.kernels.m1_step import State, step
 from eqinfo.coder.kernels.range_coder import (
     CODER_BYTES,
     CODER_TOTAL,
     MAX_RANGE,
     ZERO,
-    begin,
+    begin_decoding,
+    decode_symbol,
+    encode_symbol,
     finish,
     is_whole,
-    narrow,
-    take,
 )
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
-BITS_TOTAL = TOTAL + 1  # CODER_TOTAL, signed: a bit's probability of so many is 1, and of the others 0
-BYTES_A_BYTE = 19  # at most leave the coder: its bits have at least 16 / BITS_TOTAL each, 129 in all
+BIT_TOTAL = M1_TOTAL + 1  # total frequency for one bit: `ones` for a 1, the rest for a 0; CODER_TOTAL, signed
+BYTES_A_BYTE = 19  # most output of a byte: 8 bits of probability 16 / BIT_TOTAL and its flag, 129 bits
 
 
 @compiled
-def encode_kernel(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
-    """The bytes of `encode`."""
+def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
+    """The adaptive arithmetic code of a text; arguments as in `arithmetic_coding.encode`."""
     out = np.empty(BYTES_A_BYTE * (text.size + ends.size) + CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), ZERO, MAX_RANGE
     i: Any = 0
@@ -55,32 +52,33 @@ def encode_kernel(network: Network, state: State, mixer: Mixer, text: U8, ends: 
         while i < end:
             step(network, state, symbol)
             symbol = np.int64(text[i])
-            n_out, low, width = narrow(out, n_out, low, width, 1, TOTAL)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 1, M1_TOTAL)  # no document ends here
             begin_byte(mixer, state.frequencies, text)
             for shift in range(7, -1, -1):
+                # node: a 1 and then the bits of this byte so far, in [1, 256)
                 node, bit = (N_BYTES | symbol) >> shift + 1, symbol >> shift & 1
                 ones = predict(mixer, node)
-                start, frequency = (0, ones) if bit else (ones, BITS_TOTAL - ones)
-                n_out, low, width = narrow(out, n_out, low, width, start, frequency)
+                start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
+                n_out, low, width = encode_symbol(out, n_out, low, width, start, frequency)
                 update(mixer, node, bit, learning_rate(i))
             i += 1
             end_byte(mixer, text, i)
         if segment < ends.size:
-            n_out, low, width = narrow(out, n_out, low, width, 0, 1)
+            n_out, low, width = encode_symbol(out, n_out, low, width, 0, 1)
     return finish(out, n_out, low, width)
 
 
 @compiled
-def decode_kernel(
+def decode(
     network: Network, state: State, mixer: Mixer, payload: U8, text_length: int, n_documents: int
 ) -> tuple[U8, I64, bool]:
-    """Text, document ends, and whether the payload can be right."""
+    """Text, document ends, and whether the payload is their code; see `arithmetic_coding.decode`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
     n_text = n_ends = np.int64(0)
-    interval, n_read = begin(payload), np.int64(CODER_BYTES)
+    interval, n_read = begin_decoding(payload), np.int64(CODER_BYTES)
     symbol: Any = BOS
     while n_text < text_length or n_ends < n_documents:
-        if n_read > payload.size + CODER_BYTES:  # what is coded has shifted more bytes out than there are
+        if n_read > payload.size + CODER_BYTES:  # damaged: no encoder leaves bytes out
             return text, ends, False
         if interval[2] // (interval[1] // CODER_TOTAL) == ZERO:
             if n_ends == n_documents:
@@ -88,19 +86,19 @@ def decode_kernel(
             ends[n_ends] = n_text
             n_ends += 1
             symbol = BOS
-            n_read = take(payload, interval, n_read, 0, 1)
+            n_read = decode_symbol(payload, interval, n_read, 0, 1)
             continue
         if n_text == text_length:
             return text, ends, False
-        n_read = take(payload, interval, n_read, 1, TOTAL)
+        n_read = decode_symbol(payload, interval, n_read, 1, M1_TOTAL)
         step(network, state, symbol)
         begin_byte(mixer, state.frequencies, text)
         node: Any = 1
         while node < N_BYTES:
             ones = predict(mixer, node)
             bit = np.int64(interval[2] // (interval[1] // CODER_TOTAL) < np.uint64(ones))
-            start, frequency = (0, ones) if bit else (ones, BITS_TOTAL - ones)
-            n_read = take(payload, interval, n_read, start, frequency)
+            start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
+            n_read = decode_symbol(payload, interval, n_read, start, frequency)
             update(mixer, node, bit, learning_rate(n_text))
             node = node << 1 | bit
         symbol = node - N_BYTES
@@ -108,43 +106,3 @@ def decode_kernel(
         n_text += 1
         end_byte(mixer, text, n_text)
     return text, ends, is_whole(payload, interval, n_read)
-
-
-def encode(network: Network, text: U8, document_ends: I64) -> bytes:
-    """The adaptive arithmetic code of a text.
-
-    Args:
-        network: M1.
-        text: below MAX_TEXT bytes.
-        document_ends: offsets in [0, len(text)], ascending; equal ones are empty documents.
-
-    Returns:
-        All bytes that have left the coder, and then the fewest that, followed by zeros, are in its interval.
-    """
-    assert text.size < MAX_TEXT
-    return encode_kernel(network, new_state(network), new_mixer(text.size), text, document_ends).tobytes()
-
-
-def decode(network: Network, payload: U8, text_length: int, n_documents: int) -> tuple[U8, I64]:
-    """Text and document ends of a payload that `encode` gave.
-
-    Args:
-        network: M1.
-        payload: any bytes.
-        text_length: bytes of the text, below MAX_TEXT.
-        n_documents: how many documents end in it.
-
-    Raises:
-        ValueError: the payload is not of a text of this length with so many document ends.
-    """
-    assert text_length < MAX_TEXT
-    what = "not the code of so many bytes and documents"
-    if n_documents * TOTAL_BITS > 8 * (payload.size + 1):  # the bits that leave the coder
-        raise ValueError(what)
-    mixer = new_mixer(text_length)
-    text, ends, is_right = decode_kernel(
-        network, new_state(network), mixer, payload, text_length, n_documents
-    )
-    if not is_right:
-        raise ValueError(what)
-    return text, ends

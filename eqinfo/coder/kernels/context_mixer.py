@@ -1,25 +1,38 @@
-"""The probability of the next bit: M1's, mixed with what the text so far says.
+"""The probability of the next bit: M1's, mixed with predictions from the text so far.
 
-A byte is eight decisions, its high bit first. Each has one probability from many: M1's, that of the byte
-after the longest match before, and those of what followed in contexts like this one, as in the
-context-mixing compressors lpaq and paq8 (Mahoney 2005). They meet as logits, weighted; the weights learn
-with every bit, and begin with M1 and little else: the first bytes of a text cost what they cost M1 alone.
+A byte is eight binary decisions, high bit first. For each bit there are 18 predictions: M1's; that of the
+byte after the longest earlier match; and two for each of 8 contexts, as in the context-mixing compressors
+lpaq and paq8 (Mahoney 2005): what followed the context before (direct), and what followed the same history of
+bits in any context of its kind (indirect). Their logits are added with weights that learn with every bit, by
+gradient descent on coding cost. At first M1 has weight 1 and the others 1/16: the first bytes of a text cost
+what they cost M1 alone.
 
-All is in integers, in one order: no float, no thread and no machine can change a bit. `predict` and `update`
-serve both directions. What is learned lasts for the whole text, over document ends, where M1 begins anew.
+All is in integers and in one order, so no float, thread or machine can change a bit. `predict` and `update`
+serve encoding and decoding. The mixer learns over the whole text, across document ends, where M1 is reset.
 
-Ranges: probabilities have 16 bits, or 20 when they are coded; logits are in 1/256 and have 12 bits and a
-sign; a weight of 1 is 2**16. A weight moves by less than 2**12 a bit, so in texts below 2**28 bytes weights
-stay below 2**44; sums of 18 products of an input and 3 weights then stay below 2**62.
+Ranges: probabilities have 16 bits, mixed ones 20; logits are in 1/256, in [-2840, 2840]; a weight of 1 is
+2**16. A weight moves by less than 2**12 a bit, so in texts below 2**28 bytes weights stay below 2**44, and a
+sum of 18 products of a logit and 3 weights below 2**62.
 """
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eqinfo.coder.integer_m1 import N_BYTES, TOTAL, TOTAL_BITS
+from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.kernels.mixer_tables import (
+    COUNTS,
+    MAX_LOGIT,
+    N_COUNTS,
+    N_HISTORIES,
+    P_BITS,
+    P_HALF,
+    P_ONE,
+    SHARES,
+    first_histories,
+    logistic_tables,
+)
 from eqinfo.system.jit import compiled
 
 U8 = npt.NDArray[np.uint8]
@@ -28,64 +41,56 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 MAX_TEXT = 1 << 28  # bytes
-ONE_BITS, ONE, HALF = 16, (1 << 16) - 1, 1 << 15  # probabilities before they are mixed
-MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
-N_LOGITS = 2 * MAX_LOGIT + 1
-WEIGHT_BITS = 16
-RATE_BITS = 20
-LEAST_RATE, EXTRA_RATE, EXTRA_BYTES_BITS = 5, 10, 9  # of learning weights: faster in the first kilobytes
+WEIGHT_BITS = 16  # fraction bits of a weight
+RATE_BITS = 20  # a learning rate is in 2**-20
+LEAST_RATE, EXTRA_RATE, EXTRA_BYTES_BITS = 5, 10, 9  # the learning rate falls from 15 to 5 in 10 * 2**9 bytes
 
-# contexts of so many bytes; then come those of this word, and of this word and the one before
-ORDERS = (0, 1, 2, 3, 4, 6)
-ORDER_MASKS = np.array([(1 << 8 * n) - 1 for n in ORDERS], np.uint64)
-N_ORDERS, N_CONTEXTS = len(ORDERS), len(ORDERS) + 2
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
+# The contexts: the last 0 to 6 bytes; then the current word, and the current word with the one before.
+CONTEXT_BYTES = (0, 1, 2, 3, 4, 6)
+CONTEXT_MASKS = np.array([(1 << 8 * n) - 1 for n in CONTEXT_BYTES], np.uint64)
+N_BYTE_CONTEXTS, N_CONTEXTS = len(CONTEXT_BYTES), len(CONTEXT_BYTES) + 2
 CHECK_SHIFT, HASH_HALF, EIGHT = np.uint64(20), np.uint64(32), np.uint64(8)
 MIN_SLOT_BITS, MAX_SLOT_BITS = 10, 20
 
-NEW = HALF << 16 | 1  # a slot that has seen nothing
-N_HISTORIES, N_COUNTS = 256, 8
-COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
-# a probability moves 1 / (n + 1.5) of the way, as if each side had been seen half a time before; then 1 / 16
-FIRST_SHARES = [(2 << ONE_BITS) // (2 * n + 3) for n in range(N_COUNTS - 1)]
-SHARES = np.array([*FIRST_SHARES, 1 << ONE_BITS - 4], np.int64)
-HISTORY_SHIFT = 6  # what follows a history is common to many contexts, so it moves more slowly
+NEW = P_HALF << 16 | 1  # a slot that has seen no bit: probability 1/2, history 1
+HISTORY_SHIFT = 6  # a history is shared by many contexts, so its probability moves slowly: 1 / 64
 
-MIN_MATCH, MAX_MATCH = 5, 64  # bytes; what is longer counts as MAX_MATCH - 1
-MATCH_SHIFT = 6
+MIN_MATCH, MAX_MATCH = 5, 64  # bytes; longer matches count as MAX_MATCH - 1
+MATCH_SHIFT = 6  # the probability of a match moves 1 / 64 of the way
 MIN_MASK = np.uint64((1 << 8 * MIN_MATCH) - 1)
 
-M1, MATCH, DIRECT, INDIRECT = 0, 1, 2, 2 + N_CONTEXTS  # inputs; the last two have one for each context
+# indices of inputs; DIRECT and INDIRECT have one for each context
+M1, MATCH, DIRECT, INDIRECT = 0, 1, 2, 2 + N_CONTEXTS
 N_INPUTS = INDIRECT + N_CONTEXTS
-FIRST_WEIGHT = 1 << WEIGHT_BITS - 4  # of all inputs but M1's
+FIRST_WEIGHT = 1 << WEIGHT_BITS - 4  # 1/16, for all inputs but M1's
 
 
 class Mixer(NamedTuple):
-    """What the text so far has taught, and room to work in.
+    """What was learned from the text so far, and scratch arrays.
 
-    A context with the bits of the byte so far has a slot: probability << 16 | check << 8 | history. The
-    history is a 1 and then the last bits seen there, up to 7, so it tells their number too. The check tells
-    contexts apart that share a slot; the later one takes it.
+    A context together with the bits of the current byte has a slot: probability << 16 | check << 8 | history.
+    The history is a 1 and then the last bits seen there, up to 7: it gives their number too. The check tells
+    contexts apart that hash to one slot; the later one takes it over.
 
     Attributes:
-        squash: probability in 1/TOTAL of each logit from -MAX_LOGIT on, (N_LOGITS,).
+        squash: probability in 1/M1_TOTAL of each logit from -MAX_LOGIT on, (N_LOGITS,).
         stretch: logit of each probability in 1/2**16, (2**16,).
-        slots: (N_CONTEXTS, a power of two).
+        slots: hash table of each context, (N_CONTEXTS, a power of two).
         histories: probability of a 1 after each history, (N_CONTEXTS, N_HISTORIES).
         matches: probability that a match goes on, by half its length, (MAX_MATCH / 2,).
-        positions: where the bytes with some hash were last followed by something, or 0, (a power of two,).
-        weights: of inputs, by how often their contexts have been seen, (N_INPUTS, N_COUNTS).
-        node_weights: to add to them, by the bits of the byte so far, (N_BYTES, N_INPUTS).
-        byte_weights: likewise, by the byte before, (N_BYTES, N_INPUTS).
-        recent: the last 8 bytes as one integer, hashes of this word and the one before, (3,).
-        match: where the byte that followed the match is, the match's length or 0, and 256 + that byte, (3,).
+        positions: offset after the last MIN_MATCH bytes with each hash, or 0, (a power of two,).
+        weights: of each input, by the number of bits its context has seen, (N_INPUTS, N_COUNTS).
+        node_weights: added to them, by the bits of the current byte, (N_BYTES, N_INPUTS).
+        byte_weights: added to them, by the byte before, (N_BYTES, N_INPUTS).
+        recent: the last 8 bytes as one integer, and hashes of the current word and the one before, (3,).
+        match: offset of the byte after the match, length of the match or 0, and 256 + that byte or 0, (3,).
         hashes: of the contexts, (N_CONTEXTS,).
-        before: sums of M1's frequencies of the bytes before each byte and before the end, (257,).
-        at: slots in use for this bit, (N_CONTEXTS,).
-        entries: what they hold, or would, (N_CONTEXTS,).
-        inputs: logits, (N_INPUTS,).
-        counts: which weight each takes, (N_INPUTS,).
-        mixed: the mixed probability in 1/TOTAL, (1,).
+        before: cumulative frequencies of M1: of the bytes before each byte, and of all, (257,).
+        at: slot of each context for this bit, (N_CONTEXTS,).
+        entries: contents of these slots, or NEW, (N_CONTEXTS,).
+        inputs: logit of each prediction, (N_INPUTS,).
+        counts: column of `weights` for each input, (N_INPUTS,).
+        mixed: the mixed probability in 1/M1_TOTAL, (1,).
     """
 
     squash: I64
@@ -108,37 +113,8 @@ class Mixer(NamedTuple):
     mixed: I64
 
 
-@cache
-def logistic_tables() -> tuple[I64, I64]:
-    """Squash and stretch of `Mixer`, by integers of 80 bits: rounded the same way everywhere."""
-    unit = 1 << 80
-    ratio = term = unit  # e**(-1/256), by its power series
-    for n in range(1, 12):
-        term = -term // (256 * n)
-        ratio += term
-    powers = [unit]
-    for _ in range(MAX_LOGIT):
-        powers.append(powers[-1] * ratio >> 80)
-    low = [(TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
-    squash = np.array(low[:0:-1] + [TOTAL - p for p in low], np.int64)
-    probabilities = np.arange(1 << ONE_BITS, dtype=np.int64) << TOTAL_BITS - ONE_BITS
-    return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
-
-
-@cache
-def first_histories() -> list[int]:
-    """What a slot that has seen each history says: the beginning of what is learned of histories."""
-    found = [HALF] * N_HISTORIES
-    for history in range(2, N_HISTORIES):
-        probability = HALF
-        for n, bit in enumerate(bin(history)[3:]):
-            probability += (ONE * int(bit) - probability) * int(SHARES[n]) >> ONE_BITS
-        found[history] = probability
-    return found
-
-
 def new_mixer(text_length: int) -> Mixer:
-    """A mixer for a text of so many bytes, which decides how large its tables are."""
+    """A mixer for a text of text_length bytes, which decides the size of its tables."""
     slot_bits = min(max((2 * text_length).bit_length(), MIN_SLOT_BITS), MAX_SLOT_BITS)
     weights = np.full((N_INPUTS, N_COUNTS), FIRST_WEIGHT, np.int64)
     weights[M1] = 1 << WEIGHT_BITS
@@ -147,7 +123,7 @@ def new_mixer(text_length: int) -> Mixer:
         *logistic_tables(),
         slots=np.zeros((N_CONTEXTS, 1 << slot_bits), np.uint32),
         histories=np.tile(np.array(first_histories(), np.int64), (N_CONTEXTS, 1)),
-        matches=ONE - ONE // (2 * lengths + 3),
+        matches=P_ONE - P_ONE // (2 * lengths + 3),
         positions=np.zeros(1 << slot_bits - 1, np.int64),
         weights=weights,
         node_weights=np.zeros((N_BYTES, N_INPUTS), np.int64),
@@ -166,7 +142,7 @@ def new_mixer(text_length: int) -> Mixer:
 
 @compiled
 def log2(size: Any) -> Any:
-    """Of a power of two."""
+    """The base-2 logarithm of a power of two."""
     bits = 0
     while 1 << bits < size:
         bits += 1
@@ -175,36 +151,43 @@ def log2(size: Any) -> Any:
 
 @compiled
 def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
-    """Look up what is the same for all bits of the next byte; `text` is known up to where the match is."""
+    """Compute what all bits of the next byte share: M1's sums, context hashes, and the match's byte.
+
+    Args:
+        mixer: after `end_byte` for all bytes before.
+        frequencies: M1's, of the next byte, (256,).
+        text: the bytes so far; nothing after them is read.
+    """
     for i in range(N_BYTES):
         mixer.before[i + 1] = mixer.before[i] + frequencies[i]
     recent, match = mixer.recent, mixer.match
     for k in range(N_CONTEXTS):
         key = recent[1]
-        if k < N_ORDERS:
-            key = recent[0] & ORDER_MASKS[k]
-        elif k > N_ORDERS:
-            key += recent[2] * MULTIPLIER
-        key = (key + np.uint64(k + 1)) * MULTIPLIER
+        if k < N_BYTE_CONTEXTS:
+            key = recent[0] & CONTEXT_MASKS[k]
+        elif k > N_BYTE_CONTEXTS:
+            key += recent[2] * HASH_MULTIPLIER
+        key = (key + np.uint64(k + 1)) * HASH_MULTIPLIER
         mixer.hashes[k] = key ^ key >> HASH_HALF
     match[2] = 256 + np.int64(text[match[0]]) if match[1] else 0
 
 
 @compiled
 def predict(mixer: Mixer, node: Any) -> Any:
-    """The probability in 1/TOTAL, in [16, TOTAL - 16], that the next bit is 1.
+    """The probability in 1/M1_TOTAL, in [16, M1_TOTAL - 16], that the next bit is 1.
 
     Args:
         mixer: after `begin_byte`, and `update` with all bits before.
         node: 1 and then the bits of the byte so far.
     """
     inputs, counts, match, stretch = mixer.inputs, mixer.counts, mixer.match, mixer.stretch
-    n_left = 8 - COUNTS[node]  # bits to come
-    first = (node << n_left) - N_BYTES  # byte that begins like this
+    n_left = 8 - COUNTS[node]  # bits of this byte still to come
+    first = (node << n_left) - N_BYTES  # lowest byte value with these high bits
     middle, end = first + (1 << n_left - 1), first + (1 << n_left)
     ones, all_ = mixer.before[end] - mixer.before[middle], mixer.before[end] - mixer.before[first]
-    inputs[M1] = stretch[(ones << ONE_BITS) // all_]
+    inputs[M1] = stretch[(ones << P_BITS) // all_]
     inputs[MATCH] = 0
+    # the match predicts its byte while the bits so far agree
     if match[2] >> n_left == node:
         length = min(match[1], MAX_MATCH - 1)
         logit = stretch[mixer.matches[length >> 1]]
@@ -212,10 +195,11 @@ def predict(mixer: Mixer, node: Any) -> Any:
         counts[MATCH] = length >> 3
     shift = np.uint64(64 - log2(mixer.slots.shape[1]))
     for k in range(N_CONTEXTS):
-        key = (mixer.hashes[k] + np.uint64(node) * MULTIPLIER) * MULTIPLIER
+        key = (mixer.hashes[k] + np.uint64(node) * HASH_MULTIPLIER) * HASH_MULTIPLIER
         at = np.int64(key >> shift)
         check = np.int64(key >> CHECK_SHIFT) & 255
         entry = np.int64(mixer.slots[k, at])
+        # an empty slot, or one of another context, starts anew
         if entry >> 8 & 255 != check or entry & 255 == 0:
             entry = NEW | check << 8
         mixer.at[k] = at
@@ -224,7 +208,7 @@ def predict(mixer: Mixer, node: Any) -> Any:
         counts[DIRECT + k] = counts[INDIRECT + k] = count
         inputs[DIRECT + k] = stretch[entry >> 16] if count else 0
         inputs[INDIRECT + k] = stretch[mixer.histories[k, entry & 255]] if count else 0
-    byte = np.int64(mixer.recent[0]) & 255
+    byte = np.int64(mixer.recent[0]) & 255  # the byte before
     total = np.int64(0)
     for i in range(N_INPUTS):
         weight = mixer.weights[i, counts[i]] + mixer.node_weights[node, i] + mixer.byte_weights[byte, i]
@@ -236,11 +220,19 @@ def predict(mixer: Mixer, node: Any) -> Any:
 
 @compiled
 def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
-    """Learn from a bit after `predict`."""
-    target = ONE * bit
+    """Learn from a bit after `predict`.
+
+    Args:
+        mixer: after `predict` for this bit.
+        node: as in `predict`.
+        bit: 0 or 1.
+        rate: learning rate of the weights in 2**-RATE_BITS.
+    """
+    target = P_ONE * bit
     byte = np.int64(mixer.recent[0]) & 255
-    error = ((bit << TOTAL_BITS) - mixer.mixed[0] >> TOTAL_BITS - ONE_BITS) * rate
+    error = ((bit << M1_TOTAL_BITS) - mixer.mixed[0] >> M1_TOTAL_BITS - P_BITS) * rate
     for i in range(N_INPUTS):
+        # the gradient of the coding cost: input times error
         change = mixer.inputs[i] * error + (1 << RATE_BITS - 1) >> RATE_BITS
         mixer.weights[i, mixer.counts[i]] += change
         mixer.node_weights[node, i] += change
@@ -248,33 +240,34 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     for k in range(N_CONTEXTS):
         entry = mixer.entries[k]
         history, probability = entry & 255, entry >> 16
-        probability += (target - probability) * SHARES[COUNTS[history]] >> ONE_BITS
+        probability += (target - probability) * SHARES[COUNTS[history]] >> P_BITS
         known = mixer.histories[k, history]
         mixer.histories[k, history] = known + ((target - known) >> HISTORY_SHIFT)
         history = history << 1 | bit
-        if history >= N_HISTORIES:
+        if history >= N_HISTORIES:  # keep the last 7 bits
             history = history & 127 | 128
         mixer.slots[k, mixer.at[k]] = probability << 16 | entry & 0xFF00 | history
     match = mixer.match
     n_left = 8 - COUNTS[node]
     if match[2] >> n_left == node:
         at = min(match[1], MAX_MATCH - 1) >> 1
-        right = ONE if match[2] >> n_left - 1 & 1 == bit else 0
+        right = P_ONE if match[2] >> n_left - 1 & 1 == bit else 0
         mixer.matches[at] += (right - mixer.matches[at]) >> MATCH_SHIFT
 
 
 @compiled
 def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
-    """Go on to the next byte, n bytes of the text being known: the words, and the longest match."""
+    """Update words and the longest match after a byte; n bytes of the text are known."""
     recent, match, positions = mixer.recent, mixer.match, mixer.positions
     byte = np.uint64(text[n - 1])
     recent[0] = recent[0] << EIGHT | byte
     letter = np.int64(byte) | 32  # in lower case
     if 97 <= letter <= 122 or letter >= 128:  # a to z, or a part of another letter in UTF-8
-        recent[1] = (recent[1] + np.uint64(letter)) * MULTIPLIER
+        recent[1] = (recent[1] + np.uint64(letter)) * HASH_MULTIPLIER
     elif recent[1]:
         recent[2] = recent[1]
         recent[1] = np.uint64(0)
+    # a match goes on while its bytes agree; else look up the last place with the same MIN_MATCH bytes
     if match[1] and text[match[0]] == text[n - 1]:
         match[0] += 1
         match[1] += 1
@@ -282,7 +275,7 @@ def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
         match[1] = 0
     if n < MIN_MATCH:
         return
-    key = (recent[0] & MIN_MASK) * MULTIPLIER
+    key = (recent[0] & MIN_MASK) * HASH_MULTIPLIER
     slot = np.int64(key >> np.uint64(64 - log2(positions.size)))
     if not match[1]:
         match[0] = positions[slot]
@@ -295,5 +288,5 @@ def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
 
 @compiled
 def learning_rate(n: Any) -> Any:
-    """Of weights, in 1/2**RATE_BITS, after n bytes."""
+    """The learning rate of the weights after n bytes, in 2**-RATE_BITS."""
     return LEAST_RATE + max(EXTRA_RATE - (n >> EXTRA_BYTES_BITS), 0)

@@ -1,10 +1,13 @@
-"""The compiled step of an integer M1: one byte in, the frequencies of the next one out.
+"""The compiled step of an integer M1: one byte in, the frequencies of the next byte out.
 
-Ranges, from which it follows that nothing overflows: weights 7 bits and a sign; vectors that matrices are
-multiplied with 13 bits and a sign, so that sums of up to 256 products stay below 2**29; scales 31 bits, so
-that scaled sums stay below 2**60. The stream is kept in 22 bits and a sign, states in 23.
+Ranges that keep every intermediate from overflowing (each with a sign on top):
 
-The inner loops have constant lengths: only then are sums of 16-bit products one instruction.
+- weights have 7 bits, and the vectors that meet them 13: a sum of at most 256 products is below 2**28;
+- scales have 31 bits, so a scaled sum is below 2**59 before it is shifted down;
+- the stream is clipped to 22 bits; states have 23.
+
+Inner loops have constant lengths: only then does the compiler use the processor's instruction for sums of
+16-bit products.
 """
 
 from typing import Any, NamedTuple
@@ -15,46 +18,46 @@ import numpy.typing as npt
 from eqinfo.coder.integer_m1 import (
     BOS,
     EXP_STEPS,
+    HASH_MULTIPLIER,
     INNER,
     KEEP_RANGE,
+    M1_TOTAL,
     MIXED,
     N_BYTES,
-    ORDERS,
+    NGRAM_BYTES,
     ROW,
-    TOTAL,
     WIDTH,
     Network,
 )
 from eqinfo.system.jit import compiled
 
-SCALE_BITS = 28
-HALF = 1 << SCALE_BITS - 1
-MAX_STREAM = (1 << 22) - 1  # in a unit that is the network's own: it is normalised before each use
-MAX_INPUT = (1 << 13) - 1
+SCALE_BITS = 28  # scales are in units of 2**-28
+ROUNDING = 1 << SCALE_BITS - 1  # half a unit, to round by
+MAX_STREAM = (1 << 22) - 1  # in any unit: the stream is normalised before each use
+MAX_INPUT = (1 << 13) - 1  # of the vectors that matrices are multiplied with
 MAX_VALUE = (1 << 15) - 1  # of values and gates, in 1/2048
-UNIT_BITS = 9  # a normalised vector has root mean square 2**9
-STATE_BITS = 8  # more than values have
-PRODUCT_SHIFT = 17  # from value times gate, in 1/2**22, to the inputs of the output matrix
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
-N_ORDERS, LONGEST = len(ORDERS), max(ORDERS)
+UNIT_BITS = 9  # the root mean square of a normalised vector is 2**9
+STATE_BITS = 8  # fraction bits that states have beyond those of values
+PRODUCT_SHIFT = 17  # from state times gate, in 1/2**22, to inputs of the output matrix, in 1/32
+N_NGRAMS, LONGEST = len(NGRAM_BYTES), max(NGRAM_BYTES)
 HISTORY_MASK = np.uint64((1 << 8 * LONGEST) - 1)
-ORDER_MASKS = np.array([(1 << 8 * n) - 1 for n in ORDERS], np.uint64)
+NGRAM_MASKS = np.array([(1 << 8 * n) - 1 for n in NGRAM_BYTES], np.uint64)
 EXP_BITS = EXP_STEPS.bit_length() - 1
-MAX_BELOW = 25 * EXP_STEPS - 1  # of a logit below the largest, after which 2**-x is 0 in 24 bits
+MAX_BELOW = 25 * EXP_STEPS - 1  # logits are at most so far below the largest: there 2**-x is 0 in 24 bits
 
 
 class State(NamedTuple):
-    """What an M1 remembers of a window so far, and room to work in.
+    """The state of M1 after the bytes of a window so far, and scratch arrays.
 
     Attributes:
-        states: of each layer, in 1/2**19, (L, INNER).
-        history: the last bytes as one integer, the latest lowest, (1,).
-        frequencies: of the next byte, (256,), each at least 1; they add up to TOTAL.
-        stream: (WIDTH,).
-        unit: inputs of a matrix, (WIDTH,).
-        mixed: likewise, (MIXED,).
-        inner: likewise, (INNER,).
-        sums: (3 INNER,).
+        states: recurrent state of each layer, in 1/2**19, (L, INNER).
+        history: the last 8 bytes as one integer, the latest in the lowest bits, 0 before the window, (1,).
+        frequencies: of the next byte, (256,), each at least 1; they add up to M1_TOTAL.
+        stream: scratch, the residual stream, (WIDTH,).
+        unit: scratch, the normalised stream, (WIDTH,).
+        mixed: scratch, rows of the n-gram tables, (MIXED,).
+        inner: scratch, gated states, (INNER,).
+        sums: scratch, results of matrix-vector products, (3 INNER,).
     """
 
     states: npt.NDArray[np.int32]
@@ -68,7 +71,7 @@ class State(NamedTuple):
 
 
 def new_state(network: Network) -> State:
-    """A state to `step` from; the first symbol must be BOS."""
+    """An empty state; the first `step` must read BOS."""
     return State(
         states=np.zeros((network.n_layer, INNER), np.int32),
         history=np.zeros(1, np.uint64),
@@ -83,20 +86,20 @@ def new_state(network: Network) -> State:
 
 @compiled
 def clipped(value: Any, low: Any, high: Any) -> Any:
-    """The number in [low, high] that is closest."""
+    """The number in [low, high] closest to value."""
     return min(max(value, low), high)
 
 
 @compiled
 def scaled(total: Any, scale: Any) -> Any:
-    """A sum of products in another unit, rounded."""
-    return (np.int64(total) * np.int64(scale) + HALF) >> SCALE_BITS
+    """A sum of products times its scale, in units of 2**-28, rounded: the result in the next step's unit."""
+    return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS
 
 
 @compiled
 def square_root(n: Any) -> Any:
-    """The largest integer whose square is at most n, n in [0, 2**60)."""
-    root = np.int64(np.sqrt(np.float64(n)))  # a first guess: whatever it is, the result is exact
+    """The largest integer whose square is at most n, for n in [0, 2**60)."""
+    root = np.int64(np.sqrt(np.float64(n)))  # a guess; the loops make it exact on any machine
     while root * root > n:
         root -= 1
     while (root + 1) * (root + 1) <= n:
@@ -105,23 +108,23 @@ def square_root(n: Any) -> Any:
 
 
 @compiled
-def normalise(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
-    """Put the stream, scaled to root mean square 2**UNIT_BITS, into `unit`."""
-    total = np.int64(0)
+def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
+    """RMS norm: write the stream (WIDTH,), scaled to root mean square 2**UNIT_BITS, to unit (WIDTH,)."""
+    total = np.int64(0)  # below 192 * 2**44
     for i in range(WIDTH):
         total += np.int64(stream[i]) * np.int64(stream[i])
     root = max(square_root((total << 8) // WIDTH), 1)  # 16 times the root mean square
-    multiplier = (1 << UNIT_BITS + 4 + 24) // root
+    multiplier = (1 << UNIT_BITS + 4 + 24) // root  # 2**UNIT_BITS / root mean square, in 1/2**24
     for i in range(WIDTH):
         value = (np.int64(stream[i]) * multiplier + (1 << 23)) >> 24
         unit[i] = clipped(value, -MAX_INPUT, MAX_INPUT)
 
 
 @compiled
-def multiply(
+def matrix_vector(
     matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
 ) -> None:
-    """Put matrix (n, length) times vector into sums (n,); length must be a constant where this is called."""
+    """Write matrix (n, length) times vector (length,) to sums (n,); callers pass a constant length."""
     for i in range(matrix.shape[0]):
         total = np.int32(0)
         for j in range(length):
@@ -131,22 +134,23 @@ def multiply(
 
 @compiled
 def embed(network: Network, state: State, symbol: Any) -> None:
-    """Begin the stream: the embedding of a byte or BOS, and what the n-grams that end with it add."""
+    """Set the stream to the embedding of a symbol plus the mixed rows of the n-grams that end with it."""
     stream, mixed, sums = state.stream, state.mixed, state.sums
     for i in range(WIDTH):
         stream[i] = network.embedding[symbol, i]
-    n_rows = network.tables.shape[0] // N_ORDERS
+    n_rows = network.tables.shape[0] // N_NGRAMS
     if n_rows == 0:
         return
     bits = 0
     while 1 << bits < n_rows:
         bits += 1
-    for k in range(N_ORDERS):
-        key = (state.history[0] & ORDER_MASKS[k]) * MULTIPLIER
+    for k in range(N_NGRAMS):
+        # multiplicative hashing: the high bits of the product name a row of the k-th table
+        key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER
         row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
-    multiply(network.mix, mixed, sums, MIXED)
+    matrix_vector(network.mix, mixed, sums, MIXED)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.mix_scale[i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -154,21 +158,23 @@ def embed(network: Network, state: State, symbol: Any) -> None:
 
 @compiled
 def layer(network: Network, state: State, at: Any) -> None:
-    """Take the stream through one layer."""
-    stream, inner, sums, memory = state.stream, state.inner, state.sums, state.states[at]
+    """Add to the stream what layer `at` makes of it: a gated linear recurrence, state by state."""
+    stream, inner, sums, states = state.stream, state.inner, state.sums, state.states[at]
     scale, bias = network.input_scale[at], network.input_bias[at]
-    normalise(stream, state.unit)
-    multiply(network.inputs[at], state.unit, sums, WIDTH)
+    rms_norm(stream, state.unit)
+    matrix_vector(network.inputs[at], state.unit, sums, WIDTH)
     for i in range(INNER):
         keep = scaled(sums[i], scale[i]) + bias[i]
         share = np.int64(network.forget[clipped(keep, -KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE])
         value = scaled(sums[INNER + i], scale[INNER + i]) + bias[INNER + i]
         value = clipped(value, -MAX_VALUE, MAX_VALUE) << STATE_BITS
-        memory[i] += ((value - memory[i]) * share + (1 << 15)) >> 16
+        # state += (value - state) * share, where share is the sigmoid of -keep, from a table
+        states[i] += ((value - states[i]) * share + (1 << 15)) >> 16
         gate = scaled(sums[2 * INNER + i], scale[2 * INNER + i]) + bias[2 * INNER + i]
-        product = (np.int64(memory[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
+        # the output is the state times its rectified gate
+        product = (np.int64(states[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
         inner[i] = clipped((product + (1 << PRODUCT_SHIFT - 1)) >> PRODUCT_SHIFT, -MAX_INPUT, MAX_INPUT)
-    multiply(network.output[at], inner, sums, INNER)
+    matrix_vector(network.output[at], inner, sums, INNER)
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.output_scale[at, i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -176,7 +182,7 @@ def layer(network: Network, state: State, at: Any) -> None:
 
 @compiled
 def step(network: Network, state: State, symbol: Any) -> None:
-    """Read a byte or BOS, which begins a window: `state.frequencies` are those of what follows."""
+    """Read one symbol, a byte or BOS, which resets M1; `state.frequencies` become those of the next byte."""
     if symbol == BOS:
         state.states[:] = 0
         state.history[0] = 0
@@ -185,33 +191,36 @@ def step(network: Network, state: State, symbol: Any) -> None:
     embed(network, state, symbol)
     for at in range(network.inputs.shape[0]):
         layer(network, state, at)
-    normalise(state.stream, state.unit)
+    rms_norm(state.stream, state.unit)
     logits, frequencies = state.sums, state.frequencies
-    multiply(network.head, state.unit, logits, WIDTH)
+    matrix_vector(network.head, state.unit, logits, WIDTH)
     top: Any = -(1 << 40)
     best = 0
     for i in range(N_BYTES):
         logit = scaled(logits[i], network.head_scale[i]) + network.head_bias[i]
         logits[i] = clipped(logit, -(1 << 24), 1 << 24)
         top = max(top, np.int64(logits[i]))
+    # probabilities are proportional to 2**(logit - top); the table holds the fraction's power, a shift the
+    # rest
     total = np.int64(0)
     for i in range(N_BYTES):
         below: Any = min(top - np.int64(logits[i]), MAX_BELOW)
         frequencies[i] = np.int64(network.exp2[below & EXP_STEPS - 1]) >> (below >> EXP_BITS)
         total += frequencies[i]
-    multiplier = (np.int64(TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
-    left = np.int64(TOTAL)
+    # each byte gets 1, and the rest in proportion, rounded down; what rounding leaves goes to the likeliest
+    multiplier = (np.int64(M1_TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
+    left = np.int64(M1_TOTAL)
     for i in range(N_BYTES):
         frequencies[i] = 1 + (frequencies[i] * multiplier >> 32)
         left -= frequencies[i]
         if logits[i] == top:
             best = i
-    frequencies[best] += left  # at most 256, from rounding down
+    frequencies[best] += left  # at most 256
 
 
 @compiled
 def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
-    """The frequencies after each of some symbols, bytes and BOS, in a row, (n, 256)."""
+    """The frequencies (n, 256) after each of n symbols, bytes and BOS, read in order."""
     found = np.empty((symbols.size, N_BYTES), np.int32)
     for i in range(symbols.size):
         step(network, state, np.int64(symbols[i]))
@@ -221,20 +230,20 @@ def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.
 
 @compiled
 def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The frequencies after each of some windows' first bytes, (n, 256).
+    """The frequencies (n, 256) of the next byte after each of n strings at a window's start.
 
     Args:
         network: M1.
-        state: to work in.
-        strings: (n, length); what a string shares with the one before is not read again.
+        state: scratch.
+        strings: (n, length); a prefix that a string shares with the one before is not read again.
     """
     n, length = strings.shape
     found = np.empty((n, N_BYTES), np.int32)
-    states = np.empty((length + 1, *state.states.shape), np.int32)  # after so many bytes
+    states = np.empty((length + 1, *state.states.shape), np.int32)  # after 0, 1, ... bytes of the string
     history = np.empty(length + 1, np.uint64)
     for i in range(n):
-        at = -1  # the last byte that is read; BOS is read once
-        if i:
+        at = -1  # read from BOS on
+        if i:  # go back to the state after the shared prefix; the last byte is always read
             at = 0
             while at < length - 1 and strings[i, at] == strings[i - 1, at]:
                 at += 1

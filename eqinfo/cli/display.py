@@ -1,0 +1,133 @@
+"""Progress bars and tables. Only this module imports rich; others import it where they use it."""
+
+import io
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from rich import table
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from eqinfo.cli import console
+from eqinfo.system.signals import undoing
+
+# a title, the heads of columns, rows of cells, and the (row, column) of the best cells
+Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
+
+UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
+
+
+def bytes_bar(stack: ExitStack, name: str, total: int | None) -> Callable[[int], None]:
+    """Shows a bar until the stack closes; returns a function that sets how many bytes are done.
+
+    Args:
+        stack: owns the bar.
+        name: of the file.
+        total: bytes in all; None if unknown.
+    """
+    columns = [TextColumn(escape(name)), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
+    progress = stack.enter_context(_bars(columns, transient=True))
+    task = progress.add_task("", total=total)
+    return lambda completed: progress.update(task, completed=completed)
+
+
+@contextmanager
+def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, str], None]]:
+    """Yields a function that reports a phase, the share of it that is done, and a remark.
+
+    Args:
+        quiet: report nothing.
+        lines: where stderr is no terminal, report each finished phase as a line. A terminal has a bar for
+            each phase, with the time left.
+    """
+    if quiet or not console.is_terminal(sys.stderr):
+        yield (
+            lambda phase, share, remark: (
+                console.say(f"{phase}: done. {remark}".rstrip())
+                if lines and not quiet and share >= 1
+                else None
+            )
+        )
+        return
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[remark]}"),
+    ]
+    with _bars(columns, transient=False) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(phase: str, share: float, remark: str) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=1.0, remark=remark)
+            progress.update(tasks[phase], completed=share, remark=remark)
+
+        yield report
+
+
+@contextmanager
+def _bars(columns: list[ProgressColumn], transient: bool) -> Iterator[Progress]:
+    """Shows bars on stderr while the block runs. However it ends, the terminal's cursor comes back."""
+    progress = Progress(*columns, console=Console(stderr=True), transient=transient)
+
+    def stop() -> None:
+        with suppress(OSError):  # the terminal was closed
+            progress.stop()
+
+    with undoing(stop):
+        progress.start()
+        yield progress
+        stop()
+
+
+def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    """Prints tables of two columns, each with a title, on stderr."""
+    drawn = io.StringIO()
+    for title, rows in tables:
+        Console(file=drawn, highlight=False).print(_grid([title, ""], rows), "")
+    console.tell(drawn.getvalue())
+
+
+def show_tables(tables: Sequence[Table]) -> None:
+    """Prints tables on stdout, a row a line.
+
+    On a terminal the best figures are bold, and the heads of a table that is too wide take several lines.
+    """
+    on_terminal, drawn = console.is_terminal(sys.stdout), io.StringIO()
+    page = Console(file=drawn, force_terminal=on_terminal, width=UNLIMITED_WIDTH)
+    width = shutil.get_terminal_size().columns if on_terminal else UNLIMITED_WIDTH
+    for k, (title, head, rows, best) in enumerate(tables):
+        grid = _grid(head, rows, best)
+        if page.measure(grid).maximum > width:
+            grid = _grid([word.replace(" ", "\n").replace("/", "\n/") for word in head], rows, best)
+        if k:
+            page.print()
+        page.print(*([Text(title)] if title else []), grid, sep="\n")
+    console.show("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+
+
+def _grid(
+    head: Sequence[str], rows: Sequence[Sequence[str]], best: Collection[tuple[int, int]] = ()
+) -> table.Table:
+    """A table without lines: names on the left, figures on the right, those at `best` (row, column) bold."""
+    grid = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(head), header_style="")
+    for k, word in enumerate(head):
+        grid.add_column(Text(word), justify="right" if k else "left")
+    for i, row in enumerate(rows):
+        grid.add_row(*(Text(cell, "bold" if (i, k) in best else "") for k, cell in enumerate(row)))
+    return grid

@@ -1,0 +1,132 @@
+"""`eqinfo eval`: measure models and runs on a text, or continue a prompt. The two paths share no code."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eqinfo.cli import console, options
+from eqinfo.errors import InputError
+from eqinfo.system.atomic_files import replacing
+
+if TYPE_CHECKING:
+    from eqinfo.eval.held_out import HeldOut
+
+
+def evaluate(
+    what: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="WHAT",
+            help="Model folders of train-m1, run folders of train-m2; none is the packaged model.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure on this text, its first 16 MiB: plain text or .jsonl, plain or .gz or .zst; a "
+            "token file; '-' is stdin.  [default: show what training measured]"
+        ),
+    ] = None,
+    text_field: options.TextField = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw bits/byte of runs into this .svg or .png file, replacing it.")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Print the bytes with which a run continues this text; '-' is stdin.")
+    ] = None,
+    n_bytes: Annotated[int, typer.Option("--bytes", min=0, help="With --prompt: bytes to print.")] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0, help="With --prompt: temperature; 0 takes the best token.")
+    ] = 1.0,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="With --prompt: only the K best tokens.  [default: all]")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="With --prompt: random seed of the sampling.")] = 0,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure models and runs on a text, or continue a prompt.
+
+    Models are shown beside the published rule (a lossless version of the paper's), gzip, zstd and xz.
+    """
+    if figure is not None and figure.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"found {str(figure)!r}, want a name in .svg or .png", param_hint="--figure")
+    if prompt is None:
+        _measure(what, text, text_field, as_json, figure, device, quiet)
+    elif what is None or len(what) != 1 or text or as_json or figure:
+        raise typer.BadParameter(
+            "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
+        )
+    else:
+        _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device)
+
+
+def _continue(
+    folder: Path, prompt: str, n_bytes: int, temperature: float, top_k: int | None, seed: int, device: str
+) -> None:
+    """Prints the bytes with which a run continues a prompt, as they are generated."""
+    with console.reporting(folder):
+        from eqinfo.m2.generate import stream
+        from eqinfo.m2.run import load_m2
+        from eqinfo.training.devices import pick_device
+
+        run = load_m2(folder, pick_device(device))
+        if run.codebook is None:
+            raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
+        start = os.fsencode(prompt)  # the bytes that the shell passed
+        if prompt == str(console.STANDARD):
+            with console.open_input(console.STANDARD) as source:
+                start = source.read()
+        console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
+
+
+def _measure(
+    what: list[Path] | None,
+    text: Path | None,
+    text_field: str,
+    as_json: bool,
+    figure: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Measures models and runs, and prints tables or JSON."""
+    from eqinfo.formats.model_folder import DEFAULT_MODEL
+
+    what = what or [DEFAULT_MODEL]
+    with console.reporting(what[0]):
+        from eqinfo.cli import display
+        from eqinfo.eval import measure, tables
+        from eqinfo.training.devices import pick_device
+
+        where = pick_device(device)
+        configs = measure.read_configs(what)
+        if figure is not None:
+            tables.check_figure(figure, configs, text is not None)
+        # the figure is opened first: if it cannot be written, nothing is measured in vain
+        with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
+            held_out = None if text is None else _held_out(text, text_field, what, quiet)
+            with display.phases(quiet, lines=False) as progress:
+                document = measure.measure(what, held_out, where, progress)
+            if figure is not None and sink is not None:
+                sink.write(tables.figure(document, figure.suffix))
+        if as_json:
+            console.show(document.to_json())
+        else:
+            display.show_tables(tables.tables(document))
+
+
+def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":
+    """The text to measure on."""
+    from eqinfo.eval.held_out import read_held_out
+    from eqinfo.text.documents import open_text
+
+    with console.open_input(text, open_text) as source:
+        held_out = read_held_out(source, text, text_field, what)
+    if not held_out.is_whole and not quiet:
+        console.say(f"{text}: long; measured on its first {held_out.original_bytes} bytes")
+    return held_out

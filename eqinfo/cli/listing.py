@@ -1,0 +1,42 @@
+"""`eqinfo -l`: what .eqi streams and token files hold, from their headers and indexes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eqinfo.cli import console
+from eqinfo.errors import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="With -l: print one JSON object a line, not a table.")]
+
+
+def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> None:
+    """Prints a row for each codec in each file; nothing is decoded.
+
+    Args:
+        files: .eqi streams and token files.
+        model: column `model` says whether this one can decode the file; None is the packaged model.
+        as_json: print JSON objects instead of a table.
+    """
+    from eqinfo.formats import listing
+    from eqinfo.formats.model_folder import Model
+
+    finder = Model(model)
+    rows = list[listing.Listing]()
+
+    def work(name: Path) -> None:
+        if name == console.STANDARD:
+            raise InputError("stdin: --list reads files, from their ends. Name one.")
+        with console.open_input(name) as source:
+            rows.extend(listing.of_file(source, finder, name))
+
+    try:
+        console.for_each(files, None, work)
+    finally:  # the good files are listed even if others are bad
+        if as_json:
+            console.show("".join(row.to_json() + "\n" for row in rows))
+        elif rows:
+            from eqinfo.cli import display
+
+            display.show_tables([("", listing.HEAD, [row.cells() for row in rows], set())])

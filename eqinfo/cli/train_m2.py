@@ -1,0 +1,88 @@
+"""`eqinfo train-m2`: token files to a run folder, which eval takes."""
+
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eqinfo.cli import console, options
+
+
+def train_m2(
+    context: typer.Context,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN_DIR", help="Run folder to make.")],
+    tokens: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="TOKENS", help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False
+        ),
+    ] = None,
+    model: options.Model = None,
+    valid: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Token file or .eqi stream to validate on.  [default: none]"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of M2: nano (0.8M parameters without embeddings), 3m (3.1M), 25m (25M), 113m (113M), "
+            "403m (403M) or 2b (2.0B).  [default: 3m]"
+        ),
+    ] = None,
+    token_bits: Annotated[
+        int | None, typer.Option(help="Split windows into tokens of this many bits.  [default: do not split]")
+    ] = None,
+    block_size: Annotated[int | None, typer.Option(help="Context in tokens.  [default: 512]")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a step.  [default: 16384]")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Compute each step in this many parts, to save memory.  [default: 1]")
+    ] = None,
+    steps: options.Steps = None,
+    n_tokens: Annotated[int | None, typer.Option("--tokens", help="Budget in tokens read.")] = None,
+    minutes: options.Minutes = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.01]")] = None,
+    validations: Annotated[
+        int | None, typer.Option(help="Number of validations on --valid, evenly spaced.  [default: 10]")
+    ] = None,
+    plain_embeddings: Annotated[
+        bool | None,
+        typer.Option("--plain-embeddings", help="Embed tokens by id only, not by their bytes too."),
+    ] = None,
+    device: options.Device = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of weights and data order.  [default: 0]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN_DIR.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train M2, a language model whose tokens are windows.
+
+    On several GPUs: torchrun --nproc-per-node N -m eqinfo train-m2 ...
+    """
+    if not tokens and not resume:
+        raise typer.BadParameter(
+            "give TOKENS to start a run, or --resume to continue one", param_hint="TOKENS"
+        )
+    with console.reporting(output), ExitStack() as stack:
+        from eqinfo.cli import display
+        from eqinfo.m2 import run as m2_run
+        from eqinfo.m2 import train as m2_train
+        from eqinfo.training import run_folder
+        from eqinfo.training.devices import pick_device, processes
+
+        # options have the names of the settings; None was not given
+        values = {f.name: context.params[f.name] for f in fields(m2_run.Settings)}
+        given = {name: value for name, value in values.items() if value is not None}
+        with processes(pick_device(device)) as (where, is_first):
+            if is_first:
+                stack.enter_context(run_folder.alone_in(output, not resume))
+            if is_first and resume:
+                m2_run.check_same(output, given)
+            elif is_first:
+                m2_run.start(tokens or [], valid or [], output, m2_run.Settings(**given), model)
+            with display.phases(quiet or not is_first) as report, console.stop_requests() as should_stop:
+                config = m2_train.run(output, where, report, should_stop)
+        if is_first and not quiet:
+            display.say_tables(m2_run.tables(config))

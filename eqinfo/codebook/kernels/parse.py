@@ -1,0 +1,199 @@
+"""Both parses, compiled: the longest match, and the cut of least cost. `codebook/parse.cut` defines them.
+
+Table, codewords and root are those of `trie.build_trie`; all are walked with unsigned indices.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
+from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES
+from eqinfo.system.jit import compiled
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+# Indices are uint64: numba checks signed ones for being negative. All numbers that meet them are uint64 too,
+# as numba turns int64 with uint64 into float64.
+ZERO: Any = np.uint64(0)
+ONE: Any = np.uint64(1)
+PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # of a walk: mask of place, shift to base
+BLOCK: Any = np.uint64(512)  # bytes of text whose windows are found at once; they stay in the level-1 cache
+USUAL: Any = np.uint64(4)  # most places in real text start at most 4 windows
+
+
+@compiled
+def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root: int) -> U32:
+    """Codewords of the longest matches, (n,).
+
+    Args:
+        text: (n,), of any bytes.
+        document_ends: offsets in [0, n], ascending.
+        table: nodes of the trie.
+        codewords: of the windows that end at each slot.
+        root: base of the trie's root.
+    """
+    n = text.size
+    out = np.empty(n + document_ends.size, np.uint32)
+    n_out = 0
+    start = ZERO
+    for segment in range(document_ends.size + 1):  # one document each; the last is open
+        end = np.uint64(document_ends[segment] if segment < document_ends.size else n)
+        while start < end:
+            # walk down the trie while the text matches; the last stop on the way is the longest match
+            base, best, best_end = np.uint64(root), ZERO, start
+            for at in range(start, end):
+                slot = base ^ text[at]
+                node = np.uint64(table[slot])
+                if node & NODE_LABEL != text[at]:
+                    break
+                if node >> NODE_STOP & ONE:
+                    best, best_end = slot, at + ONE
+                base = node >> NODE_BASE
+            out[n_out] = codewords[best]
+            n_out += 1
+            start = best_end  # at least one byte on, as all single bytes are windows
+        if segment < document_ends.size:
+            out[n_out] = 0
+            n_out += 1
+    return out[:n_out].copy()
+
+
+@compiled
+def _find_windows(
+    text: U8,
+    places: tuple[Any, Any, Any],
+    table: U32,
+    root: Any,
+    row_bits: Any,
+    counts: U8,
+    rows: U8,
+    walks: U64,
+) -> None:
+    """Find all windows that start in text[low:high] and end in text[:end].
+
+    All walks take their first step in the trie, then those that found a child take their second, and so on.
+    Steps of different walks do not wait for each other, and no branch depends on the text: this takes half
+    the time of finishing one walk before the next.
+
+    Args:
+        text: (n,).
+        places: low, high and end; high - low <= BLOCK.
+        table: nodes of the trie.
+        root: base of the trie's root.
+        row_bits: every window is shorter than 1 << row_bits bytes.
+        counts: output, number of windows that start at low + place, (BLOCK,).
+        rows: output, their lengths, ascending, from index place << row_bits on, (BLOCK << row_bits,).
+        walks: scratch, base << 32 | place of each walk that goes on, (BLOCK,).
+    """
+    low, high, end = places
+    n_walks = high - low
+    for place in range(n_walks):
+        node = np.uint64(table[root ^ text[low + place]])
+        counts[place] = 1  # all single bytes are windows
+        rows[place << row_bits] = 1
+        walks[place] = node >> NODE_BASE << WALK_BASE | place
+    length = ONE  # bytes that every walk has read
+    while n_walks > 0:
+        while n_walks > 0 and low + (walks[n_walks - ONE] & PLACE_MASK) + length >= end:
+            n_walks -= ONE  # walks are in order of place, so the last ones reach the end first
+        n_kept = ZERO
+        at = low + length
+        length += ONE
+        for k in range(n_walks):
+            walk = walks[k]
+            place = walk & PLACE_MASK
+            byte = np.uint64(text[at + place])
+            node = np.uint64(table[walk >> WALK_BASE ^ byte])
+            is_child = np.uint64(node & NODE_LABEL == byte)
+            count = np.uint64(counts[place])
+            rows[(place << row_bits) + count] = length  # overwritten unless the next line counts it
+            counts[place] = count + (is_child & node >> NODE_STOP)
+            # a walk without a child is overwritten by the next one
+            walks[n_kept] = node >> NODE_BASE << WALK_BASE | place
+            n_kept += is_child
+        n_walks = n_kept
+
+
+@compiled
+def encode_optimal(
+    text: U8,
+    document_ends: I64,
+    table: U32,
+    codewords: U32,
+    root: int,
+    longest: int,
+    unaligned_cost: int,
+) -> U32:
+    """Codewords of the cut of least cost, (n,).
+
+    Dynamic programming from the end of each document to its start, BLOCK bytes at a time.
+
+    Args:
+        text: (n,), of any bytes.
+        document_ends: offsets in [0, n], ascending.
+        table: nodes of the trie.
+        codewords: of the windows that end at each slot.
+        root: base of the trie's root.
+        longest: bytes of the longest window.
+        unaligned_cost: of a cut inside a word; a window costs WINDOW_COST.
+    """
+    n = text.size
+    row_bits = ZERO  # smallest with 2**row_bits > longest
+    while 1 << row_bits <= longest:
+        row_bits += ONE
+    counts = np.empty(BLOCK, np.uint8)
+    rows = np.empty(BLOCK << row_bits, np.uint8)
+    walks = np.empty(BLOCK, np.uint64)
+    # cost[place] is the least cost of text[low + place : end], including the cut before it; below 2**62
+    cost = np.zeros(BLOCK + longest + 1, np.int64)
+    length = np.empty(n, np.uint8)  # of the best window that starts at each place
+    out = np.empty(n + document_ends.size, np.uint32)
+    n_out = 0
+    start = ZERO
+    for segment in range(document_ends.size + 1):
+        end = np.uint64(document_ends[segment] if segment < document_ends.size else n)
+        high = end
+        cost[0] = 0  # of the empty text at the end
+        while high > start:
+            low = high - min(high - start, BLOCK)
+            _find_windows(text, (low, high, end), table, np.uint64(root), row_bits, counts, rows, walks)
+            size = high - low
+            n_after = min(end - high, np.uint64(longest))
+            # windows of this block end up to `longest` bytes beyond it: keep those costs behind its own
+            for k in range(n_after + ONE):
+                cost[size + n_after - k] = cost[n_after - k]
+            for k in range(size):
+                place = size - ONE - k
+                row, last = place << row_bits, np.uint64(counts[place]) - ONE
+                best, best_length = cost[place + ONE], ONE
+                # `<=`, in order of length: ties go to the longer window. At least USUAL - 1 rounds, which
+                # repeat the last window: cheaper than a branch that the processor cannot predict.
+                for which in range(ONE, max(USUAL, last + ONE)):
+                    longer = np.uint64(rows[row + min(which, last)])
+                    is_best = cost[place + longer] <= best
+                    best = cost[place + longer] if is_best else best
+                    best_length = longer if is_best else best_length
+                at = low + place
+                length[at] = best_length
+                if at > start:  # the start of a document is no cut
+                    best += unaligned_cost if WORD_BYTES[text[at - ONE]] & WORD_BYTES[text[at]] else 0
+                cost[place] = best + WINDOW_COST
+            high = low
+        # every place has its best window: follow them from the start
+        while start < end:
+            base, slot = np.uint64(root), ZERO
+            for at in range(start, start + length[start]):
+                slot = base ^ text[at]
+                base = np.uint64(table[slot]) >> NODE_BASE
+            out[n_out] = codewords[slot]
+            n_out += 1
+            start += np.uint64(length[start])
+        if segment < document_ends.size:
+            out[n_out] = 0
+            n_out += 1
+    return out[:n_out].copy()

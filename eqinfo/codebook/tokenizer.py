@@ -1,0 +1,105 @@
+"""The codebook as a tokeniser for Python programs: text to an array of ids and back.
+
+The ids are those of `eqinfo compress --tokens`, which closes each document with id 0; `encode` does not.
+"""
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.errors import InputError
+from eqinfo.system.threads import ordered_map
+from eqinfo.text.frames import FRAME_BYTES
+
+Ids = npt.NDArray[np.unsignedinteger]
+Text = bytes | bytearray | memoryview | str
+
+
+class Tokenizer:
+    """Encodes text as ids and decodes ids; safe to use in threads, and it can be pickled.
+
+    >>> codebook = Codebook(sorted({b"", b"ab", b"abc"} | {bytes([b]) for b in range(256)}), 9)
+    >>> Tokenizer(codebook).encode("abcab")
+    array([100,  99], dtype=uint16)
+
+    Attributes:
+        codebook: the windows; an id is the index of its window in `codebook.windows`.
+        end_of_text: the id that ends a document; it decodes to no bytes.
+    """
+
+    end_of_text = 0
+
+    def __init__(self, codebook: Codebook) -> None:
+        self.codebook = codebook
+        self._dtype = np.dtype(np.uint16 if codebook.window_bits <= 16 else np.uint32)
+
+    @property
+    def vocab_size(self) -> int:
+        """2**window_bits: one more than the largest id."""
+        return self.codebook.vocab_size
+
+    def encode(self, text: Text) -> Ids:
+        """The ids of a text of any size, (n,), uint16 for windows of up to 16 bits, else uint32.
+
+        Args:
+            text: bytes of any values, or a `str`, which is encoded as UTF-8.
+
+        Raises:
+            InputError: it is neither.
+        """
+        if isinstance(text, str):
+            text = text.encode("utf-8", "surrogatepass")  # as texts of JSONL: lone surrogates are kept
+        elif not isinstance(text, bytes | bytearray | memoryview):
+            advice = " For several texts call encode_batch." if isinstance(text, Iterable) else ""
+            raise InputError(f"text: found {type(text).__name__}, want bytes or str.{advice}")
+        view = np.frombuffer(text, np.uint8)
+        view.flags.writeable = False  # numba compiles once more for arrays that may be written to
+        frames = (view[start : start + FRAME_BYTES] for start in range(0, view.size, FRAME_BYTES))
+        ids = [parse.encode(self.codebook, frame).astype(self._dtype) for frame in frames]
+        return np.concatenate(ids) if ids else np.empty(0, self._dtype)
+
+    def encode_batch(self, texts: Iterable[Text], threads: int | None = None) -> list[Ids]:
+        """The ids of each text.
+
+        Args:
+            texts: each as `encode` takes it.
+            threads: how many texts to encode at a time, at least 1; None is one for each core. The ids do
+                not depend on it.
+
+        Raises:
+            InputError: a text is neither bytes nor str, or `texts` is itself a text.
+        """
+        if isinstance(texts, bytes | bytearray | memoryview | str):
+            raise InputError(f"texts: found {type(texts).__name__}, want several. For one text call encode.")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: found {threads}, want at least 1.")
+        return list(ordered_map(self.encode, texts, threads or os.cpu_count() or 1))
+
+    def decode(self, ids: npt.ArrayLike) -> bytes:
+        """The bytes that ids stand for; id 0 adds none.
+
+        Args:
+            ids: one dimension of integers: a list, a numpy array, or a tensor on the CPU.
+
+        Raises:
+            InputError: ids are out of range, of another type or of more dimensions.
+        """
+        try:
+            array = np.asarray(ids)
+        except ValueError:
+            raise InputError("ids: found lists of several lengths, want one list of integers.") from None
+        if array.size and array.dtype.kind not in "iu":
+            raise InputError(f"ids: found values of type {array.dtype.name}, want integers.")
+        if array.ndim != 1:
+            raise InputError(f"ids: found {array.ndim} dimensions, want 1. Decode one row at a time.")
+        n = len(self.codebook.windows)
+        wrong = np.flatnonzero((array < 0) | (array >= n))
+        if wrong.size:
+            raise InputError(f"ids: found id {array[wrong[0]]} at position {wrong[0]}; want 0 to {n - 1}.")
+        array = array.astype(self._dtype)
+        array.flags.writeable = False
+        return parse.decode(self.codebook, array)

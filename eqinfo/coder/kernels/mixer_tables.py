@@ -1,0 +1,53 @@
+"""Tables of the context mixer: the logistic function and its inverse, and how fast probabilities learn.
+
+Computed with integers, so they are the same on every machine.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS
+
+I64 = npt.NDArray[np.int64]
+
+P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # of probabilities before mixing
+MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
+N_LOGITS = 2 * MAX_LOGIT + 1
+
+N_HISTORIES, N_COUNTS = 256, 8
+COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
+# After n bits a probability moves 1 / (n + 1.5) of the way to the next bit (the KT estimator: as if each
+# value had been seen half a time before), and 1 / 16 of the way from 7 bits on.
+FIRST_SHARES = [(2 << P_BITS) // (2 * n + 3) for n in range(N_COUNTS - 1)]
+SHARES = np.array([*FIRST_SHARES, 1 << P_BITS - 4], np.int64)
+
+
+@cache
+def logistic_tables() -> tuple[I64, I64]:
+    """Squash and stretch of `Mixer`, computed with integers of 80 bits: the same on every machine."""
+    unit = 1 << 80
+    ratio = term = unit  # e**(-1/256), by its power series
+    for n in range(1, 12):
+        term = -term // (256 * n)
+        ratio += term
+    powers = [unit]
+    for _ in range(MAX_LOGIT):
+        powers.append(powers[-1] * ratio >> 80)
+    low = [(M1_TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
+    squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)
+    probabilities = np.arange(1 << P_BITS, dtype=np.int64) << M1_TOTAL_BITS - P_BITS
+    return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
+
+
+@cache
+def first_histories() -> list[int]:
+    """Initial probability of a 1 after each history: that of a slot that has seen just this history."""
+    found = [P_HALF] * N_HISTORIES
+    for history in range(2, N_HISTORIES):
+        probability = P_HALF
+        for n, bit in enumerate(bin(history)[3:]):
+            probability += (P_ONE * int(bit) - probability) * int(SHARES[n]) >> P_BITS
+        found[history] = probability
+    return found

@@ -1,0 +1,145 @@
+"""A run of train-m1 as a folder: its settings, its config.json, loading M1 from it.
+
+When the run is complete, the folder holds plain files:
+
+    config.json     settings, versions, facts of the corpus, measurements
+    m1.eqm1         M1 as integers, for live windows and `ac`
+    codebook.eqcb   all that compress and decompress need for windows of up to 20 bits
+    published.eqcb  the windows of the published rule from the same M1, to compare with
+
+Before that it also holds `corpus/` (the staged text), `checkpoint.pt` and the codebooks of the finished
+rounds: --resume continues from them to the same result.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from eqinfo.codebook.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS
+from eqinfo.coder import integer_m1
+from eqinfo.coder.integer_m1 import Network
+from eqinfo.errors import FormatError
+from eqinfo.formats.model_folder import NETWORK_NAME
+from eqinfo.m1 import corpus
+from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
+from eqinfo.m1.model import M1_PRESETS
+from eqinfo.training import run_folder
+from eqinfo.training.loop import Budget
+from eqinfo.training.run_folder import Report
+
+BASELINE, CORPUS = "published.eqcb", "corpus"
+MAX_CANDIDATES = 1 << 22  # half of what a trie holds: the other half is for pairs of them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run, as config.json keeps them."""
+
+    window_bits: int = 16
+    preset: str = "3m"
+    rounds: int = 1
+    steps: int | None = None
+    n_bytes: int | None = None
+    minutes: float | None = None
+    candidates: int = 4
+    unaligned_penalty: float = 1.0
+    rule: str = "fitted"
+    seed: int = 0
+    text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        """Raises InputError if a setting is out of range."""
+        limits = {
+            "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
+            "rounds": (0, 20),
+            "unaligned_penalty": (0, round(MAX_PENALTY)),
+        }
+        run_folder.check(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]}, limits)
+        run_folder.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> self.window_bits))})
+
+    @property
+    def budget(self) -> Budget:
+        """The training budget."""
+        return Budget.of(self.steps, self.n_bytes, M1_PRESETS[self.preset].step_bytes, self.minutes)
+
+
+def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Settings, report: Report) -> None:
+    """Write the corpus and config.json of a new run.
+
+    Args:
+        sources: names and open files.
+        folder: of the run; must be empty or missing.
+        settings: of the run.
+        report: receives progress.
+
+    Raises:
+        InputError: the text cannot be used.
+    """
+
+    def config() -> dict[str, Any]:
+        facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
+        report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
+        return {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
+
+    report("reading text", 0.0, "")
+    run_folder.start(folder, "m1", config, made=[CORPUS])
+
+
+def _mixture(settings: Settings) -> dict[str, float]:
+    """The composition of batches, for config.json; see `batches`."""
+    return {
+        "run_bytes": M1_PRESETS[settings.preset].block_size,
+        "window_bytes": WINDOW_BYTES,
+        "window_share": WINDOW_SHARE,
+        "random_share_of_window_starts": RANDOM_SHARE,
+    }
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model folder.
+
+    Raises:
+        FormatError: there is none, or it is damaged or of another version.
+    """
+    return run_folder.read_config(folder, "m1", _check)
+
+
+def _check(config: dict[str, Any]) -> None:
+    """Use all parts of a config once, so that damage raises here; complete its settings with defaults."""
+    config["settings"] = asdict(Settings(**config["settings"]))
+    if "measured" in config:
+        tables(config)
+
+
+def load_m1(folder: Path) -> Network:
+    """M1 of a complete model folder.
+
+    Raises:
+        FormatError: the folder is incomplete, of another version or damaged.
+    """
+    read_config(folder)
+    if not (folder / NETWORK_NAME).exists():
+        raise FormatError(f"{folder}: incomplete; {NETWORK_NAME} is missing. Complete the run with --resume.")
+    return integer_m1.load(folder / NETWORK_NAME)
+
+
+def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The measurements of a run for people: titles, each with rows of a name and a figure."""
+    measured = config["measured"]
+    by_position = measured["bits_per_byte_by_position"]
+    return [
+        (
+            "M1 on held-out text, bits/byte by position in the window",
+            [(f"byte {i + 1}", f"{bits:.3f}") for i, bits in enumerate(by_position) if i < 8 or i % 8 == 7],
+        ),
+        (
+            f"bytes/window on held-out text, {config['settings']['window_bits']} bits",
+            [(name, f"{value:.3f}") for name, value in measured["bytes_per_window"].items()],
+        ),
+        (
+            "M1 on long runs of held-out text, bits/byte",
+            [(f"in {name}", f"{bits:.4f}") for name, bits in measured.get("bits_per_byte", {}).items()],
+        ),
+        ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
+    ]

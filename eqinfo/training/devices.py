@@ -1,0 +1,90 @@
+"""Devices and processes: which ones to train on, what they can do, how they share the work."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from eqinfo.errors import InputError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
+
+# Dense bfloat16 FLOP/s from the data sheets, by part of the device name. The first match counts.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for `auto` (a GPU if there is one), `cpu` or `cuda`.
+
+    Raises:
+        InputError: the name is unknown, or there is no GPU.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
+    return torch.device(name)
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Rank and number of the processes of torchrun; (0, 1) without torchrun."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
+    """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long."""
+    if not dist.is_torchelastic_launched():
+        yield device, True
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device, dist.get_rank() == 0
+    finally:
+        dist.destroy_process_group()
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory for the next step; other C libraries ignore this.
+
+    By default glibc returns a large freed tensor to the system. The system then maps and zeroes the pages of
+    the next tensor one by one, which takes up to half of the time of a step.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 on hardware with fast bfloat16 products; elsewhere a context without effect."""
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak FLOP/s of a device; None if unknown."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)

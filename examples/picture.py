@@ -1,0 +1,117 @@
+"""Draw the README's pictures: a sentence cut three ways, and bytes per token on four texts.
+
+Usage: picture.py   (needs `pip install bpe-openai` for the BPE that it compares with)
+
+Writes cuts.svg from what the tokenisers return, and bytes_per_token.svg from the table in windows.md.
+"""
+
+from collections.abc import Iterable
+from html import escape
+from itertools import accumulate
+from pathlib import Path
+
+import eqinfo
+from eqinfo.formats.model_folder import DEFAULT_MODEL
+
+HERE = Path(__file__).parent
+SENTENCE = "let us strive on to finish the work we are in, to bind up the nation's wounds"
+
+# One light panel under everything, so that both pictures read alike on light and dark pages.
+PANEL, INK, FAINT, RED = "#ffffff", "#1f2328", "#59636e", "#cf222e"
+FILLS = {"eqinfo": ("#b6e3ff", "#ddf4ff"), "paper": ("#f2dd8a", "#fff8c5"), "bpe": ("#d0d7de", "#eaeef2")}
+CHARACTER, HEIGHT, MARGIN = 10, 30, 20  # pixels: the width of a character, the height of a window
+
+ROWS_OF_WINDOWS_MD = {  # the row of the table, its name in the chart, its colour
+    "eqinfo, optimal": ("eqinfo", "#0969da"),
+    "BPE across words": ("BPE, merging across words", "#8c959f"),
+    "BPE in words": ("BPE, merging within words", "#afb8c1"),
+    "published rule, greedy": ("the paper's windows", "#d4a72c"),
+}
+
+
+def text(x: float, y: float, words: str, size: int = 14, fill: str = INK, more: str = "") -> str:
+    """A line of text in an SVG, its baseline at (x, y)."""
+    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}" {more}>{escape(words)}</text>'
+
+
+def svg(width: int, height: int, title: str, parts: Iterable[str]) -> str:
+    """A whole SVG on a light panel."""
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" font-family="system-ui, sans-serif" role="img">\n<title>{escape(title)}</title>\n'
+        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="{PANEL}" '
+        'stroke="#d1d9e0"/>'
+    )
+    return "\n".join([head, *parts, "</svg>\n"])
+
+
+def row(y: int, kind: str, name: str, pieces: list[str], ids: list[int]) -> list[str]:
+    """A sentence in its pieces, each in a box, with a red bar where a cut falls inside a word."""
+    parts = [text(MARGIN, y, name, more='font-weight="600"')]
+    top = y + 10
+    starts = [0, *accumulate(map(len, pieces))]
+    for k, (piece, token, start) in enumerate(zip(pieces, ids, starts, strict=False)):
+        x, width = MARGIN + start * CHARACTER, len(piece) * CHARACTER
+        parts.append(
+            f'<rect x="{x + 1}" y="{top}" width="{width - 2}" height="{HEIGHT}" rx="4" '
+            f'fill="{FILLS[kind][k % 2]}"/>'
+        )
+        fixed = (
+            f'class="{kind}" font-family="ui-monospace, Menlo, Consolas, monospace" '
+            f'textLength="{width - 4}" lengthAdjust="spacingAndGlyphs"'
+        )
+        parts.append(text(x + 2, top + 20, piece.replace(" ", "·"), 15, more=fixed))
+        if kind == "eqinfo":
+            parts.append(text(x + width / 2, top + HEIGHT + 13, str(token), 9, FAINT, 'text-anchor="middle"'))
+        if start and SENTENCE[start - 1].isalnum() and SENTENCE[start].isalnum():
+            parts.append(f'<rect x="{x - 1.5}" y="{top - 3}" width="3" height="{HEIGHT + 6}" fill="{RED}"/>')
+    return parts
+
+
+def cuts() -> str:
+    """The sentence, cut by eqinfo, by the paper's rule and by GPT-4's BPE."""
+    import bpe_openai
+
+    parts: list[str] = []
+    for y, kind, model in ((34, "eqinfo", None), (114, "paper", DEFAULT_MODEL / "published.eqcb")):
+        tokenizer = eqinfo.load(model)
+        ids = tokenizer.encode(SENTENCE).tolist()
+        pieces = [tokenizer.decode([token]).decode() for token in ids]
+        whose = "eqinfo" if kind == "eqinfo" else "the paper's rule, same model"
+        name = f"{whose}: {len(ids)} windows of 16 bits"
+        parts += row(y, kind, name + (", each with its number" if kind == "eqinfo" else ""), pieces, ids)
+    bpe = bpe_openai.get_encoding("cl100k_base")
+    ids = bpe.encode(SENTENCE)
+    name = f"BPE of GPT-4, 100,277 entries: {len(ids)} tokens of 17 bits"
+    parts += row(182, "bpe", name, [bpe.decode([token]) for token in ids], ids)
+    width = 2 * MARGIN + len(SENTENCE) * CHARACTER
+    parts.append(f'<rect x="{width - 216}" y="20" width="3" height="16" fill="{RED}"/>')
+    parts.append(text(width - 207, 33, "a cut inside a word;  ·  a space", 12, FAINT))
+    return svg(width, 242, f"Cut three ways: {SENTENCE}", parts)
+
+
+def bytes_per_token() -> str:
+    """Bars from the first table of windows.md."""
+    table = (HERE / "windows.md").read_text().partition("## Bytes per window")[2].partition("\n##")[0]
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    texts = [name.partition(".")[0] for name in lines[0] if name]
+    rows = {name: [float(value) for value in values] for name, *values in lines if name in ROWS_OF_WINDOWS_MD}
+    parts, y = [], 58
+    parts.append(
+        text(MARGIN, 30, "Bytes of text in one 16-bit window or token", 15, more='font-weight="600"')
+    )
+    for k, held_out in enumerate(texts):
+        parts.append(text(MARGIN, y + 32, held_out, 14))
+        for name, (label, colour) in ROWS_OF_WINDOWS_MD.items():
+            value = rows[name][k]
+            parts.append(f'<rect x="100" y="{y}" width="{value * 70:.1f}" height="13" fill="{colour}"/>')
+            words = f"{value + 1e-9:.2f}" + (f"  {label}" if k == 0 else "")
+            parts.append(text(106 + value * 70, y + 11, words, 12))
+            y += 15
+        y += 12
+    return svg(810, y + 8, "Bytes per token of eqinfo, BPE and the paper's windows on four texts", parts)
+
+
+if __name__ == "__main__":
+    (HERE / "cuts.svg").write_text(cuts())
+    (HERE / "bytes_per_token.svg").write_text(bytes_per_token())
