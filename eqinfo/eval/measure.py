@@ -28,11 +28,9 @@ from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.model_folder import CODEBOOK_NAME
 from eqinfo.m1 import run as m1_run
-from eqinfo.m1 import train as m1_train
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position, window_use
 from eqinfo.m2 import run as m2_run
-from eqinfo.m2 import train as m2_train
 from eqinfo.m2.generate import stream
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
@@ -68,7 +66,7 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     configs = []
     for folder in folders:
         kind = run_folder.read_config(folder)["format"].removeprefix("eqinfo ")
-        config = (m1_train if kind == "m1" else m2_train).read_config(folder)
+        config = (m1_run if kind == "m1" else m2_run).read_config(folder)
         if "measured" not in config:
             raise FormatError(
                 f"{folder}: the run is not complete. Complete it: eqinfo train-{kind} -o {folder} --resume"
@@ -168,7 +166,7 @@ def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, rep
     if held_out is None:
         return rows
     if not held_out.frames:
-        raise InputError(f"{held_out.name}: tokens from elsewhere, whose text {folder} needs. Give the text.")
+        raise InputError(f"{held_out.name}: ids without their text, which {folder} needs. Give the text.")
     network, n_bytes = m1_run.load_m1(folder), held_out.original_bytes
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []

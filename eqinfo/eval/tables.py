@@ -74,16 +74,12 @@ def tables(results: Results) -> list[Table]:
 
 def _training_tables(results: Results) -> list[Table]:
     """The figures that training measured."""
-    shown = [
-        (row.model, m1_run.tables({"settings": {"window_bits": row.window_bits}, "measured": row.measured}))
-        for row in results.m1
-        if row.measured
-    ]
-    shown += [(row.run, m2_run.tables(run_folder.read_config(Path(row.run)))) for row in results.m2]
+    shown = [(row.model, m1_run.tables) for row in results.m1 if row.measured]
+    shown += [(row.run, m2_run.tables) for row in results.m2]
     return [
-        Table(f"{name}: {head}", ["", ""], [list(row) for row in rows], set())
-        for name, parts in shown
-        for head, rows in parts
+        Table(f"{folder}: {head}", ["", ""], [list(row) for row in rows], set())
+        for folder, tables_of in shown
+        for head, rows in tables_of(run_folder.read_config(Path(folder)))
     ]
 
 

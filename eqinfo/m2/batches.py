@@ -239,7 +239,7 @@ def _open(path: Path) -> tuple[Sidecar, Ids]:
         missing = where if path.is_file() else path
         raise FormatError(
             f"{missing}: no such file. A token file needs its sidecar: eqinfo compress --tokens writes both; "
-            'for one from elsewhere write {"vocab_size": N, "original_bytes": N}.'
+            'beside the file of another program, write {"vocab_size": N, "original_bytes": N}.'
         )
     with where.open("rb") as file:
         data = file.read(MAX_SIDECAR_BYTES)

@@ -26,13 +26,13 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import InputError
 from eqinfo.m2.model import GPT
 
-PRUNE_NATS = math.log(1e-4)  # a prefix is dropped if its log-probability is this far below the best one's
+PRUNE_NATS = -math.log(1e-4)  # a prefix this much less probable than the best one is dropped
 MAX_RANKED = 128  # prefixes kept for each number of bytes: bounds time and memory in repetitive text
 N_ROWS = 16  # prefixes in a batch
 
 
 class Context:
-    """The tokens that M2 has read, and its KV cache of them.
+    """The tokens that M2 has read, with their KV cache.
 
     Attributes:
         tokens: what was read, at most block_size tokens.
@@ -111,8 +111,8 @@ class Prefix(NamedTuple):
         inside: their codewords.
         n_bytes: their length in bytes.
         log_p: their log-probability in nats.
-        cache: keys and values of the token before them and of all of them but the last, which M2 has not
-            read yet, (n_layer, 2, n_head, len(inside), n_embd / n_head).
+        cache: keys and values of the token before these windows and of the windows but the last, which M2
+            has not read yet, (n_layer, 2, n_head, len(inside), n_embd / n_head).
     """
 
     inside: tuple[int, ...]
@@ -145,14 +145,16 @@ def covers(context: Context, last: int, codebook: Codebook, rest: bytes) -> list
         longer: list[Prefix] = []
         for start in range(0, len(level), N_ROWS):
             rows = level[start : start + N_ROWS]
-            depth = len(rows[0].inside)
+            depth = len(rows[0].inside)  # the same for all rows of a level
             cache[:, :, : len(rows), :, n : n + depth] = torch.stack([row.cache for row in rows], 2)
             unread = [[row.inside[-1] if depth else last] for row in rows]
             log_p = read(model, unread, cache, n + depth)  # (len(rows), vocab_size)
             for i, row in enumerate(rows):
                 low, high, inner = ways[row.n_bytes]
+                # A window of [low, high) completes the cover; one of `inner` makes the prefix longer.
                 found.append(Cover(row.inside, low, log_p[i, low:high] + row.log_p))
                 best_cover = max(best_cover, float(found[-1].log_p.logsumexp(0)))
+                # a copy, because the next batch overwrites the row; shared by all prefixes that it begins
                 now_read = cache[:, :, i, :, n : n + depth + 1].clone()
                 for codeword, p in zip(inner, log_p[i, inner].tolist(), strict=True):
                     n_bytes = row.n_bytes + len(codebook.windows[codeword])
@@ -164,8 +166,8 @@ def covers(context: Context, last: int, codebook: Codebook, rest: bytes) -> list
 def _pruned(longer: list[Prefix], ranked: list[Ranks], best_cover: float) -> list[Prefix]:
     """The prefixes to extend further.
 
-    A prefix is dropped if it is PRUNE_NATS below the best prefix of as many bytes or below the best cover, or
-    if MAX_RANKED prefixes of as many bytes are better.
+    A prefix is dropped if its log-probability is more than PRUNE_NATS below that of the best prefix of as
+    many bytes or of the best cover, or if MAX_RANKED prefixes of as many bytes are better.
 
     Args:
         longer: prefixes, all of the same number of windows.
@@ -178,12 +180,12 @@ def _pruned(longer: list[Prefix], ranked: list[Ranks], best_cover: float) -> lis
         ranks.sort(reverse=True)
         del ranks[MAX_RANKED:]
     if ranked[-1]:
-        best_cover = max(best_cover, ranked[-1][0][0])  # it has all bytes: any window completes it
+        best_cover = max(best_cover, ranked[-1][0][0])  # it has all bytes, so any window completes it
     return [
         prefix
         for prefix in longer
         if (prefix.log_p, prefix.inside) >= ranked[prefix.n_bytes][-1]
-        and prefix.log_p >= max(best_cover, ranked[prefix.n_bytes][0][0]) + PRUNE_NATS
+        and prefix.log_p >= max(best_cover, ranked[prefix.n_bytes][0][0]) - PRUNE_NATS
     ]
 
 

@@ -73,7 +73,7 @@ def model(codebook):
 @pytest.fixture
 def unpruned(monkeypatch):
     """All covers are found: exact, in a time exponential in the length of the rest."""
-    monkeypatch.setattr(covers, "PRUNE_NATS", -math.inf)
+    monkeypatch.setattr(covers, "PRUNE_NATS", math.inf)
     monkeypatch.setattr(covers, "MAX_RANKED", 10**9)
 
 
@@ -125,10 +125,10 @@ def test_what_is_given_up_is_hardly_missed(model, codebook, monkeypatch):
         return np.abs(found(prune_nats, max_ranked) - exact).max()
 
     in_use = covers.PRUNE_NATS, covers.MAX_RANKED
-    exact = found(-math.inf, 10**9)
-    assert error(*in_use) < 1e-3 < error(math.log(0.9), in_use[1])
-    assert 0 < error(math.log(1e-9), 12) < 0.01
-    assert error(math.log(1e-9), 1) > 0.01
+    exact = found(math.inf, 10**9)
+    assert error(*in_use) < 1e-3 < error(-math.log(0.9), in_use[1])
+    assert 0 < error(-math.log(1e-9), 12) < 0.01
+    assert error(-math.log(1e-9), 1) > 0.01
 
 
 def test_repeats_do_not_take_for_ever(monkeypatch):

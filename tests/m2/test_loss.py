@@ -12,7 +12,7 @@ def plain(x, head, targets):
 
 @pytest.fixture(params=[1, 7, 50, 64])
 def case(request, monkeypatch):
-    """Tokens in slices of so many rows, some without a target."""
+    """Tokens, some without a target; the parameter is the length of a slice."""
     monkeypatch.setattr(loss, "MIN_SLICE_TOKENS", request.param)
     monkeypatch.setattr(loss, "SLICE_ELEMENTS", {"cpu": 1})
     torch.manual_seed(0)
