@@ -1,1 +1,1 @@
-"""What a shell user meets: one file a command, and the standard streams. It computes nothing itself."""
+"""The command line: a file for each command, and the standard streams. It computes nothing itself."""

@@ -66,7 +66,12 @@ def compress(
     method: Annotated[
         str | None, typer.Option(help="How to cut text: optimal or greedy.  [default: the codebook's own]")
     ] = None,
-    unaligned_penalty: options.Penalty = None,
+    unaligned_penalty: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1000, help="Cost of a cut inside a word, in windows.  [default: the codebook's]"
+        ),
+    ] = None,
     byte_range: Range = None,
 ) -> None:
     """Compress files or stdin into windows. FILE goes to FILE.eqi, stdin to stdout."""
@@ -104,12 +109,13 @@ def compress(
                     raise InputError(
                         "--tokens: the ids need a file, for the sidecar beside it. Name one with -o."
                     )
+                # the stack closes in reverse order: the sidecar appears after the ids it describes
                 sidecar = stack.enter_context(replacing(token_file.sidecar_path(target), force))
-                sink = stack.enter_context(console.open_output(target, name, force))
+            sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
+            if tokens:
                 totals, facts = token_file.write(frames, sink, codec, threads)
-                sidecar.write(facts.to_json())  # both files appear when the stack closes, the sidecar last
+                sidecar.write(facts.to_json())
             else:
-                sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
                 totals = eqi.compress(frames, sink, codec, threads)
         if verbose or (target is not None and not quiet and console.is_terminal(sys.stderr)):
             console.say(_summary(name, totals, codec))
@@ -118,14 +124,14 @@ def compress(
 
 
 def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
-    """The codec, its codebook with another way of cutting text if the user chose one.
+    """The codec, with the parse that the user chose in place of its codebook's own.
 
     Args:
-        codec: as the model has it.
-        chosen: `method` and `unaligned_penalty`; None is the codebook's own.
+        codec: that of the model.
+        chosen: `method` and `unaligned_penalty`; None keeps the codebook's own.
 
     Raises:
-        InputError: one was chosen, and the codec has no codebook.
+        InputError: the user chose, but the codec has no codebook.
     """
     from eqinfo.formats.codec import CodebookCodec
 

@@ -182,6 +182,9 @@ def compressed_name(name: Path, output: Path | None, stdout: bool, suffix: str) 
 def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
     """The output for an input to decompress; None is stdout.
 
+    >>> str(restored_name(Path("book.txt.eqi"), output=None, stdout=False, suffix=".eqi"))
+    'book.txt'
+
     Raises:
         InputError: the input's name does not end in the suffix, and no output is named.
     """

@@ -42,10 +42,6 @@ Threads = Annotated[
     ),
 ]
 TextField = Annotated[str, typer.Option(help="Field of a JSONL record that holds its text.")]
-Penalty = Annotated[
-    float | None,
-    typer.Option(min=0, max=1000, help="Cost of a cut inside a word, in windows.  [default: the codebook's]"),
-]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
 Minutes = Annotated[

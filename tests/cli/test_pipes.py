@@ -315,6 +315,15 @@ def test_text_becomes_a_model_that_is_measured_in_one_script(folder: Path) -> No
     assert files(folder) == ["book", "ids.bin", "ids.bin.json", "m", "run"]
 
 
+def test_tar_compresses_with_compress_and_extracts_with_the_bare_name(folder: Path) -> None:
+    script = (
+        f"tar -I '{EQINFO} compress' -cf a.tar.eqi book && mv book original"
+        f" && tar -I '{EQINFO}' -xf a.tar.eqi && cmp book original"
+    )
+    done = shell(folder, script)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_named_pipe_is_written_in_place(folder: Path) -> None:
     script = "mkfifo pipe; eqinfo compress -m m book -o pipe & eqinfo decompress -m m -c pipe; wait"
     assert shell(folder, script).stdout == TEXT
