@@ -128,8 +128,8 @@ VARIED = """- penalty0, penalty3: penalty of a cut inside a word, instead of 1, 
 - greedy: the windows of ours-b12 with greedy parse
 """
 VARIANTS = ("ours-b12-penalty0", "ours-b12-penalty3", "ours-b12-greedy")
-# The runs in their order: each row combines vocabularies, embeddings, budgets and seeds.
-# A run that an earlier row contains is not repeated.
+# The runs in their order: each row combines vocabularies, embeddings, budgets and seeds. A run that is in an
+# earlier row is not repeated.
 PLAN: list[tuple[tuple[str, ...], tuple[Embeddings, ...], tuple[Budget, ...], tuple[int, ...]]] = [
     (B12, ("composed",), ("flops",), (0,)),
     (B12, ("plain",), ("flops",), (0,)),
