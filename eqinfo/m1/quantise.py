@@ -1,8 +1,10 @@
-"""A trained byte model as integers: weights of 8 bits, with a scale for each row of a matrix.
+"""Floats to integers: quantises a trained byte model to 8-bit weights with a scale per row of a matrix.
 
-Before that, units of the state are scaled so that each uses the range of its integers: values and gates of a
-unit may be multiplied by anything by which the column of the output matrix is divided. How large they get is
-read off some text.
+This is the one place where M1's floats become integers; all that encodes or decodes reads the integers alone.
+
+Calibration comes first. Scaling a unit's value and gate, and dividing its column of the output matrix by the
+same factors, changes nothing in the model. So each unit is scaled to fill its integer range, measured on
+sample text. The ranges and units of the integers are those of `coder/kernels/m1_step`.
 """
 
 import math
@@ -18,29 +20,30 @@ from eqinfo.coder.kernels.m1_step import MAX_STREAM, PRODUCT_SHIFT, SCALE_BITS, 
 from eqinfo.m1.model import ByteModel, Layer
 from eqinfo.m1.recurrence import parts
 
-KEEP_UNIT, VALUE_UNIT = 128, 2048  # of 1, see `network`
-MAX_STREAM_UNIT = 2048.0  # embeddings fit 16 bits
-HEADROOM = 0.5  # the share of its range that the stream uses on the text
-LOGIT_UNIT = EXP_STEPS / math.log(2)
-LARGEST = 12.0  # of values and gates on the text, after scaling; up to 16 fit
-MAX_GAIN = 64.0
-TABLE_SPREAD = 5.0  # standard deviations; numbers further out are clipped
+KEEP_UNIT, VALUE_UNIT = 128, 2048  # integers per 1.0
+MAX_STREAM_UNIT = 2048.0  # integers per 1.0, at most, so that embeddings fit 16 bits
+HEADROOM = 0.5  # share of its range that the stream uses on the sample text
+LOGIT_UNIT = EXP_STEPS / math.log(2)  # a step of a logit is a factor of 2**(1 / EXP_STEPS)
+LARGEST = 12.0  # value or gate on the sample text after scaling; 16 is the limit
+MAX_GAIN = 64.0  # factor for units that are almost silent on the sample text
+TABLE_SPREAD = 5.0  # standard deviations at which table entries are clipped
 
 F64 = npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
 def quantise(model: ByteModel, idx: Tensor) -> Network:
-    """The integers of a model.
+    """A model as integers.
 
     Args:
         model: trained, on any device.
-        idx: text to read ranges off, bytes and BOS, (T, B).
+        idx: sample text for calibration, bytes and BOS, (T, B).
     """
-    begun = (idx != BOS)[..., None].float()
-    streams = [model.embed(idx)]
+    begun = (idx != BOS)[..., None].float()  # (T, B, 1)
+    streams = [model.embed(idx)]  # the stream before each layer and after the last, each (T, B, WIDTH)
     for block in model.blocks:
         streams.append(block(streams[-1], begun))
+    # One unit for the stream of all layers: they add to it.
     largest = max(float(x.abs().max()) for x in streams)
     stream_unit = min(MAX_STREAM_UNIT, HEADROOM * MAX_STREAM / largest)
     table, mix, mix_scale = _tables(model, stream_unit)
@@ -51,19 +54,20 @@ def quantise(model: ByteModel, idx: Tensor) -> Network:
     output_scale = np.zeros((n_layer, WIDTH), np.int32)
     for at, block in enumerate(model.blocks):
         assert isinstance(block, Layer)
-        _, value, gate = parts(*block.prepare(streams[at]))
+        _, value, gate = parts(*block.prepare(streams[at]))  # each (T, B, INNER)
+        # factors that make the largest value and gate of each unit LARGEST, each (INNER,)
         value_gain, gate_gain = (
             (LARGEST / part.flatten(0, 1).amax(0).double()).clamp(max=MAX_GAIN).cpu().numpy()
             for part in (value.abs(), F.relu(gate) + 1e-9)
         )
-        gain = np.concatenate((np.ones(INNER), value_gain, gate_gain))
+        gain = np.concatenate((np.ones(INNER), value_gain, gate_gain))  # (3 INNER,); keep is not scaled
         unit = np.repeat([KEEP_UNIT, VALUE_UNIT, VALUE_UNIT], INNER)
         bias = np.concatenate((_numpy(block.keep_bias), _numpy(block.bias)))
-        weight = _numpy(block.inputs.weight) * gain[:, None]
+        weight = _numpy(block.inputs.weight) * gain[:, None]  # (3 INNER, WIDTH)
         inputs[at], input_scale[at] = _rows(weight, unit / (1 << UNIT_BITS))
         input_bias[at] = np.clip(np.rint(bias * gain * unit), -(1 << 20), 1 << 20)
         product_unit = VALUE_UNIT**2 / (1 << PRODUCT_SHIFT)
-        weight = _numpy(block.output.weight) / (value_gain * gate_gain)
+        weight = _numpy(block.output.weight) / (value_gain * gate_gain)  # (WIDTH, INNER)
         output[at], output_scale[at] = _rows(weight, np.full(WIDTH, stream_unit / product_unit))
     head, head_scale = _rows(_numpy(model.head.weight), np.full(BOS, LOGIT_UNIT / (1 << UNIT_BITS)))
     embedding = np.clip(np.rint(_numpy(model.embedding.weight) * stream_unit), -(1 << 15), (1 << 15) - 1)
@@ -86,10 +90,10 @@ def quantise(model: ByteModel, idx: Tensor) -> Network:
 
 
 def static(counts: npt.NDArray[np.int64]) -> Network:
-    """An M1 without layers, which gives every byte its share of some text whatever is before it.
+    """An M1 without layers: the same distribution of bytes after any context.
 
     Args:
-        counts: of each byte in the text, (256,); those that do not occur get a little as well.
+        counts: of each byte in a text, (256,); 1/2 is added to each, so that every byte is possible.
     """
     share = (counts + 0.5) / (counts + 0.5).sum()
     bias = np.rint(np.log(share) * LOGIT_UNIT).astype(np.int32)
@@ -98,17 +102,18 @@ def static(counts: npt.NDArray[np.int64]) -> Network:
 
 
 def _exp2() -> npt.NDArray[np.int32]:
-    """2**24 divided by 2 to the power of so many steps."""
+    """Table of 2**(24 - i / EXP_STEPS), (EXP_STEPS,)."""
     return np.rint(2.0 ** (24 - np.arange(EXP_STEPS) / EXP_STEPS)).astype(np.int32)
 
 
 def _tables(
     model: ByteModel, stream_unit: float
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int32]]:
-    """The n-gram tables, what mixes them, and its scale."""
+    """The n-gram tables (n, ROW), the matrix that mixes them (WIDTH, MIXED) and its scales (WIDTH,)."""
     if not model.config.table_bits:
         return np.zeros((0, ROW), np.int8), np.zeros((0, MIXED), np.int8), np.zeros(0, np.int32)
-    raw = _numpy(model.tables.weight)
+    raw = _numpy(model.tables.weight)  # (orders * 2**table_bits, ROW)
+    # A scale per order and column, which the matrix takes over.
     by_order = raw.reshape(MIXED // raw.shape[1], -1, raw.shape[1])
     largest = np.minimum(np.abs(by_order).max(1), TABLE_SPREAD * by_order.std(1)) + 1e-9  # (orders, ROW)
     table = np.clip(np.rint(by_order * (127 / largest)[:, None]), -127, 127).astype(np.int8)
@@ -117,11 +122,14 @@ def _tables(
 
 
 def _rows(weight: F64, unit: F64) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
-    """A matrix as integers, each row as large as fits, and the scales of its rows.
+    """A matrix as integers of [-127, 127], each row scaled to fill them, and the scales of the rows.
 
     Args:
         weight: (n, k).
-        unit: what 1 in an input, times 1 in weight, is in the result, (n,).
+        unit: result, in its integers, of an input integer of 1 and a weight of 1.0, (n,).
+
+    Returns:
+        (n, k), and (n,) in 1 / 2**SCALE_BITS.
     """
     largest = np.abs(weight).max(1) + 1e-12
     integers = np.rint(weight * (127 / largest)[:, None]).astype(np.int8)
@@ -130,7 +138,7 @@ def _rows(weight: F64, unit: F64) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.
 
 
 def _forget() -> npt.NDArray[np.int32]:
-    """1 - sigmoid, in 1/65536."""
+    """Table of 1 - sigmoid(x) in 1/65536, for x in [-KEEP_RANGE, KEEP_RANGE) / KEEP_UNIT."""
     inputs = np.arange(-KEEP_RANGE, KEEP_RANGE) / KEEP_UNIT
     return np.rint(65536 / (1 + np.exp(inputs))).astype(np.int32)
 

@@ -82,9 +82,7 @@ def recurrence_backward(
         by_value = (1 - keep) * by_state
         # The sigmoid's derivative is keep (1 - keep); the second factor is in by_value.
         by_keep = by_value * keep * (before * begun[at] - value)
-        by_gate = (
-            by_gated * after * gate.relu().sign()
-        )  # the derivative of relu; comparisons are slow on CPUs
+        by_gate = by_gated * after * opened.sign()  # relu's derivative; comparisons are slow on CPUs
         piece = torch.cat((by_keep, by_value, by_gate), -1)  # (piece, B, 3 D)
         by_raw[at] = piece
         by_bias += piece.sum((0, 1))

@@ -257,10 +257,7 @@ def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimi
     """Muon for the matrices of the layers; AdamW for embeddings, head and norms."""
     hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
-    optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    ]
-    if hidden:
-        muon = torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-        optimisers.append(muon)
-    return optimisers
+    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    if not hidden:
+        return [adamw]
+    return [adamw, torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")]
