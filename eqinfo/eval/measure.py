@@ -36,8 +36,6 @@ from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
 from eqinfo.training import run_folder
 
-Report = Callable[[str, float, str], None]  # progress: name of a phase, the share that is done, a message
-
 # The speed of generation is measured on continuations of the beginning of the text.
 PROMPT_BYTES, GENERATED_BYTES = 256, 1024
 MAX_CONTINUATIONS = 4  # M2 may end one early
@@ -76,7 +74,7 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def measure(
-    folders: Sequence[Path], held_out: HeldOut | None, device: torch.device, report: Report
+    folders: Sequence[Path], held_out: HeldOut | None, device: torch.device, report: run_folder.Report
 ) -> Results:
     """The figures of models and runs: those of training and, if there is a text, those on the text.
 
@@ -102,14 +100,14 @@ def measure(
 
 
 @contextmanager
-def _phase(report: Report, name: str) -> Iterator[None]:
+def _phase(report: run_folder.Report, name: str) -> Iterator[None]:
     """Reports the beginning and the end of a phase."""
     report(name, 0.0, "")
     yield
     report(name, 1.0, "")
 
 
-def _text_facts(held_out: HeldOut, compressors: Iterable[str], report: Report) -> TextFacts:
+def _text_facts(held_out: HeldOut, compressors: Iterable[str], report: run_folder.Report) -> TextFacts:
     """Facts of the text, and its size after each of these compressors."""
     rows = []
     for name in compressors:
@@ -153,7 +151,9 @@ def _finite(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
-def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, report: Report) -> list[M1Row]:
+def _m1_rows(
+    folder: Path, config: dict[str, Any], held_out: HeldOut | None, report: run_folder.Report
+) -> list[M1Row]:
     """The rows of a model's codebook and of the published rule's, one if the model has the published rule."""
     rule = config["settings"]["rule"]
     codebooks = {rule: Codebook.load(folder / CODEBOOK_NAME)}
@@ -194,7 +194,11 @@ def _m1_rows(folder: Path, config: dict[str, Any], held_out: HeldOut | None, rep
 
 
 def _m2_row(
-    folder: Path, config: dict[str, Any], held_out: HeldOut | None, device: torch.device, report: Report
+    folder: Path,
+    config: dict[str, Any],
+    held_out: HeldOut | None,
+    device: torch.device,
+    report: run_folder.Report,
 ) -> M2Row:
     """The row of a run."""
     loaded = m2_run.load_m2(folder, device)

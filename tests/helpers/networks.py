@@ -3,7 +3,8 @@
 import numpy as np
 
 from eqinfo.coder import integer_m1 as net
-from eqinfo.coder.integer_m1 import Network
+from eqinfo.coder.integer_m1 import BOS, Network
+from eqinfo.coder.kernels.m1_step import new_state, run
 
 
 def random_network(n_layer: int = 1, table_bits: int = 4, seed: int = 0) -> Network:
@@ -32,3 +33,13 @@ def random_network(n_layer: int = 1, table_bits: int = 4, seed: int = 0) -> Netw
             numbers[[*b" etaoinshrdlu"]] += 5 * net.EXP_STEPS  # bits
         arrays[name] = numbers.astype(np.dtype(dtype).newbyteorder("="))
     return Network(**arrays)
+
+
+def frequencies_after(network: Network, string: bytes) -> np.ndarray:
+    """M1's frequencies after a string, read by itself from BOS: the slow way."""
+    return run(network, new_state(network), np.array([BOS, *string], np.uint16))[-1]
+
+
+def silent(share: float) -> None:
+    """Progress that nobody sees; it must be a share."""
+    assert 0 <= share <= 1

@@ -2,27 +2,16 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.networks import random_network
+from helpers.networks import frequencies_after, random_network, silent
 
 from eqinfo.coder import intervals
-from eqinfo.coder.integer_m1 import BOS
-from eqinfo.coder.kernels.m1_step import new_state, run
 from eqinfo.m1.baselines import published
 from eqinfo.m1.expand import MAX_BYTES
-
-
-def silent(share):
-    assert 0 <= share <= 1
 
 
 @pytest.fixture(scope="module")
 def m1():
     return random_network()
-
-
-def frequencies_after(m1, string):
-    """The slow way: every string by itself."""
-    return run(m1, new_state(m1), np.array([BOS, *string], np.uint16))[-1]
 
 
 def test_the_published_windows_are_those_of_every_codeword_by_brute_force(m1):

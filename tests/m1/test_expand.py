@@ -1,25 +1,15 @@
 import numpy as np
 import pytest
-from helpers.networks import random_network
+from helpers.networks import frequencies_after, random_network, silent
 
-from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
-from eqinfo.coder.kernels.m1_step import new_state, run
+from eqinfo.coder.integer_m1 import M1_TOTAL
 from eqinfo.m1 import expand as expand_module
 from eqinfo.m1.expand import expand, next_byte_frequencies
-
-
-def silent(share):
-    assert 0 <= share <= 1
 
 
 @pytest.fixture(scope="module")
 def m1():
     return random_network()
-
-
-def frequencies_after(m1, string):
-    """The slow way: every string by itself."""
-    return run(m1, new_state(m1), np.array([BOS, *string], np.uint16))[-1]
 
 
 def test_strings_that_share_their_beginnings_get_what_each_gets_by_itself(m1):
