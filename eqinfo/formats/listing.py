@@ -1,4 +1,4 @@
-"""What `--list` shows of streams and token files, from headers, indexes and sidecars: it decodes no text."""
+"""The rows of `--list` for streams and token files, from headers, indexes and sidecars; text stays coded."""
 
 import json
 from collections.abc import Iterator

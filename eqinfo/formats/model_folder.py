@@ -48,7 +48,7 @@ class Model:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._network_path = (path or DEFAULT_MODEL) / NETWORK_NAME
-        self._live: dict[tuple[int, bytes], Codec] = {}  # by what was asked for: hashing M1 takes long
+        self._live: dict[tuple[int, bytes], Codec] = {}  # by unit_bits and fingerprint; hashing M1 is slow
 
     @cached_property
     def codebook(self) -> Codebook:

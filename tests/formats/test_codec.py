@@ -1,5 +1,6 @@
 """Codings: payloads, streams and token files of every kind, and the models that hold them."""
 
+import hashlib
 import io
 import json
 import random
@@ -146,6 +147,16 @@ def test_fingerprints_tell_all_codings_apart(codebook: Codebook) -> None:
     found = {codec.fingerprint[:8] for codec in codecs}
     assert len(found) == len(codecs)
     assert {len(codec.fingerprint) for codec in codecs} == {32}
+
+
+def test_fingerprints_are_computed_as_the_text_of_the_format_says(codebook: Codebook) -> None:
+    lengths = bytes(len(window) for window in codebook.windows)
+    contents = b"eqinfo codebook" + bytes([1, 12]) + lengths + b"".join(codebook.windows)
+    assert CodebookCodec(codebook).fingerprint == hashlib.sha256(contents).digest()
+    m1 = integer_m1.to_bytes(NETWORK)[-32:]
+    names = ["live 24", "live 32", "live 48 carry", "live 64", "live 128", "published 24", "published 64"]
+    for codec, name in zip(CODECS, [*names, "live ac", "published ac"], strict=True):
+        assert codec.fingerprint == hashlib.sha256(f"eqinfo live 1 {name} ".encode() + m1).digest()
 
 
 # ---- streams

@@ -1,19 +1,25 @@
 """A decoder written from examples/reference/formats.md alone reads what the commands write."""
 
 import ast
+import io
 import json
+import random
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import plain_decoder
-from helpers.texts import mixed
+from helpers.codebooks import make_codebook
+from helpers.texts import mixed, prose
 from typer.testing import CliRunner
 
 import eqinfo
 from eqinfo.cli.app import app
+from eqinfo.formats import eqi
+from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.model_folder import DEFAULT_MODEL
+from eqinfo.text.frames import Frame
 
 INAUGURAL = Path(__file__).parents[2] / "examples" / "inaugural.txt"
 
@@ -52,6 +58,18 @@ def test_it_reads_codebooks_of_other_widths_and_document_ends(model: Path, tmp_p
     data = (tmp_path / "r.jsonl.eqi").read_bytes()
     [(text, ends)] = plain_decoder.read_streams(data, fingerprint, plain_decoder.with_codebook(windows))
     assert (text, ends) == (b"to beor not to be", [5, 5, 17])
+
+
+@pytest.mark.parametrize("bits", [9, 12, 16, 17, 20])
+def test_it_reads_streams_of_every_width_with_stored_frames_and_document_ends(bits: int) -> None:
+    codebook, sink = make_codebook(bits), io.BytesIO()
+    noise = random.Random(0).randbytes(300)
+    frames = [Frame(prose(60), [5, 5]), Frame(noise), Frame(b"", [0, 0]), Frame(prose(20, seed=1))]
+    for _ in range(2):
+        eqi.compress(frames, sink, CodebookCodec(codebook))
+    decode = plain_decoder.with_codebook(codebook.windows)
+    found = plain_decoder.read_streams(sink.getvalue(), codebook.fingerprint, decode)
+    assert list(found) == [(text, list(ends)) for text, ends in frames] * 2
 
 
 @pytest.mark.parametrize("bits", [24, 64, 128])
