@@ -29,6 +29,7 @@ Report = Callable[[str, float, str], None]  # phase, its progress in [0, 1], a w
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSION = 1
+MAX_DEPTH = 20  # of a config.json
 BUDGETS = ("steps", "n_bytes", "n_tokens", "minutes")
 # errors that the use of a damaged config raises
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -245,7 +246,10 @@ def read_config(
         ) from None
     try:
         config: dict[str, Any] = json.loads(data)
-        json.dumps(config, ensure_ascii=False, allow_nan=False).encode()  # it can be written again
+        written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
+        written.encode()  # it can be written again
+        if "\n" + " " * MAX_DEPTH in written:  # deep nesting exhausts the stack of later readers
+            raise ValueError("too deep")
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
         kinds = [f"eqinfo {known}" for known in ("m1", "m2") if kind in (None, known)]

@@ -365,6 +365,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"settings": {"preset": 3}}, FormatError, "damaged"),
         ({"settings": []}, FormatError, "damaged"),
         ({"model": {}}, FormatError, "damaged"),
+        ({"note": json.loads("[" * 300 + "]" * 300)}, FormatError, "damaged .too deep"),
         ({"data": 3}, FormatError, "damaged"),
         ({"unit_bits": "24"}, FormatError, "damaged"),
         ({"unit_bits": 2**40}, FormatError, "damaged"),
