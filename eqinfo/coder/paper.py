@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, Network
 from eqinfo.coder.intervals import PAPER_TOTAL, narrow, paper_frequencies
-from eqinfo.coder.reference import Reader, documents
-from eqinfo.text.frames import Bytes
+from eqinfo.coder.reference import Reader
+from eqinfo.text.frames import Bytes, Frame, pieces_of_frames
 
 SPARE_BITS = 28  # one symbol narrows an interval by up to 14 bits; 14 more keep rounding errors small
 END = 0  # the symbol that ends a document; a byte's symbol is 1 + its value
@@ -30,7 +30,8 @@ def encode_windows(
 ) -> bytes:
     """The windows of a text; arguments and result are those of `live_windows.encode_windows`."""
     tables, codewords = _Tables(network, carry), []
-    for document, ends in documents(np.frombuffer(text, np.uint8).tobytes(), document_ends):
+    frame = Frame(np.frombuffer(text, np.uint8).tobytes(), np.asarray(document_ends, np.int64).tolist())
+    for document, ends in pieces_of_frames([frame]):
         symbols, at = [byte + 1 for byte in document] + [END] * ends, 0
         tables.begin()
         while at < len(symbols):

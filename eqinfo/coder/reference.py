@@ -2,16 +2,17 @@
 
 `live_windows` runs compiled loops, which must give exactly the codewords of `encode_plainly` and the text of
 `decode_plainly`. Only tests call these two: they are kept in the package because they are the definition.
-`paper` shares `Reader` and `documents`.
+`paper` shares `Reader`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.intervals import narrow
+from eqinfo.text.frames import Frame, pieces_of_frames
 
 
 def shares(frequencies: Sequence[int], rest: int, is_start: bool) -> list[int]:
@@ -54,20 +55,12 @@ class Reader:
         return self._state.frequencies.copy()
 
 
-def documents(text: bytes, document_ends: npt.ArrayLike) -> Iterator[tuple[bytes, bool]]:
-    """The documents of a text, each with whether it is closed; only the last, which may be empty, is not."""
-    ends = np.asarray(document_ends, np.int64).tolist()
-    for start, end in zip([0, *ends], ends, strict=False):
-        yield text[start:end], True
-    yield text[ends[-1] if ends else 0 :], False
-
-
 def encode_plainly(
-    network: Network, text: bytes, document_ends: npt.ArrayLike, window_bits: int, carry: bool = False
+    network: Network, text: bytes, document_ends: Sequence[int], window_bits: int, carry: bool = False
 ) -> list[int]:
     """The codewords of `live_windows.encode_windows`, by narrowing symbol by symbol."""
     reader, codewords = Reader(network), []
-    for document, is_closed in documents(text, document_ends):
+    for document, is_closed in pieces_of_frames([Frame(text, document_ends)]):
         frequencies, at = reader.read(BOS), 0
         while at < len(document):
             if not carry:
