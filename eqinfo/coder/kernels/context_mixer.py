@@ -47,10 +47,10 @@ LEAST_RATE, EXTRA_RATE, EXTRA_BYTES_BITS = 5, 10, 9  # the learning rate falls f
 
 # The contexts: the last 0 to 6 bytes; then the current word, and the current word with the one before.
 CONTEXT_BYTES = (0, 1, 2, 3, 4, 6)
-CONTEXT_MASKS = np.array([(1 << 8 * n) - 1 for n in CONTEXT_BYTES], np.uint64)
+CONTEXT_MASKS = np.array([(1 << 8 * n) - 1 for n in CONTEXT_BYTES], np.uint64)  # the low n bytes of recent[0]
 N_BYTE_CONTEXTS, N_CONTEXTS = len(CONTEXT_BYTES), len(CONTEXT_BYTES) + 2
-CHECK_SHIFT, HASH_HALF, EIGHT = np.uint64(20), np.uint64(32), np.uint64(8)
-MIN_SLOT_BITS, MAX_SLOT_BITS = 10, 20
+CHECK_SHIFT, HASH_HALF, EIGHT = np.uint64(20), np.uint64(32), np.uint64(8)  # check: bits 20 to 27 of a key
+MIN_SLOT_BITS, MAX_SLOT_BITS = 10, 20  # log2 of a context's slots: 4 KiB to 4 MiB
 
 NEW = P_HALF << 16 | 1  # a slot that has seen no bit: probability 1/2, history 1
 HISTORY_SHIFT = 6  # a history is shared by many contexts, so its probability moves slowly: 1 / 64
@@ -115,18 +115,19 @@ class Mixer(NamedTuple):
 
 def new_mixer(text_length: int) -> Mixer:
     """A mixer for a text of text_length bytes, which decides the size of its tables."""
+    # more than 2 slots for each byte of text, up to the largest table
     slot_bits = min(max((2 * text_length).bit_length(), MIN_SLOT_BITS), MAX_SLOT_BITS)
     weights = np.full((N_INPUTS, N_COUNTS), FIRST_WEIGHT, np.int64)
     weights[M1] = 1 << WEIGHT_BITS
     lengths = np.arange(MAX_MATCH // 2, dtype=np.int64)
     return Mixer(
         *logistic_tables(),
-        slots=np.zeros((N_CONTEXTS, 1 << slot_bits), np.uint32),
+        slots=np.zeros((N_CONTEXTS, 1 << slot_bits), np.uint32),  # all empty: a history in use is at least 1
         histories=np.tile(np.array(first_histories(), np.int64), (N_CONTEXTS, 1)),
-        matches=P_ONE - P_ONE // (2 * lengths + 3),
-        positions=np.zeros(1 << slot_bits - 1, np.int64),
+        matches=P_ONE - P_ONE // (2 * lengths + 3),  # about 1 - 1 / (length + 3)
+        positions=np.zeros(1 << slot_bits - 1, np.int64),  # 0 is none: real ones are at least MIN_MATCH
         weights=weights,
-        node_weights=np.zeros((N_BYTES, N_INPUTS), np.int64),
+        node_weights=np.zeros((N_BYTES, N_INPUTS), np.int64),  # row 0 is unused: nodes are in [1, 256)
         byte_weights=np.zeros((N_BYTES, N_INPUTS), np.int64),
         recent=np.zeros(3, np.uint64),
         match=np.zeros(3, np.int64),
@@ -159,17 +160,17 @@ def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
         text: the bytes so far; nothing after them is read.
     """
     for i in range(N_BYTES):
-        mixer.before[i + 1] = mixer.before[i] + frequencies[i]
+        mixer.before[i + 1] = mixer.before[i] + frequencies[i]  # before[256] becomes M1_TOTAL
     recent, match = mixer.recent, mixer.match
     for k in range(N_CONTEXTS):
-        key = recent[1]
+        key = recent[1]  # the current word, and no more if k is N_BYTE_CONTEXTS
         if k < N_BYTE_CONTEXTS:
             key = recent[0] & CONTEXT_MASKS[k]
         elif k > N_BYTE_CONTEXTS:
             key += recent[2] * HASH_MULTIPLIER
         key = (key + np.uint64(k + 1)) * HASH_MULTIPLIER
-        mixer.hashes[k] = key ^ key >> HASH_HALF
-    match[2] = 256 + np.int64(text[match[0]]) if match[1] else 0
+        mixer.hashes[k] = key ^ key >> HASH_HALF  # else low bits depend on the key's low bits alone
+    match[2] = 256 + np.int64(text[match[0]]) if match[1] else 0  # shifted, 256 + byte is a node; 0 is none
 
 
 @compiled
@@ -183,21 +184,21 @@ def predict(mixer: Mixer, node: Any) -> Any:
     inputs, counts, match, stretch = mixer.inputs, mixer.counts, mixer.match, mixer.stretch
     n_left = 8 - COUNTS[node]  # bits of this byte still to come
     first = (node << n_left) - N_BYTES  # lowest byte value with these high bits
-    middle, end = first + (1 << n_left - 1), first + (1 << n_left)
+    middle, end = first + (1 << n_left - 1), first + (1 << n_left)  # a 1 next: bytes [middle, end)
     ones, all_ = mixer.before[end] - mixer.before[middle], mixer.before[end] - mixer.before[first]
-    inputs[M1] = stretch[(ones << P_BITS) // all_]
-    inputs[MATCH] = 0
+    inputs[M1] = stretch[(ones << P_BITS) // all_]  # in [0, 2**16): ones < all_, as no frequency is 0
+    inputs[MATCH] = 0  # without a match its weights neither count nor learn
     # the match predicts its byte while the bits so far agree
     if match[2] >> n_left == node:
         length = min(match[1], MAX_MATCH - 1)
         logit = stretch[mixer.matches[length >> 1]]
-        inputs[MATCH] = logit if match[2] >> n_left - 1 & 1 else -logit
-        counts[MATCH] = length >> 3
-    shift = np.uint64(64 - log2(mixer.slots.shape[1]))
+        inputs[MATCH] = logit if match[2] >> n_left - 1 & 1 else -logit  # a logit above 0 is for a 1
+        counts[MATCH] = length >> 3  # in [0, N_COUNTS)
+    shift = np.uint64(64 - log2(mixer.slots.shape[1]))  # the top 10 to 20 bits of a key are the slot
     for k in range(N_CONTEXTS):
         key = (mixer.hashes[k] + np.uint64(node) * HASH_MULTIPLIER) * HASH_MULTIPLIER
         at = np.int64(key >> shift)
-        check = np.int64(key >> CHECK_SHIFT) & 255
+        check = np.int64(key >> CHECK_SHIFT) & 255  # bits 20 to 27; the slot's are 44 and above
         entry = np.int64(mixer.slots[k, at])
         # an empty slot, or one of another context, starts anew
         if entry >> 8 & 255 != check or entry & 255 == 0:
@@ -206,13 +207,14 @@ def predict(mixer: Mixer, node: Any) -> Any:
         mixer.entries[k] = entry
         count = COUNTS[entry & 255]
         counts[DIRECT + k] = counts[INDIRECT + k] = count
-        inputs[DIRECT + k] = stretch[entry >> 16] if count else 0
+        inputs[DIRECT + k] = stretch[entry >> 16] if count else 0  # no bits seen: no prediction
         inputs[INDIRECT + k] = stretch[mixer.histories[k, entry & 255]] if count else 0
     byte = np.int64(mixer.recent[0]) & 255  # the byte before
     total = np.int64(0)
     for i in range(N_INPUTS):
+        # a text below MAX_TEXT keeps each weight below 2**44, so the sum cannot overflow
         weight = mixer.weights[i, counts[i]] + mixer.node_weights[node, i] + mixer.byte_weights[byte, i]
-        total += weight * inputs[i]
+        total += weight * inputs[i]  # below 2**62 in size
     mixed: Any = min(max(total >> WEIGHT_BITS, -MAX_LOGIT), MAX_LOGIT)
     mixer.mixed[0] = mixer.squash[mixed + MAX_LOGIT]
     return mixer.mixed[0]
@@ -228,28 +230,29 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
         bit: 0 or 1.
         rate: learning rate of the weights in 2**-RATE_BITS.
     """
-    target = P_ONE * bit
+    target = P_ONE * bit  # not 2**16: a slot has 16 bits for a probability
     byte = np.int64(mixer.recent[0]) & 255
+    # above 0 if the bit is 1, else below 0; below 2**20 in size, as the rate is at most 15
     error = ((bit << M1_TOTAL_BITS) - mixer.mixed[0] >> M1_TOTAL_BITS - P_BITS) * rate
     for i in range(N_INPUTS):
         # the gradient of the coding cost: input times error
-        change = mixer.inputs[i] * error + (1 << RATE_BITS - 1) >> RATE_BITS
-        mixer.weights[i, mixer.counts[i]] += change
+        change = mixer.inputs[i] * error + (1 << RATE_BITS - 1) >> RATE_BITS  # rounded; below 2**12
+        mixer.weights[i, mixer.counts[i]] += change  # M1's column is always 0
         mixer.node_weights[node, i] += change
         mixer.byte_weights[byte, i] += change
     for k in range(N_CONTEXTS):
         entry = mixer.entries[k]
         history, probability = entry & 255, entry >> 16
-        probability += (target - probability) * SHARES[COUNTS[history]] >> P_BITS
+        probability += (target - probability) * SHARES[COUNTS[history]] >> P_BITS  # stays in [0, P_ONE]
         known = mixer.histories[k, history]
         mixer.histories[k, history] = known + ((target - known) >> HISTORY_SHIFT)
         history = history << 1 | bit
         if history >= N_HISTORIES:  # keep the last 7 bits
             history = history & 127 | 128
-        mixer.slots[k, mixer.at[k]] = probability << 16 | entry & 0xFF00 | history
+        mixer.slots[k, mixer.at[k]] = probability << 16 | entry & 0xFF00 | history  # below 2**32
     match = mixer.match
     n_left = 8 - COUNTS[node]
-    if match[2] >> n_left == node:
+    if match[2] >> n_left == node:  # `predict` used the match for this bit
         at = min(match[1], MAX_MATCH - 1) >> 1
         right = P_ONE if match[2] >> n_left - 1 & 1 == bit else 0
         mixer.matches[at] += (right - mixer.matches[at]) >> MATCH_SHIFT
@@ -264,26 +267,27 @@ def end_byte(mixer: Mixer, text: U8, n: Any) -> None:
     letter = np.int64(byte) | 32  # in lower case
     if 97 <= letter <= 122 or letter >= 128:  # a to z, or a part of another letter in UTF-8
         recent[1] = (recent[1] + np.uint64(letter)) * HASH_MULTIPLIER
-    elif recent[1]:
+    elif recent[1]:  # a word ends; further separators keep it as the one before
         recent[2] = recent[1]
         recent[1] = np.uint64(0)
     # a match goes on while its bytes agree; else look up the last place with the same MIN_MATCH bytes
     if match[1] and text[match[0]] == text[n - 1]:
-        match[0] += 1
+        match[0] += 1  # still below n, so its byte is known
         match[1] += 1
     else:
         match[1] = 0
     if n < MIN_MATCH:
-        return
+        return  # recent[0] does not hold MIN_MATCH bytes yet
     key = (recent[0] & MIN_MASK) * HASH_MULTIPLIER
     slot = np.int64(key >> np.uint64(64 - log2(positions.size)))
     if not match[1]:
         match[0] = positions[slot]
         length = 0
+        # hashes may collide, so compare bytes, from the last backwards
         while length < min(match[0], MAX_MATCH) and text[match[0] - 1 - length] == text[n - 1 - length]:
             length += 1
-        match[1] = length if length >= MIN_MATCH else 0
-    positions[slot] = n
+        match[1] = length if length >= MIN_MATCH else 0  # shorter: none, or a collision of hashes
+    positions[slot] = n  # only after the look-up: nothing matches itself
 
 
 @compiled

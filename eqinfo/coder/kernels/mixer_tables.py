@@ -16,7 +16,7 @@ P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # of probabilities before mi
 MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
 N_LOGITS = 2 * MAX_LOGIT + 1
 
-N_HISTORIES, N_COUNTS = 256, 8
+N_HISTORIES, N_COUNTS = 256, 8  # a history is a 1 and 0 to 7 bits: 8 counts
 COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
 # After n bits a probability moves 1 / (n + 1.5) of the way to the next bit (the KT estimator: as if each
 # value had been seen half a time before), and 1 / 16 of the way from 7 bits on.
@@ -32,12 +32,13 @@ def logistic_tables() -> tuple[I64, I64]:
     for n in range(1, 12):
         term = -term // (256 * n)
         ratio += term
-    powers = [unit]
+    powers = [unit]  # powers[k] / 2**80 is e**(-k/256)
     for _ in range(MAX_LOGIT):
         powers.append(powers[-1] * ratio >> 80)
     low = [(M1_TOTAL * power + (unit + power) // 2) // (unit + power) for power in powers]
-    squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)
+    squash = np.array(low[:0:-1] + [M1_TOTAL - p for p in low], np.int64)  # from -MAX_LOGIT up
     probabilities = np.arange(1 << P_BITS, dtype=np.int64) << M1_TOTAL_BITS - P_BITS
+    # stretch: the least logit with this probability or more
     return squash, np.searchsorted(squash, probabilities).astype(np.int64) - MAX_LOGIT
 
 
@@ -47,7 +48,7 @@ def first_histories() -> list[int]:
     found = [P_HALF] * N_HISTORIES
     for history in range(2, N_HISTORIES):
         probability = P_HALF
-        for n, bit in enumerate(bin(history)[3:]):
+        for n, bit in enumerate(bin(history)[3:]):  # without "0b" and the leading 1
             probability += (P_ONE * int(bit) - probability) * int(SHARES[n]) >> P_BITS
         found[history] = probability
     return found

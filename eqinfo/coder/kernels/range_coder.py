@@ -19,8 +19,8 @@ U64 = npt.NDArray[np.uint64]
 ZERO = np.uint64(0)
 CODER_TOTAL = np.uint64(M1_TOTAL + 1)  # sum of all frequencies: of the bytes, and 1 for the end of a document
 TOP_SHIFT, BYTE_BITS = np.uint64(56), np.uint64(8)
-MIN_RANGE = np.uint64(1 << 56)
-MAX_RANGE = np.uint64((1 << 64) - 1)
+MIN_RANGE = np.uint64(1 << 56)  # where the width falls below, a byte of low leaves
+MAX_RANGE = np.uint64((1 << 64) - 1)  # the first width: 2**64 itself does not fit 64 bits
 CODER_BYTES = 8  # of low and width
 
 
@@ -29,7 +29,7 @@ def add_carry(out: U8, n_out: Any) -> None:
     """Add a carry to the first n_out bytes, as one big-endian number; the number never overflows."""
     # the interval stays below the number 1 that the output is a fraction of, so some byte is below 255
     at = n_out - 1
-    while out[at] == 255:
+    while out[at] == 255:  # bytes of 255 become 0 and pass the carry on
         out[at] = 0
         at -= 1
     out[at] += 1
@@ -53,15 +53,15 @@ def encode_symbol(
     """
     part = width // CODER_TOTAL  # at least 2**35; the remainder of the width is lost
     before = low
-    low += part * np.uint64(start)
-    width = part * np.uint64(frequency)
+    low += part * np.uint64(start)  # adds less than the width, so carries at most 1
+    width = part * np.uint64(frequency)  # at least 2**35, so the loop below runs at most 3 times
     if low < before:  # low has overflowed 64 bits
         add_carry(out, n_out)
     while width < MIN_RANGE:  # move the top byte of low to the output
         out[n_out] = low >> TOP_SHIFT
         n_out += 1
-        low <<= BYTE_BITS
-        width <<= BYTE_BITS
+        low <<= BYTE_BITS  # modulo 2**64: the byte written drops out
+        width <<= BYTE_BITS  # no overflow: it was below 2**56
     return n_out, low, width
 
 
@@ -73,11 +73,11 @@ def last_bytes(low: Any, width: Any) -> tuple[Any, Any]:
     """
     # the shorter number first: with n bytes, the lowest 8 - n bytes are zeros
     for n in range(CODER_BYTES):
-        beyond = MAX_RANGE >> np.uint64(8 * n)
+        beyond = MAX_RANGE >> np.uint64(8 * n)  # ones in the lowest 8 - n bytes
         value = low + beyond & ~beyond  # rounded up
-        if value - low < width:
+        if value - low < width:  # modulo 2**64, so also where value has overflowed
             return value, n
-    return low, CODER_BYTES
+    return low, CODER_BYTES  # only for a width below 2**56: a larger one needs n = 1 at most
 
 
 @compiled
@@ -89,7 +89,7 @@ def finish(out: U8, n_out: Any, low: Any, width: Any) -> U8:
     for k in range(n_last):
         out[n_out] = value >> np.uint64(8 * (CODER_BYTES - 1 - k))
         n_out += 1
-    return out[:n_out]
+    return out[:n_out]  # the zeros that a decoder reads next are part of the number
 
 
 @compiled
@@ -102,7 +102,7 @@ def byte_or_zero(payload: U8, at: Any) -> Any:
 def begin_decoding(payload: U8) -> U64:
     """The interval to decode from, (3,): low modulo 2**64, width, and the payload's offset from low."""
     interval = np.array([ZERO, MAX_RANGE, ZERO])
-    for at in range(CODER_BYTES):
+    for at in range(CODER_BYTES):  # low is 0, so the offset is the first 8 bytes
         interval[2] = interval[2] << BYTE_BITS | byte_or_zero(payload, at)
     return interval
 
@@ -125,9 +125,9 @@ def decode_symbol(payload: U8, interval: U64, n_read: Any, start: Any, frequency
     part = interval[1] // CODER_TOTAL
     interval[0] += part * np.uint64(start)
     interval[1] = part * np.uint64(frequency)
-    interval[2] -= part * np.uint64(start)
+    interval[2] -= part * np.uint64(start)  # wraps to at least the width if the payload is below the symbol
     if interval[2] >= interval[1]:
-        n_read = payload.size + CODER_BYTES + 1
+        n_read = payload.size + CODER_BYTES + 1  # an encoder's payload gives at most 1 less
     while interval[1] < MIN_RANGE:  # shift a byte out, and the next byte of the payload in
         interval[0] <<= BYTE_BITS
         interval[1] <<= BYTE_BITS
@@ -140,5 +140,6 @@ def decode_symbol(payload: U8, interval: U64, n_read: Any, start: Any, frequency
 def is_whole(payload: U8, interval: U64, n_read: Any) -> bool:
     """Whether a payload is exactly the output that `finish` returns for the symbols decoded from it."""
     # equal lengths, and equal offsets from low: no other payload decodes to the same symbols
+    # n_read - CODER_BYTES is the number of bytes that encoding has written before `finish`
     value, n_last = last_bytes(interval[0], interval[1])
     return bool(n_read - CODER_BYTES + n_last == payload.size and value - interval[0] == interval[2])
