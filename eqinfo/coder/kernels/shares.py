@@ -74,9 +74,7 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
         rest // M1_TOTAL, less the START_BYTES at a window's start: the quotient that `node` refers to.
     """
     if is_start:
-        rest = wide_difference(
-            rest, (ZERO, START_BYTES)
-        )  # at least 2**24 - 1 before: windows have 24 bits or more
+        rest = wide_difference(rest, (ZERO, START_BYTES))  # before, at least 2**24 - 1: no underflow
     small = np.int64(rest[1] & SHARE_MASK)  # rest modulo M1_TOTAL: products below have at most 40 bits
     left = small  # codewords that rounding down leaves over, at most 255 after this loop
     floors, remainders = node.floors, node.remainders
