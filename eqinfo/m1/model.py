@@ -53,7 +53,7 @@ class ByteModelConfig:
     def macs(self) -> int:
         """Multiply-accumulates of the matrix products, per byte."""
         mix = WIDTH * MIXED if self.table_bits else 0
-        return self.n_layer * 4 * WIDTH * INNER + mix + N_BYTES * WIDTH
+        return self.n_layer * 4 * WIDTH * INNER + mix + N_BYTES * WIDTH  # a layer has 3 in, 1 out
 
     @property
     def training_flops(self) -> int:
@@ -75,10 +75,10 @@ class Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inputs = nn.Linear(WIDTH, 3 * INNER, bias=False)
+        self.inputs = nn.Linear(WIDTH, 3 * INNER, bias=False)  # to keep, value and gate
         self.output = nn.Linear(INNER, WIDTH, bias=False)
-        nn.init.normal_(self.inputs.weight, std=WIDTH**-0.5)
-        nn.init.zeros_(self.output.weight)
+        nn.init.normal_(self.inputs.weight, std=WIDTH**-0.5)  # outputs of variance 1 from normalised input
+        nn.init.zeros_(self.output.weight)  # before training, a layer leaves the stream as it is
         # keep = 1 - 1 / memory, so that unit by unit the memory grows from 1.2 to MAX_MEMORY bytes
         memory = torch.exp(torch.linspace(math.log(1.2), math.log(MAX_MEMORY), INNER))  # (INNER,)
         self.keep_bias = nn.Parameter((memory - 1).log())  # (INNER,)
@@ -116,7 +116,7 @@ class ByteModel(nn.Module):
         self.blocks = nn.ModuleList(Layer() for _ in range(config.n_layer))
         self.head = nn.Linear(WIDTH, N_BYTES)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.bias)  # all logits are 0: each byte has 1/256
 
     def matrices(self) -> tuple[Tensor, ...]:
         """M1 has no composed embeddings; `GPT.matrices` returns two."""
@@ -164,9 +164,9 @@ def rows(idx: Tensor, table_bits: int) -> Tensor:
     place = torch.arange(len(idx), device=idx.device)[:, None].expand_as(idx)  # (T, B)
     window_start = torch.where(idx == BOS, place, -1).cummax(0).values  # (T, B): place of the last BOS
     data = torch.where(idx == BOS, 0, idx)  # (T, B)
-    history = torch.zeros_like(idx)
+    history = torch.zeros_like(idx)  # (T, B)
     found: list[Tensor] = []
-    for n in range(1, max(NGRAM_BYTES) + 1):
+    for n in range(1, max(NGRAM_BYTES) + 1):  # each round adds the next older byte to the history
         back = n - 1
         earlier = torch.zeros_like(data)
         earlier[back:] = data[: len(data) - back]
@@ -175,4 +175,4 @@ def rows(idx: Tensor, table_bits: int) -> Tensor:
             # int64 products wrap modulo 2**64; >> copies the sign, which the mask removes
             row = history * MULTIPLIER >> (64 - table_bits) & ((1 << table_bits) - 1)
             found.append(row + (len(found) << table_bits))  # the table of this order begins there
-    return torch.stack(found, -1)
+    return torch.stack(found, -1)  # orders in the order of NGRAM_BYTES, as are the tables

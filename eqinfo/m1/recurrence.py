@@ -26,7 +26,7 @@ def parts(raw: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raw: the three side by side, (T, B, 3 D), bfloat16 or float32.
         bias: added to raw, (3 D,), float32.
     """
-    keep, value, gate = raw.to(bias.dtype, copy=True).add_(bias).chunk(3, -1)
+    keep, value, gate = raw.to(bias.dtype, copy=True).add_(bias).chunk(3, -1)  # add_ must not change raw
     return keep, value, gate
 
 
@@ -42,10 +42,10 @@ def recurrence(raw: Tensor, bias: Tensor, begun: Tensor) -> tuple[Tensor, Tensor
     Returns:
         relu(gate[t]) h[t], (T, B, D), in the dtype of raw; h with the 0 before the first, (T + 1, B, D).
     """
-    gated, states = _room(raw, bias)
-    states[0] = 0
+    gated, states = _room(raw, bias)  # (T, B, D) and (T + 1, B, D)
+    states[0] = 0  # before the first position; states[t + 1] is h[t]
     for at in _pieces(raw):
-        keep, value, gate = parts(raw[at], bias)
+        keep, value, gate = parts(raw[at], bias)  # each (piece, B, D)
         keep = keep.sigmoid()  # (piece, B, D), in (0, 1)
         after = torch.mul(1 - keep, value, out=states[1:][at])  # (piece, B, D); the scan makes it h
         scan(keep * begun[at], after, states[at.start])
@@ -66,26 +66,26 @@ def recurrence_backward(
         begun: input of `recurrence`.
         states: output of `recurrence`, (T + 1, B, D).
     """
-    by_raw, by_bias = torch.empty_like(raw), torch.zeros_like(bias)
+    by_raw, by_bias = torch.empty_like(raw), torch.zeros_like(bias)  # (T, B, 3 D) and (3 D,)
     # kept[t] and the gradient by h[t] at the first position of the piece after this one, each (B, D)
     later_keep = later = torch.zeros_like(states[0])
-    for at in reversed(_pieces(raw)):
+    for at in reversed(_pieces(raw)):  # the gradient by h[t] needs that by h[t + 1]
         keep, value, gate = parts(raw[at], bias)
         keep = keep.sigmoid()
         before, after, kept = states[:-1][at], states[1:][at], keep * begun[at]  # each (piece, B, D)
-        by_gated = gradient[at].to(bias.dtype)
+        by_gated = gradient[at].to(bias.dtype)  # (piece, B, D)
         opened = gate.relu()
-        by_state = by_gated * opened
+        by_state = by_gated * opened  # through the output at t alone, until the scan
         # h[t] acts on the loss through its own output and, times kept[t + 1], through h[t + 1].
         scan(torch.cat((kept[1:], later_keep[None])), by_state, later, backwards=True)
-        later_keep, later = kept[0], by_state[0]
+        later_keep, later = kept[0], by_state[0]  # each (B, D)
         by_value = (1 - keep) * by_state
         # The sigmoid's derivative is keep (1 - keep); the second factor is in by_value.
         by_keep = by_value * keep * (before * begun[at] - value)
         by_gate = by_gated * after * opened.sign()  # relu's derivative; comparisons are slow on CPUs
         piece = torch.cat((by_keep, by_value, by_gate), -1)  # (piece, B, 3 D)
         by_raw[at] = piece
-        by_bias += piece.sum((0, 1))
+        by_bias += piece.sum((0, 1))  # (3 D,)
     return by_raw, by_bias
 
 
@@ -101,7 +101,7 @@ def scan(keep: Tensor, states: Tensor, first: Tensor, backwards: bool = False) -
     if states.device.type == "cpu":
         order = reversed if backwards else iter
         for k, state in zip(order(keep.unbind()), order(states.unbind()), strict=True):
-            first = state.addcmul_(k, first)
+            first = state.addcmul_(k, first)  # (B, D); unbind gives views, so `states` changes
     else:
         scan_by_doubling(keep, states, first, backwards)
 
@@ -109,30 +109,30 @@ def scan(keep: Tensor, states: Tensor, first: Tensor, backwards: bool = False) -
 def scan_by_doubling(keep: Tensor, states: Tensor, first: Tensor, backwards: bool) -> None:
     """`scan` in log2(T) rounds over all positions (Hillis and Steele 1986), for GPUs."""
     if backwards:
-        keep, added = keep.flip(0), states.flip(0)
+        keep, added = keep.flip(0), states.flip(0)  # copies, each (T, B, D)
     else:
         added = states.clone()
-    added[0].addcmul_(keep[0], first)
+    added[0].addcmul_(keep[0], first)  # the state before enters at the first position only
     # Invariant: added[t] sums the terms of the last `reach` positions, each times the keeps after it;
     # keep[t] is the product of the keeps of these positions.
     reach = 1
     while reach < len(added):
         sums = torch.addcmul(added[reach:], keep[reach:], added[:-reach])
         keep = torch.cat((keep[:reach], keep[reach:] * keep[:-reach]))
-        added = torch.cat((added[:reach], sums))
+        added = torch.cat((added[:reach], sums))  # positions below reach are final
         reach *= 2
     states.copy_(added.flip(0) if backwards else added)
 
 
 def _room(raw: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Uninitialised outputs of `recurrence`."""
-    shape = raw.shape[1], raw.shape[2] // 3
+    shape = raw.shape[1], raw.shape[2] // 3  # B, D
     return raw.new_empty(len(raw), *shape), bias.new_empty(len(raw) + 1, *shape)
 
 
 def _pieces(raw: Tensor) -> list[slice]:
     """Slices of the T positions of raw (T, B, 3 D), each of about PIECE_ELEMENTS elements."""
-    n = max(1, PIECE_ELEMENTS[raw.device.type] // raw[0].numel())
+    n = max(1, PIECE_ELEMENTS[raw.device.type] // raw[0].numel())  # positions; raw[0] is (B, 3 D)
     return [slice(start, start + n) for start in range(0, len(raw), n)]
 
 
@@ -152,7 +152,7 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tenso
 
 
 def _backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, Tensor, None]:
-    return *recurrence_backward(gradient, *ctx.saved_tensors), None
+    return *recurrence_backward(gradient, *ctx.saved_tensors), None  # begun has no gradient
 
 
 recurrence.register_autograd(_backward, setup_context=_keep_for_backward)

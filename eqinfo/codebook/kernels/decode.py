@@ -35,7 +35,7 @@ def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, 
     """
     total = ZERO  # bytes of text
     for codeword in codewords:
-        if codeword >= lengths.size:
+        if codeword >= lengths.size:  # compiled code does not check bounds itself
             raise IndexError("codeword out of range")
         total += np.uint64(lengths[codeword])
     out = np.empty(total + ROW_BYTES, np.uint8)  # the last row may run past the text
@@ -51,10 +51,10 @@ def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, 
         for k in range(HALF_ROW):
             out[at + HALF_ROW + k] = np.uint8(high >> (k << BYTE_BITS))
         length = np.uint64(lengths[codeword])  # 0 for the end of a document
-        for k in range(ROW_BYTES, length):
+        for k in range(ROW_BYTES, length):  # empty unless the window is longer than a row
             out[at + k] = blob[np.uint64(offsets[codeword]) + k]
         at += length
-    return out[:total]
+    return out[:total]  # at is total here
 
 
 @compiled

@@ -38,7 +38,7 @@ def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root
         root: base of the trie's root.
     """
     n = text.size
-    out = np.empty(n + document_ends.size, np.uint32)
+    out = np.empty(n + document_ends.size, np.uint32)  # a window that is used has at least one byte
     n_out = 0
     start = ZERO
     for segment in range(document_ends.size + 1):  # one document each; the last is open
@@ -53,12 +53,12 @@ def encode_greedy(text: U8, document_ends: I64, table: U32, codewords: U32, root
                     break
                 if node >> NODE_STOP & ONE:
                     best, best_end = slot, at + ONE
-                base = node >> NODE_BASE
-            out[n_out] = codewords[best]
+                base = node >> NODE_BASE  # a leaf has base 0: the next label cannot match
+            out[n_out] = codewords[best]  # best is a stop, so its codeword is that of a window
             n_out += 1
             start = best_end  # at least one byte on, as all single bytes are windows
         if segment < document_ends.size:
-            out[n_out] = 0
+            out[n_out] = 0  # codeword 0 ends a document
             n_out += 1
     return out[:n_out].copy()
 
@@ -96,12 +96,12 @@ def _find_windows(
         node = np.uint64(table[root ^ text[low + place]])
         counts[place] = 1  # all single bytes are windows
         rows[place << row_bits] = 1
-        walks[place] = node >> NODE_BASE << WALK_BASE | place
+        walks[place] = node >> NODE_BASE << WALK_BASE | place  # a base has 23 bits
     length = ONE  # bytes that every walk has read
-    while n_walks > 0:
+    while n_walks > 0:  # at most as many rounds as the longest window has bytes
         while n_walks > 0 and low + (walks[n_walks - ONE] & PLACE_MASK) + length >= end:
             n_walks -= ONE  # walks are in order of place, so the last ones reach the end first
-        n_kept = ZERO
+        n_kept = ZERO  # at most k: walks[k] is read before it is overwritten
         at = low + length
         length += ONE
         for k in range(n_walks):
@@ -144,10 +144,10 @@ def encode_optimal(
     """
     n = text.size
     row_bits = ZERO  # smallest with 2**row_bits > longest
-    while 1 << row_bits <= longest:
+    while 1 << row_bits <= longest:  # ends at most at 8: lengths fit the uint8 of `rows`
         row_bits += ONE
     counts = np.empty(BLOCK, np.uint8)
-    rows = np.empty(BLOCK << row_bits, np.uint8)
+    rows = np.empty(BLOCK << row_bits, np.uint8)  # at most 128 KiB
     walks = np.empty(BLOCK, np.uint64)
     # cost[place] is the least cost of text[low + place : end], including the cut before it; below 2**62
     cost = np.zeros(BLOCK + longest + 1, np.int64)
@@ -162,15 +162,15 @@ def encode_optimal(
         while high > start:
             low = high - min(high - start, BLOCK)
             _find_windows(text, (low, high, end), table, np.uint64(root), row_bits, counts, rows, walks)
-            size = high - low
+            size = high - low  # in [1, BLOCK]; only the document's first block is smaller than BLOCK
             n_after = min(end - high, np.uint64(longest))
             # windows of this block end up to `longest` bytes beyond it: keep those costs behind its own
             for k in range(n_after + ONE):
-                cost[size + n_after - k] = cost[n_after - k]
+                cost[size + n_after - k] = cost[n_after - k]  # from the end: the two ranges may overlap
             for k in range(size):
                 place = size - ONE - k
                 row, last = place << row_bits, np.uint64(counts[place]) - ONE
-                best, best_length = cost[place + ONE], ONE
+                best, best_length = cost[place + ONE], ONE  # the single byte, always a window
                 # `<=`, in order of length: ties go to the longer window. At least USUAL - 1 rounds, which
                 # repeat the last window: cheaper than a branch that the processor cannot predict.
                 for which in range(ONE, max(USUAL, last + ONE)):
@@ -188,12 +188,12 @@ def encode_optimal(
         while start < end:
             base, slot = np.uint64(root), ZERO
             for at in range(start, start + length[start]):
-                slot = base ^ text[at]
+                slot = base ^ text[at]  # the child exists: the window is in the trie
                 base = np.uint64(table[slot]) >> NODE_BASE
             out[n_out] = codewords[slot]
             n_out += 1
             start += np.uint64(length[start])
         if segment < document_ends.size:
-            out[n_out] = 0
+            out[n_out] = 0  # codeword 0 ends a document
             n_out += 1
     return out[:n_out].copy()

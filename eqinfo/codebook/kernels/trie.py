@@ -42,16 +42,16 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
         Both arrays are empty if the nodes do not fit MAX_SLOTS.
     """
     n = offsets.size - 1
-    size = 1 << 16
+    size = 1 << 16  # slots so far; doubles up to MAX_SLOTS
     # an empty slot t has the label t & 255, which no unique base that is no multiple of 256 leads to
     table = (np.arange(size) & 255).astype(np.uint32)
     for t in range(256):  # nodes without children have base 0 and lead here: these labels never match
         table[t] = (t + 1) & 255
     codewords = np.zeros(size, np.uint32)
     used_slot = np.zeros(size, np.uint8)
-    used_base = np.zeros(size, np.uint8)
-    failures = np.zeros(MAX_SLOTS >> 8, np.int32)
-    first_open = 1
+    used_base = np.zeros(size, np.uint8)  # no two nodes with children share a base
+    failures = np.zeros(MAX_SLOTS >> 8, np.int32)  # for each block of 256 slots
+    first_open = 1  # never block 0: its labels stand for leaves
     root = 0
     # nodes to place: windows [low, high) share their first `depth` bytes, whose path ends at `slot`
     stack = [(0, n, 0, 0)]
@@ -68,13 +68,13 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
                 labels[n_children] = byte
                 starts[n_children] = i
                 n_children += 1
-        starts[n_children] = high
+        starts[n_children] = high  # child k has windows [starts[k], starts[k + 1])
         # first fit: the lowest free base, of a block that may have room, with a free slot for every child
         base = 0
         block = first_open
-        while n_children > 0 and base == 0:
+        while n_children > 0 and base == 0:  # a leaf keeps base 0
             if (block + 1) << 8 > size:
-                if size >= MAX_SLOTS:
+                if size >= MAX_SLOTS:  # a base beyond would not fit 23 bits
                     return table[:0], codewords[:0], 0
                 # double the table
                 grown = (np.arange(2 * size) & 255).astype(np.uint32)
@@ -90,7 +90,7 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
                         continue
                     free = True
                     for k in range(n_children):
-                        if used_slot[candidate ^ labels[k]]:
+                        if used_slot[candidate ^ labels[k]]:  # in the same block: a label has 8 bits
                             free = False
                             break
                     if free:
@@ -105,13 +105,13 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
             root = base
         else:
             table[slot] = (base << 9) | (stop << 8) | (table[slot] & 255)
-            codewords[slot] = low
+            codewords[slot] = low  # read only at stops, where window `low` ends
         if n_children > 0:
             used_base[base] = 1
         for k in range(n_children):
             child = base ^ labels[k]
             used_slot[child] = 1
-            table[child] = labels[k]
+            table[child] = labels[k]  # its base and stop follow when it is popped
             stack.append((starts[k], starts[k + 1], depth + 1, child))
     return table, codewords, root
 

@@ -64,23 +64,23 @@ class Work(NamedTuple):
 def new_work(network: Network) -> Work:
     """A `Work` for one text. Pages of the cache that are never written take no memory."""
     cache = PrefixCache(
-        np.zeros(SLOTS, np.int64),
-        np.empty((SLOTS, network.n_layer, INNER), np.int32),
+        np.zeros(SLOTS, np.int64),  # no key is 0: every slot is empty
+        np.empty((SLOTS, network.n_layer, INNER), np.int32),  # 4 MiB a layer, once every slot is used
         np.empty(SLOTS, np.uint64),
-        np.empty((SLOTS, N_BYTES), np.int32),
+        np.empty((SLOTS, N_BYTES), np.int32),  # 4 MiB
     )
     node = Node(
         np.zeros(N_BYTES + 1, np.int64),
         np.zeros(N_BYTES + 1, np.int64),
         np.zeros(N_BYTES, np.int64),
-        np.zeros(N_BYTES, np.int32),
+        np.zeros(N_BYTES, np.int32),  # remainders, below 2**20
     )
     return Work(new_state(network), cache, node)
 
 
 def largest_rest(window_bits: int) -> Wide:
     """Codewords at a window's start, less the stop symbol's: 2**window_bits - 1."""
-    high, low = divmod((1 << window_bits) - 1, 1 << 64)
+    high, low = divmod((1 << window_bits) - 1, 1 << 64)  # high is 0 for windows of up to 64 bits
     return np.uint64(high), np.uint64(low)
 
 
@@ -104,7 +104,7 @@ def save(state: State, cache: PrefixCache, slot: Any, key: Any) -> None:
         for i in range(INNER):
             cache.states[slot, layer, i] = state.states[layer, i]
     for i in range(N_BYTES):
-        cache.frequencies[slot, i] = state.frequencies[i]
+        cache.frequencies[slot, i] = state.frequencies[i]  # below 2**20, so int32 holds them
 
 
 @compiled
@@ -118,12 +118,13 @@ def read(network: Network, work: Work, key: Any, symbol: Any) -> Any:
         symbol: a byte, or BOS, which resets M1.
     """
     state, cache = work.state, work.cache
-    key = FIRST_KEY if symbol == BOS else min(key << 8 | symbol, UNCACHED)
-    if key == UNCACHED:
+    key = FIRST_KEY if symbol == BOS else min(key << 8 | symbol, UNCACHED)  # four bytes: at least 2**32
+    if key == UNCACHED:  # and so for all bytes until the next BOS
         step(network, state, symbol)
         return key
+    # keys that are cached have at most 25 bits, so the product has at most 57
     slot = key if key < FIRST_SLOTS else FIRST_SLOTS + (key * SLOT_MULTIPLIER >> 16) % (SLOTS - FIRST_SLOTS)
-    if cache.keys[slot] == key:
+    if cache.keys[slot] == key:  # keys of different prefixes differ, so this is the prefix's own state
         restore(state, cache, slot)
     else:
         step(network, state, symbol)
@@ -137,30 +138,30 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
     # every window has at least one byte: no more windows than bytes
     out = np.zeros((text.size + ends.size, 2), np.uint64)  # rows left at 0 end documents
     n_out = 0
-    frequencies, node = work.state.frequencies, work.node
-    i: Any = 0
+    frequencies, node = work.state.frequencies, work.node  # `read` and `divide` change them in place
+    i: Any = 0  # offset in the text of the next byte to code
     for segment in range(ends.size + 1):  # one document each; the last is open
         end: Any = ends[segment] if segment < ends.size else text.size
         key: Any = read(network, work, FIRST_KEY, BOS)
         while i < end:
-            low, rest, is_start = NOTHING, largest, True
-            while i < end and rest != NOTHING:
+            low, rest, is_start = NOTHING, largest, True  # the node's codewords are [low, low + rest]
+            while i < end and rest != NOTHING:  # rest 0: the node has the stop symbol's codeword alone
                 byte = np.int64(text[i])
                 quotient = divide(frequencies, rest, is_start, node)
                 start = start_of(node, quotient, byte)
                 share = wide_difference(start_of(node, quotient, byte + 1), start)
                 if share == NOTHING:  # the window is full
-                    break
-                low = wide_sum(wide_sum(low, start), STOP)
-                rest, is_start = wide_difference(share, STOP), False
+                    break  # never at a window's start, where every byte has a codeword
+                low = wide_sum(wide_sum(low, start), STOP)  # the stop symbol comes before all bytes
+                rest, is_start = wide_difference(share, STOP), False  # share is at least 1
                 if carry or rest != NOTHING:  # else the window is full: M1 is reset before the next byte
                     key = read(network, work, key, byte)
                 i += 1
-            out[n_out, 0], out[n_out, 1] = low
+            out[n_out, 0], out[n_out, 1] = low  # the first of the node's: its stop symbol's
             n_out += 1
             if not carry:
-                key = read(network, work, key, BOS)
-        n_out += segment < ends.size
+                key = read(network, work, key, BOS)  # a copy: slot 1 has held this state since the first BOS
+        n_out += segment < ends.size  # the row of 0 that closes the document
     return out[:n_out]
 
 
@@ -173,8 +174,8 @@ def decode_windows(
     The text has another length than text_length if the codewords decode to fewer bytes, or to more: then the
     loop stops at text_length + 1.
     """
-    out = np.empty(text_length + 1, np.uint8)
-    ends = np.empty(codewords.shape[0], np.int64)
+    out = np.empty(text_length + 1, np.uint8)  # room for the first byte too many
+    ends = np.empty(codewords.shape[0], np.int64)  # a codeword ends at most one document
     n_out = n_ends = 0
     frequencies, node = work.state.frequencies, work.node
     key: Any = read(network, work, FIRST_KEY, BOS)
@@ -184,7 +185,7 @@ def decode_windows(
         if ends_document:
             ends[n_ends] = n_out
             n_ends += 1
-        rest, is_start = largest, True
+        rest, is_start = largest, True  # invariant: offset <= rest, so some byte has the offset
         while offset != NOTHING:  # at offset 0 is the stop symbol: the window ends
             offset = wide_difference(offset, STOP)
             quotient = divide(frequencies, rest, is_start, node)
@@ -197,8 +198,8 @@ def decode_windows(
             out[n_out] = byte
             n_out += 1
             if n_out > text_length:
-                return out, ends[:n_ends]
-            if carry or offset != NOTHING:
+                return out, ends[:n_ends]  # out is full
+            if carry or offset != NOTHING:  # else the window ends, and M1 is reset before its next use
                 key = read(network, work, key, byte)
         if ends_document or not carry:
             key = read(network, work, key, BOS)

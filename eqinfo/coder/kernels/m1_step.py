@@ -93,14 +93,14 @@ def clipped(value: Any, low: Any, high: Any) -> Any:
 @compiled
 def scaled(total: Any, scale: Any) -> Any:
     """A sum of products times its scale, in units of 2**-28, rounded: the result in the next step's unit."""
-    return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS
+    return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS  # product below 2**59
 
 
 @compiled
 def square_root(n: Any) -> Any:
     """The largest integer whose square is at most n, for n in [0, 2**60)."""
     root = np.int64(np.sqrt(np.float64(n)))  # a guess; the loops make it exact on any machine
-    while root * root > n:
+    while root * root > n:  # root is at most 2**30, its square 2**60
         root -= 1
     while (root + 1) * (root + 1) <= n:
         root += 1
@@ -116,8 +116,8 @@ def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None
     root = max(square_root((total << 8) // WIDTH), 1)  # 16 times the root mean square
     multiplier = (1 << UNIT_BITS + 4 + 24) // root  # 2**UNIT_BITS / root mean square, in 1/2**24
     for i in range(WIDTH):
-        value = (np.int64(stream[i]) * multiplier + (1 << 23)) >> 24
-        unit[i] = clipped(value, -MAX_INPUT, MAX_INPUT)
+        value = (np.int64(stream[i]) * multiplier + (1 << 23)) >> 24  # product below 2**59
+        unit[i] = clipped(value, -MAX_INPUT, MAX_INPUT)  # fits without clipping if root is at least 7
 
 
 @compiled
@@ -126,7 +126,7 @@ def matrix_vector(
 ) -> None:
     """Write matrix (n, length) times vector (length,) to sums (n,); callers pass a constant length."""
     for i in range(matrix.shape[0]):
-        total = np.int32(0)
+        total = np.int32(0)  # at most 256 * 127 * (2**13 - 1), below 2**28
         for j in range(length):
             total = np.int32(total + np.int32(np.int32(matrix[i, j]) * np.int32(vector[j])))
         sums[i] = total
@@ -137,20 +137,20 @@ def embed(network: Network, state: State, symbol: Any) -> None:
     """Set the stream to the embedding of a symbol plus the mixed rows of the n-grams that end with it."""
     stream, mixed, sums = state.stream, state.mixed, state.sums
     for i in range(WIDTH):
-        stream[i] = network.embedding[symbol, i]
-    n_rows = network.tables.shape[0] // N_NGRAMS
+        stream[i] = network.embedding[symbol, i]  # int16, so within the stream's 22 bits
+    n_rows = network.tables.shape[0] // N_NGRAMS  # of one table: a power of 2, or 0 without tables
     if n_rows == 0:
         return
     bits = 0
-    while 1 << bits < n_rows:
+    while 1 << bits < n_rows:  # ends in [1, 20]: the shift by 64 - bits is below 64
         bits += 1
     for k in range(N_NGRAMS):
         # multiplicative hashing: the high bits of the product name a row of the k-th table
-        key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER
+        key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER  # modulo 2**64
         row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
-    matrix_vector(network.mix, mixed, sums, MIXED)
+    matrix_vector(network.mix, mixed, sums, MIXED)  # sums[:WIDTH], each below 192 * 2**14
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.mix_scale[i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -162,19 +162,19 @@ def layer(network: Network, state: State, at: Any) -> None:
     stream, inner, sums, states = state.stream, state.inner, state.sums, state.states[at]
     scale, bias = network.input_scale[at], network.input_bias[at]
     rms_norm(stream, state.unit)
-    matrix_vector(network.inputs[at], state.unit, sums, WIDTH)
+    matrix_vector(network.inputs[at], state.unit, sums, WIDTH)  # sums: keeps, values, gates, INNER each
     for i in range(INNER):
-        keep = scaled(sums[i], scale[i]) + bias[i]
+        keep = scaled(sums[i], scale[i]) + bias[i]  # in 1/128, as `forget` expects
         share = np.int64(network.forget[clipped(keep, -KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE])
         value = scaled(sums[INNER + i], scale[INNER + i]) + bias[INNER + i]
-        value = clipped(value, -MAX_VALUE, MAX_VALUE) << STATE_BITS
+        value = clipped(value, -MAX_VALUE, MAX_VALUE) << STATE_BITS  # below 2**23, in 1/2**19
         # state += (value - state) * share, where share is the sigmoid of -keep, from a table
-        states[i] += ((value - states[i]) * share + (1 << 15)) >> 16
+        states[i] += ((value - states[i]) * share + (1 << 15)) >> 16  # between state and value: below 2**23
         gate = scaled(sums[2 * INNER + i], scale[2 * INNER + i]) + bias[2 * INNER + i]
         # the output is the state times its rectified gate
-        product = (np.int64(states[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)
+        product = (np.int64(states[i]) >> STATE_BITS) * clipped(gate, 0, MAX_VALUE)  # below 2**30
         inner[i] = clipped((product + (1 << PRODUCT_SHIFT - 1)) >> PRODUCT_SHIFT, -MAX_INPUT, MAX_INPUT)
-    matrix_vector(network.output[at], inner, sums, INNER)
+    matrix_vector(network.output[at], inner, sums, INNER)  # overwrites sums[:WIDTH]: keeps, used up by now
     for i in range(WIDTH):
         value = stream[i] + scaled(sums[i], network.output_scale[at, i])
         stream[i] = clipped(value, -MAX_STREAM, MAX_STREAM)
@@ -185,20 +185,20 @@ def step(network: Network, state: State, symbol: Any) -> None:
     """Read one symbol, a byte or BOS, which resets M1; `state.frequencies` become those of the next byte."""
     if symbol == BOS:
         state.states[:] = 0
-        state.history[0] = 0
+        state.history[0] = 0  # n-grams do not reach back beyond BOS
     else:
         state.history[0] = (state.history[0] << np.uint64(8) | np.uint64(symbol)) & HISTORY_MASK
     embed(network, state, symbol)
     for at in range(network.inputs.shape[0]):
         layer(network, state, at)
     rms_norm(state.stream, state.unit)
-    logits, frequencies = state.sums, state.frequencies
+    logits, frequencies = state.sums, state.frequencies  # logits are the first 256 of sums
     matrix_vector(network.head, state.unit, logits, WIDTH)
-    top: Any = -(1 << 40)
+    top: Any = -(1 << 40)  # below every logit
     best = 0
     for i in range(N_BYTES):
         logit = scaled(logits[i], network.head_scale[i]) + network.head_bias[i]
-        logits[i] = clipped(logit, -(1 << 24), 1 << 24)
+        logits[i] = clipped(logit, -(1 << 24), 1 << 24)  # in 1/1024 bit
         top = max(top, np.int64(logits[i]))
     # probabilities are proportional to 2**(logit - top); the table holds the fraction's power, a shift the
     # rest
@@ -206,22 +206,22 @@ def step(network: Network, state: State, symbol: Any) -> None:
     for i in range(N_BYTES):
         below: Any = min(top - np.int64(logits[i]), MAX_BELOW)
         frequencies[i] = np.int64(network.exp2[below & EXP_STEPS - 1]) >> (below >> EXP_BITS)
-        total += frequencies[i]
+        total += frequencies[i]  # the largest logit alone gives 2**24
     # each byte gets 1, and the rest in proportion, rounded down; what rounding leaves goes to the likeliest
     multiplier = (np.int64(M1_TOTAL - N_BYTES) << 32) // total  # total is in [2**24, 2**32]
     left = np.int64(M1_TOTAL)
     for i in range(N_BYTES):
-        frequencies[i] = 1 + (frequencies[i] * multiplier >> 32)
+        frequencies[i] = 1 + (frequencies[i] * multiplier >> 32)  # product below 2**24 * 2**28
         left -= frequencies[i]
         if logits[i] == top:
-            best = i
+            best = i  # the last one, if several logits are the largest
     frequencies[best] += left  # at most 256
 
 
 @compiled
 def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
     """The frequencies (n, 256) after each of n symbols, bytes and BOS, read in order."""
-    found = np.empty((symbols.size, N_BYTES), np.int32)
+    found = np.empty((symbols.size, N_BYTES), np.int32)  # frequencies are below 2**20
     for i in range(symbols.size):
         step(network, state, np.int64(symbols[i]))
         found[i] = state.frequencies
@@ -247,7 +247,7 @@ def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]
             at = 0
             while at < length - 1 and strings[i, at] == strings[i - 1, at]:
                 at += 1
-            state.states[:] = states[at]
+            state.states[:] = states[at]  # saved for the string before, which has the same first `at` bytes
             state.history[0] = history[at]
         for k in range(at, length):
             step(network, state, BOS if k < 0 else np.int64(strings[i, k]))
@@ -256,5 +256,5 @@ def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]
         if length or not i:
             found[i] = state.frequencies
         else:
-            found[i] = found[i - 1]
+            found[i] = found[i - 1]  # length is 0: all strings are empty, so all rows are equal
     return found

@@ -42,21 +42,21 @@ class Node(NamedTuple):
 @compiled
 def wide_sum(a: Wide, b: Wide) -> Wide:
     """The sum modulo 2**128."""
-    low = a[1] + b[1]
+    low = a[1] + b[1]  # modulo 2**64: less than b[1] exactly if it wrapped
     return a[0] + b[0] + (ONE if low < b[1] else ZERO), low
 
 
 @compiled
 def wide_difference(a: Wide, b: Wide) -> Wide:
     """The difference modulo 2**128."""
-    return a[0] - b[0] - (ONE if a[1] < b[1] else ZERO), a[1] - b[1]
+    return a[0] - b[0] - (ONE if a[1] < b[1] else ZERO), a[1] - b[1]  # borrows 1 if the low half wraps
 
 
 @compiled
 def wide_product(a: Wide, factor: Any) -> Wide:
     """The product with a factor below 2**32, modulo 2**128."""
-    lower = (a[1] & HALF_LIMB_MASK) * factor
-    upper = (a[1] >> HALF_LIMB_BITS) * factor + (lower >> HALF_LIMB_BITS)
+    lower = (a[1] & HALF_LIMB_MASK) * factor  # both below 2**32: no overflow
+    upper = (a[1] >> HALF_LIMB_BITS) * factor + (lower >> HALF_LIMB_BITS)  # below 2**64 as well
     return a[0] * factor + (upper >> HALF_LIMB_BITS), upper << HALF_LIMB_BITS | lower & HALF_LIMB_MASK
 
 
@@ -74,15 +74,15 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
         rest // M1_TOTAL, less the START_BYTES at a window's start: the quotient that `node` refers to.
     """
     if is_start:
-        rest = wide_difference(rest, (ZERO, START_BYTES))
+        rest = wide_difference(rest, (ZERO, START_BYTES))  # before, at least 2**24 - 1: no underflow
     small = np.int64(rest[1] & SHARE_MASK)  # rest modulo M1_TOTAL: products below have at most 40 bits
     left = small  # codewords that rounding down leaves over, at most 255 after this loop
     floors, remainders = node.floors, node.remainders
     for i in range(N_BYTES):
         product = small * frequencies[i]
-        floors[i] = product >> M1_TOTAL_BITS
+        floors[i] = product >> M1_TOTAL_BITS  # below 2**20
         remainders[i] = product & (M1_TOTAL - 1)
-        left -= floors[i]
+        left -= floors[i]  # after the loop: the sum of the remainders / M1_TOTAL
     # the largest number that at least `left` remainders reach, bit by bit: no sorting
     least = np.int32(0)
     for bit in range(M1_TOTAL_BITS - 1, -1, -1):
@@ -90,24 +90,23 @@ def divide(frequencies: I64, rest: Wide, is_start: bool, node: Node) -> Wide:
         n_reached = np.int32(0)
         for i in range(N_BYTES):
             n_reached += np.int32(remainders[i] >= tried)
-        if n_reached >= left:
-            least = tried
-    for i in range(
-        N_BYTES
-    ):  # remainders above it get one each; `left` counts those for ties, lowest bytes first
+        if n_reached >= left:  # a larger number is reached by no more: decide bits from the top
+            least = tried  # M1_TOTAL - 1 if left is 0: then no byte gets one more
+    # remainders above it get one each; `left` counts those for ties, lowest bytes first
+    for i in range(N_BYTES):
         left -= remainders[i] > least
-    at_start = np.int64(is_start)
+    at_start = np.int64(is_start)  # the codeword that each byte gets beforehand
     before = start = np.int64(0)
     for i in range(N_BYTES):
         node.before[i] = before
         node.start[i] = start
         before += frequencies[i]
         is_tie = remainders[i] == least and left > 0
-        left -= is_tie
+        left -= is_tie  # ends at 0: at least `left` bytes tie
         start += floors[i] + at_start + (is_tie or remainders[i] > least)
-    node.before[N_BYTES] = before
-    node.start[N_BYTES] = start
-    return rest[0] >> SHARE_BITS, rest[0] << SHARE_SHIFT | rest[1] >> SHARE_BITS
+    node.before[N_BYTES] = before  # M1_TOTAL
+    node.start[N_BYTES] = start  # small, plus 256 at a window's start
+    return rest[0] >> SHARE_BITS, rest[0] << SHARE_SHIFT | rest[1] >> SHARE_BITS  # below 2**108
 
 
 @compiled
@@ -119,7 +118,7 @@ def start_of(node: Node, quotient: Wide, byte: Any) -> Wide:
 @compiled
 def byte_at(node: Node, quotient: Wide, offset: Wide) -> Any:
     """The byte whose codewords include this offset from the node's first byte's."""
-    byte = 0
+    byte = 0  # byte 0 starts at 0, so at the offset or before
     # binary search for the last byte that starts at the offset or before; that one has codewords
     for bit in range(7, -1, -1):
         start = start_of(node, quotient, byte | 1 << bit)
