@@ -111,7 +111,7 @@ def refit(
     1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent
        pairs of neighbours to new candidates.
     2. Shrink: each pass parses the texts with all candidates and keeps the most used half, until
-       2**window_bits are left, with the empty window. M1 decides between equal counts.
+       2**window_bits are left, with the empty window (`Candidates.best`; single bytes always stay).
     3. Grow a little and shrink again: frequent pairs replace rare windows.
 
     Args:
