@@ -80,7 +80,17 @@ def compress(
         return
     if restore or test:
         decompress(
-            files, output, model, stdout, force, keep, test, quiet, verbose, threads, byte_range, jsonl
+            files,
+            output=output,
+            model=model,
+            stdout=stdout,
+            force=force,
+            test=test,
+            quiet=quiet,
+            verbose=verbose,
+            threads=threads,
+            byte_range=byte_range,
+            jsonl=jsonl,
         )
         return
     if byte_range is not None:

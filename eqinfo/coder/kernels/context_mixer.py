@@ -73,7 +73,7 @@ class Mixer(NamedTuple):
     contexts apart that hash to one slot; the later one takes it over.
 
     Attributes:
-        squash: probability in 1/M1_TOTAL of each logit from -MAX_LOGIT on, (N_LOGITS,).
+        squash: probability in 1/M1_TOTAL of each logit from -MAX_LOGIT on, (2 * MAX_LOGIT + 1,).
         stretch: logit of each probability in 1/2**16, (2**16,).
         slots: hash table of each context, (N_CONTEXTS, a power of two).
         histories: probability of a 1 after each history, (N_CONTEXTS, N_HISTORIES).

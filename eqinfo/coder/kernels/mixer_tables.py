@@ -14,7 +14,6 @@ I64 = npt.NDArray[np.int64]
 
 P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # of probabilities before mixing
 MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
-N_LOGITS = 2 * MAX_LOGIT + 1
 
 N_HISTORIES, N_COUNTS = 256, 8  # a history is a 1 and 0 to 7 bits: 8 counts
 COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
