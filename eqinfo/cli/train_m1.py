@@ -26,7 +26,8 @@ def train_m1(
     preset: Annotated[
         str,
         typer.Option(
-            help="Size of M1: unigram (0.1M parameters), tiny (0.4M), 500k (0.5M), 3m (3.9M) or 7m (7.0M)."
+            help="Size of M1: unigram (0.1M parameters), tiny (0.4M), 500k (0.5M), 3m (3.9M), 7m (7.0M) or "
+            "14m (13.3M)."
         ),
     ] = "3m",
     rounds: Annotated[

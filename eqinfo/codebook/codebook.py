@@ -73,7 +73,7 @@ class Codebook:
             `MAX_WINDOW_BYTES` bytes.
         window_bits: bits in a codeword, in [9, 20].
         method: the parse that this codebook was made for.
-        unaligned_penalty: the price of an unaligned cut in windows, in [0, 1000]; 0 only breaks ties.
+        unaligned_penalty: the price of an unaligned cut in windows, in [0, 1000].
     """
 
     windows: list[bytes]

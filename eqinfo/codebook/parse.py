@@ -3,7 +3,8 @@
 Any sequence of codewords can be decoded, so the encoder may choose where to cut:
 
 - `optimal` takes the cut of least cost: 1 for each window and `unaligned_penalty` for each cut inside a word.
-  Ties go to fewer unaligned cuts, then to the longer window. With penalty 0 that is the fewest windows.
+  Ties go to the longer last window, then to the longer one before it, and so on. With penalty 0 that is the
+  fewest windows.
 - `greedy` takes the longest match at each position, as the paper does.
 
 `cut` defines both in plain Python. `kernels/parse` holds the same two loops compiled, for texts long enough
@@ -18,6 +19,7 @@ to pay for importing numba. Costs are integers, so both give the same codewords 
 [101, 100]
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,10 @@ from eqinfo.text.frames import Bytes
 
 Codewords = npt.NDArray[np.uint32]
 
-# The cost of a text is windows * WINDOW_COST + unaligned cuts * (penalty * WINDOW_COST + 1). The "+ 1" breaks
-# ties; it never adds up to a window, as a text has fewer than 2**26 cuts. Costs stay below
-# 2**26 * (2**26 + 1000 * 2**26 + 1), which is below 2**62 and fits an int64.
+# Costs are in 1/WINDOW_COST window. A text's cost stays below 2**26 * 1001 * 2**10, and with 8 bits of length
+# beside it below 2**62.
+WINDOW_COST = PENALTY_UNIT
 MAX_SEGMENT_BYTES = 1 << 26
-WINDOW_COST = MAX_SEGMENT_BYTES
 
 # Plain Python takes about as long for this much work, in bytes * longest window, as importing numba does.
 COMPILED_FROM = 1 << 21
@@ -52,9 +53,22 @@ def is_aligned(before: Any, after: Any) -> Any:
     return ~(WORD_BYTES[before] & WORD_BYTES[after])
 
 
-def unaligned_cost(penalty: float) -> int:
-    """The cost of an unaligned cut in 1/WINDOW_COST window, from its price in windows, in [0, 1000]."""
-    return round(penalty * PENALTY_UNIT) * (WINDOW_COST // PENALTY_UNIT) + 1
+def penalty_cost(penalty: float) -> int:
+    """A penalty in windows, in [0, 1000], as a cost."""
+    return round(penalty * WINDOW_COST)
+
+
+def window_cost(window: bytes, penalty: int) -> int:
+    """The cost of a window by itself: WINDOW_COST less the penalties that it saves.
+
+    A text has so many pairs of neighbouring word bytes. Each is inside a window or has a cut inside, so the
+    penalties of all cuts are a constant of the text less one penalty for each pair inside a window.
+
+    Args:
+        window: the window.
+        penalty: see `penalty_cost`.
+    """
+    return WINDOW_COST - penalty * sum(not is_aligned(a, b) for a, b in pairwise(window))
 
 
 def cut(codebook: Codebook, text: bytes) -> list[bytes]:
@@ -65,27 +79,26 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
         text: at most MAX_SEGMENT_BYTES bytes; its two ends cost nothing.
     """
     known, longest, n = codebook.codewords, codebook.max_window_bytes, len(text)
-    length = [1] * n  # of the chosen window that starts at each position
     if codebook.method == "greedy":
-        for i in range(n):
-            length[i] = next(k for k in range(min(longest, n - i), 0, -1) if text[i : i + k] in known)
-    else:
-        unaligned = unaligned_cost(codebook.unaligned_penalty)
-        cost = [0] * (n + 1)  # least cost of text[i:], including the cut before it
-        for i in range(n - 1, -1, -1):
-            best = None
-            for k in range(min(longest, n - i), 0, -1):
-                if (best is None or cost[i + k] < best) and text[i : i + k] in known:
-                    best, length[i] = cost[i + k], k
-            assert best is not None  # all single bytes are windows
-            cost[i] = best + WINDOW_COST
-            if i and not is_aligned(text[i - 1], text[i]):
-                cost[i] += unaligned
-    windows, i = [], 0
-    while i < n:
-        windows.append(text[i : i + length[i]])
-        i += length[i]
-    return windows
+        windows, i = [], 0
+        while i < n:
+            k = next(k for k in range(min(longest, n - i), 0, -1) if text[i : i + k] in known)
+            windows.append(text[i : i + k])
+            i += k
+        return windows
+    penalty = penalty_cost(codebook.unaligned_penalty)
+    cost, last = [0], [b""]  # least cost of text[:end], and its last window
+    for end in range(1, n + 1):
+        tails = (text[end - k : end] for k in range(min(longest, end), 0, -1))
+        costs = [(cost[end - len(w)] + window_cost(w, penalty), -len(w), w) for w in tails if w in known]
+        best, _, window = min(costs)  # of equal costs, the longest window
+        cost.append(best)
+        last.append(window)
+    windows, end = [], n
+    while end:
+        windows.append(last[end])
+        end -= len(last[end])
+    return windows[::-1]
 
 
 def _pays(codebook: Codebook, size: int) -> bool:
@@ -128,8 +141,8 @@ def encode_compiled(
     assert not ends.size or (ends[0] >= 0 and ends[-1] <= text.size and bool(np.all(ends[1:] >= ends[:-1])))
     if codebook.method == "greedy":
         return encode_greedy(text, ends, *codebook.trie)
-    unaligned = unaligned_cost(codebook.unaligned_penalty)
-    return encode_optimal(text, ends, *codebook.trie, codebook.max_window_bytes, unaligned)
+    penalty = penalty_cost(codebook.unaligned_penalty)
+    return encode_optimal(text, ends, *codebook.trie, codebook.max_window_bytes, penalty)
 
 
 def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:

@@ -67,6 +67,7 @@ M1_PRESETS = {
     "500k": ByteModelConfig(n_layer=1, table_bits=10),
     "3m": ByteModelConfig(n_layer=3, table_bits=14),
     "7m": ByteModelConfig(n_layer=3, table_bits=15),
+    "14m": ByteModelConfig(n_layer=3, table_bits=16),
 }
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
 from eqinfo.codebook.kernels.trie import MAX_SLOTS, build_trie, count_nodes
-from eqinfo.codebook.parse import unaligned_cost
+from eqinfo.codebook.parse import penalty_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
 from eqinfo.system.jit import compiled
@@ -183,11 +183,11 @@ def count_windows(
     """
     trie = build_trie(*flat(strings))
     assert trie[0].size  # the number of candidates is bounded
-    longest, unaligned = max(map(len, strings)), unaligned_cost(unaligned_penalty)
+    longest, penalty = max(map(len, strings)), penalty_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> npt.NDArray[np.uint32]:
-        return encode_optimal(text.data, NO_ENDS, *trie, longest, unaligned)
+        return encode_optimal(text.data, NO_ENDS, *trie, longest, penalty)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
         counts += np.bincount(codewords, minlength=len(strings))

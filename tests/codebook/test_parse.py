@@ -39,15 +39,15 @@ def all_cuts(codebook: Codebook, text: bytes) -> list[list[bytes]]:
     return found or [[]]
 
 
-def price(codebook: Codebook, windows: list[bytes]) -> tuple[int, int, list[int]]:
-    """By what a cut is judged: cost in 1/PENALTY_UNIT windows, unaligned cuts, then longer windows first."""
+def price(codebook: Codebook, windows: list[bytes]) -> tuple[int, list[int]]:
+    """By what a cut is judged: cost in 1/PENALTY_UNIT windows, then longer windows, from the last on."""
 
     def is_word(byte: int) -> bool:
         return byte >= 128 or chr(byte) in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
     unaligned = sum(is_word(a[-1]) and is_word(b[0]) for a, b in pairwise(windows))
     cost = len(windows) * PENALTY_UNIT + unaligned * round(codebook.unaligned_penalty * PENALTY_UNIT)
-    return cost, unaligned, [-len(window) for window in windows]
+    return cost, [-len(window) for window in reversed(windows)]
 
 
 @given(small_codebooks("optimal"), small_texts)
@@ -66,11 +66,24 @@ def test_greedy_takes_the_longest_window_each_time(codebook: Codebook, text: byt
         rest = rest[len(window) :]
 
 
-def test_without_a_penalty_no_cut_has_fewer_windows_and_ties_go_to_word_boundaries() -> None:
-    windows = {b""} | {bytes([b]) for b in range(256)} | {b"ab", b"ab ", b" c", b"c", b"b c"}
+def test_ties_go_to_the_longer_last_window() -> None:
+    windows = {b""} | {bytes([b]) for b in range(256)} | {b"ab", b"ab ", b" c", b"b c"}
     codebook = Codebook(sorted(windows), 9)
-    assert parse.cut(codebook, b"ab c") == [b"ab ", b"c"]  # not a|b c, which cuts a word, nor the equal ab| c
-    assert parse.cut(Codebook(sorted(windows - {b"ab "}), 9), b"ab c") == [b"ab", b" c"]
+    assert parse.cut(codebook, b"ab c") == [b"a", b"b c"]  # not ab| c, nor ab |c
+    assert parse.cut(Codebook(sorted(windows - {b"b c"}), 9), b"ab c") == [b"ab", b" c"]
+    aligned = Codebook(sorted(windows), 9, unaligned_penalty=1 / PENALTY_UNIT)  # decides ties
+    assert parse.cut(aligned, b"ab c") == [b"ab", b" c"]
+
+
+@given(small_texts, penalties)
+def test_the_costs_of_windows_add_up_to_that_of_the_cut(text: bytes, penalty: float) -> None:
+    cost = parse.penalty_cost(penalty)
+    pairs = sum(not parse.is_aligned(a, b) for a, b in pairwise(text))
+    for cuts in combinations(range(1, len(text)), 3):
+        windows = [text[i:j] for i, j in zip((0, *cuts), (*cuts, len(text)), strict=True)]
+        inside = sum(not parse.is_aligned(text[at - 1], text[at]) for at in cuts)
+        of_windows = sum(parse.window_cost(window, cost) for window in windows)
+        assert of_windows + pairs * cost == len(windows) * PENALTY_UNIT + inside * cost
 
 
 def test_a_penalty_buys_aligned_cuts_with_windows() -> None:

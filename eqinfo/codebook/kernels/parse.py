@@ -22,6 +22,8 @@ I64 = npt.NDArray[np.int64]
 ZERO: Any = np.uint64(0)
 ONE: Any = np.uint64(1)
 PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # of a walk: mask of place, shift to base
+LENGTH_BITS, LONGEST = 8, 255  # bits of a window's length, and the greatest length
+UNKNOWN = np.int64(1) << 62  # above all costs
 BLOCK: Any = np.uint64(512)  # bytes of text whose windows are found at once; they stay in the level-1 cache
 USUAL: Any = np.uint64(4)  # most places in real text start at most 4 windows
 
@@ -127,11 +129,13 @@ def encode_optimal(
     codewords: U32,
     root: int,
     longest: int,
-    unaligned_cost: int,
+    penalty: int,
 ) -> U32:
     """Codewords of the cut of least cost, (n,).
 
-    Dynamic programming from the end of each document to its start, BLOCK bytes at a time.
+    Dynamic programming from the start of each document to its end, BLOCK bytes at a time. All windows that
+    start at a place give the texts that they end the same cost: that of the text before, WINDOW_COST, and the
+    penalty if the place is inside a word.
 
     Args:
         text: (n,), of any bytes.
@@ -140,7 +144,7 @@ def encode_optimal(
         codewords: of the windows that end at each slot.
         root: base of the trie's root.
         longest: bytes of the longest window.
-        unaligned_cost: of a cut inside a word; a window costs WINDOW_COST.
+        penalty: cost of a cut inside a word; a window costs WINDOW_COST.
     """
     n = text.size
     row_bits = ZERO  # smallest with 2**row_bits > longest
@@ -149,50 +153,58 @@ def encode_optimal(
     counts = np.empty(BLOCK, np.uint8)
     rows = np.empty(BLOCK << row_bits, np.uint8)  # at most 128 KiB
     walks = np.empty(BLOCK, np.uint64)
-    # cost[place] is the least cost of text[low + place : end], including the cut before it; below 2**62
-    cost = np.zeros(BLOCK + longest + 1, np.int64)
-    length = np.empty(n, np.uint8)  # of the best window that starts at each place
+    # best[place]: least cost of the text before low + place << LENGTH_BITS | LONGEST - length of its last
+    # window. Its minimum is the least cost and, among equal ones, the longest last window.
+    best = np.empty(BLOCK + longest + 1, np.int64)
+    inside = penalty << LENGTH_BITS
+    last = np.empty(n + 1, np.uint8)  # length of the last window of the text before each place
     out = np.empty(n + document_ends.size, np.uint32)
     n_out = 0
     start = ZERO
     for segment in range(document_ends.size + 1):
         end = np.uint64(document_ends[segment] if segment < document_ends.size else n)
-        high = end
-        cost[0] = 0  # of the empty text at the end
-        while high > start:
-            low = high - min(high - start, BLOCK)
+        best[:] = UNKNOWN
+        best[0] = 0
+        low = start
+        while low < end:
+            high = low + min(end - low, BLOCK)
+            size = high - low
             _find_windows(text, (low, high, end), table, np.uint64(root), row_bits, counts, rows, walks)
-            size = high - low  # in [1, BLOCK]; only the document's first block is smaller than BLOCK
-            n_after = min(end - high, np.uint64(longest))
-            # windows of this block end up to `longest` bytes beyond it: keep those costs behind its own
-            for k in range(n_after + ONE):
-                cost[size + n_after - k] = cost[n_after - k]  # from the end: the two ranges may overlap
-            for k in range(size):
-                place = size - ONE - k
-                row, last = place << row_bits, np.uint64(counts[place]) - ONE
-                best, best_length = cost[place + ONE], ONE  # the single byte, always a window
-                # `<=`, in order of length: ties go to the longer window. At least USUAL - 1 rounds, which
-                # repeat the last window: cheaper than a branch that the processor cannot predict.
-                for which in range(ONE, max(USUAL, last + ONE)):
-                    longer = np.uint64(rows[row + min(which, last)])
-                    is_best = cost[place + longer] <= best
-                    best = cost[place + longer] if is_best else best
-                    best_length = longer if is_best else best_length
+            first = best[0]  # of this place; from one place to the next it stays in a register
+            for place in range(size):
                 at = low + place
-                length[at] = best_length
+                last[at] = LONGEST - (first & LONGEST)
+                first = (first | LONGEST) + (WINDOW_COST << LENGTH_BITS)
                 if at > start:  # the start of a document is no cut
-                    best += unaligned_cost if WORD_BYTES[text[at - ONE]] & WORD_BYTES[text[at]] else 0
-                cost[place] = best + WINDOW_COST
-            high = low
-        # every place has its best window: follow them from the start
+                    first += inside if WORD_BYTES[text[at - ONE]] & WORD_BYTES[text[at]] else 0
+                single = min(best[place + ONE], first - 1)  # the single byte is always a window
+                row, count = place << row_bits, np.uint64(counts[place])
+                for which in range(ONE, count):
+                    length = np.uint64(rows[row + which])
+                    best[place + length] = min(best[place + length], first - np.int64(length))
+                first = single
+            best[size] = first
+            # windows of this block end up to `longest` bytes beyond it: the next block goes on with these
+            for k in range(longest + 1):
+                best[k] = best[size + k]
+            best[longest + 1 :] = UNKNOWN
+            low = high
+        last[end] = LONGEST - (best[0] & LONGEST)
+        # follow the last windows back from the end, then write their codewords from the start
+        at = end
+        while at > start:
+            length = np.uint64(last[at])
+            at -= length
+            last[at + ONE] = length  # beyond `at`, so it is not read again on the way back
         while start < end:
+            stop = start + np.uint64(last[start + ONE])
             base, slot = np.uint64(root), ZERO
-            for at in range(start, start + length[start]):
+            for at in range(start, stop):
                 slot = base ^ text[at]  # the child exists: the window is in the trie
                 base = np.uint64(table[slot]) >> NODE_BASE
             out[n_out] = codewords[slot]
             n_out += 1
-            start += np.uint64(length[start])
+            start = stop
         if segment < document_ends.size:
             out[n_out] = 0  # codeword 0 ends a document
             n_out += 1
