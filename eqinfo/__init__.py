@@ -26,7 +26,7 @@ __all__ = ["EqinfoError", "compress", "decompress", "load"]
 __version__ = "0.1.0"
 
 
-def load(model: str | PathLike[str] | None = None) -> "Tokenizer":
+def load(model: str | PathLike[str] | None = None, window_bits: int | None = None) -> "Tokenizer":
     """A tokeniser over the windows of a codebook; it may be shared by threads and pickled.
 
     >>> tokenizer = load()
@@ -36,7 +36,10 @@ def load(model: str | PathLike[str] | None = None) -> "Tokenizer":
     [b'With ', b'malice', b' ', b'toward ', b'none']
 
     Args:
-        model: a folder made by `train-m1` or a codebook file; None is the model in the package.
+        model: a folder made by `train-m1`, a codebook file, or "english", a second model in the package; None
+            is its first, for all text.
+        window_bits: which codebook of the model; the packaged one has 12, 14, 16 and 18 bits. None is its
+            default, 16 bits there.
 
     Raises:
         InputError: there is no such codebook.
@@ -44,7 +47,7 @@ def load(model: str | PathLike[str] | None = None) -> "Tokenizer":
     """
     from eqinfo.codebook.tokenizer import Tokenizer
 
-    return Tokenizer(_model(model).codebook)
+    return Tokenizer(_model(model).codebook_of(window_bits))
 
 
 def compress(
@@ -60,8 +63,8 @@ def compress(
 
     Args:
         data: bytes, bytearray or memoryview.
-        window_bits: 24, 32, ... 128 for windows that M1 codes while it runs, "ac" for an arithmetic code
-            (the smallest stream); None for the codebook's windows (the fastest).
+        window_bits: that of a codebook, as in `load` (the fastest); 24, 32, ... 128 for windows that M1 codes
+            while it runs; "ac" for an arithmetic code (the smallest stream).
         model: as in `load`; all but the codebook's windows need a folder.
 
     Raises:

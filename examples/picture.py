@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import eqinfo
-from eqinfo.formats.model_folder import DEFAULT_MODEL
+from eqinfo.formats.model_folder import model_path
 
 HERE = Path(__file__).parent
 SENTENCE = "let us strive on to finish the work we are in, to bind up the nation's wounds"
@@ -73,7 +73,7 @@ def cuts() -> str:
     import bpe_openai
 
     parts: list[str] = []
-    for y, kind, model in ((34, "eqinfo", None), (114, "paper", DEFAULT_MODEL / "published.eqcb")):
+    for y, kind, model in ((34, "eqinfo", None), (114, "paper", model_path(None) / "published.eqcb")):
         tokenizer = eqinfo.load(model)
         ids = tokenizer.encode(SENTENCE).tolist()
         pieces = [tokenizer.decode([token]).decode() for token in ids]

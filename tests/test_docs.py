@@ -18,12 +18,12 @@ import pytest
 import eqinfo
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.parse import encode
-from eqinfo.formats.model_folder import DEFAULT_MODEL
+from eqinfo.formats.model_folder import model_path
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 EXAMPLES = ROOT / "examples"
-PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), DEFAULT_MODEL / "README.md"]
+PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), model_path(None) / "README.md"]
 MODULES = ["eqinfo", *(module.name for module in pkgutil.walk_packages(eqinfo.__path__, "eqinfo."))]
 ENVIRONMENT = {
     **os.environ,
@@ -122,7 +122,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize(("kind", "model"), [("eqinfo", None), ("paper", DEFAULT_MODEL / "published.eqcb")])
+@pytest.mark.parametrize(
+    ("kind", "model"), [("eqinfo", None), ("paper", model_path(None) / "published.eqcb")]
+)
 def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None) -> None:
     picture = (EXAMPLES / "cuts.svg").read_text()
     shown = [piece.replace("·", " ") for piece in re.findall(rf'class="{kind}".*>(.*)</text>', picture)]

@@ -95,9 +95,9 @@ def _measure(
     quiet: bool,
 ) -> None:
     """Measures models and runs, and prints tables or JSON."""
-    from eqinfo.formats.model_folder import DEFAULT_MODEL
+    from eqinfo.formats.model_folder import DEFAULT, model_path
 
-    what = what or [DEFAULT_MODEL]
+    what = [model_path(path) for path in what or [Path(DEFAULT)]]
     with console.reporting(what[0]):
         from eqinfo.cli import display
         from eqinfo.eval import measure, tables

@@ -22,7 +22,14 @@ def train_m1(
             show_default=False,
         ),
     ] = None,
-    window_bits: Annotated[int, typer.Option(help="Bits of a window, 9 to 20.")] = 16,
+    window_bits: Annotated[
+        str,
+        typer.Option(
+            metavar="BITS[,BITS...]",
+            help="Bits of a window, 9 to 20. Several make a codebook each, all from one M1; the first is the "
+            "default of compress.",
+        ),
+    ] = "16",
     preset: Annotated[
         str,
         typer.Option(
@@ -73,7 +80,9 @@ def train_m1(
 
         where = pick_device(device)
         # options have the names of the settings
-        settings = m1_run.Settings(**{f.name: context.params[f.name] for f in fields(m1_run.Settings)})
+        given = {f.name: context.params[f.name] for f in fields(m1_run.Settings) if f.name in context.params}
+        first, *further = _widths(window_bits)
+        settings = m1_run.Settings(**given | {"window_bits": first, "further_window_bits": further})
         with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
             if texts:
                 m1_run.start(console.open_texts(texts), output, settings, report)
@@ -81,3 +90,13 @@ def train_m1(
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
             display.say_tables(m1_run.tables(config))
+
+
+def _widths(text: str) -> list[int]:
+    """The window sizes in a list with commas; Settings checks their range."""
+    try:
+        return [int(bits) for bits in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(
+            f"found {text!r}, want numbers with commas between them", param_hint="--window-bits"
+        ) from None

@@ -229,6 +229,13 @@ class Codebook:
         return cls.from_bytes(path.read_bytes(), str(path))
 
 
+def read_fingerprint(path: Path) -> bytes:
+    """The fingerprint that an `.eqcb` file states; empty if it is no such file."""
+    with path.open("rb") as source:
+        head = source.read(_HEADER.size)
+    return _HEADER.unpack(head)[-2] if head[:4] == MAGIC and len(head) == _HEADER.size else b""
+
+
 def flat(windows: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """All windows joined, (n_bytes,), and the start of each and the end of the last, (n_windows + 1,)."""
     lengths = np.fromiter(map(len, windows), np.int64, len(windows))

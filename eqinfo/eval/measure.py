@@ -26,7 +26,7 @@ from eqinfo.eval.held_out import HeldOut, tokens_for
 from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
-from eqinfo.formats.model_folder import CODEBOOK_NAME
+from eqinfo.formats.model_folder import Model, model_name
 from eqinfo.m1 import run as m1_run
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position, window_use
@@ -154,14 +154,16 @@ def _finite(figure: float) -> float | None:
 def _m1_rows(
     folder: Path, config: dict[str, Any], held_out: HeldOut | None, report: run_folder.Report
 ) -> list[M1Row]:
-    """The rows of a model's codebook and of the published rule's, one if the model has the published rule."""
-    rule = config["settings"]["rule"]
-    codebooks = {rule: Codebook.load(folder / CODEBOOK_NAME)}
-    codebooks |= {"published": Codebook.load(folder / m1_run.BASELINE)}
+    """The rows of a model's codebooks and of the published rule's, unless that is the model's own."""
+    rule, model = config["settings"]["rule"], Model(folder)
+    codebooks = [(rule, model.codebook)]
+    codebooks += [(rule, model.codebook_of(bits)) for bits in model.further_widths()]
+    if rule != "published":
+        codebooks.append(("published", Codebook.load(folder / m1_run.BASELINE)))
     rows = [
-        M1Row(str(folder), name, codebook.fingerprint.hex(), codebook.window_bits,
-              config["measured"] if name == rule else None)
-        for name, codebook in codebooks.items()
+        M1Row(model_name(folder), name, codebook.fingerprint.hex(), codebook.window_bits,
+              None if at else config["measured"])
+        for at, (name, codebook) in enumerate(codebooks)
     ]  # fmt: skip
     if held_out is None:
         return rows
@@ -170,8 +172,8 @@ def _m1_rows(
     network, n_bytes = m1_run.load_m1(folder), held_out.original_bytes
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
-    for row, codebook in zip(rows, codebooks.values(), strict=True):
-        with _phase(report, f"{folder}: windows, {row.rule}"):
+    for row, (_, codebook) in zip(rows, codebooks, strict=True):
+        with _phase(report, f"{folder}: windows of {row.window_bits} bits, {row.rule}"):
             use = window_use(codebook, held_out.frames)
             size = stream_size(codebook, held_out.stream_frames, held_out.name)
         with _phase(report, f"{folder}: M1 at their starts"):

@@ -44,14 +44,14 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class M1Row:
-    """A codebook of a model folder. A folder has its own, and that of the published rule to compare with.
+    """A codebook of a model folder. A folder has one or more, and that of the published rule to compare with.
 
     Attributes:
         model: the folder.
         rule: the rule that chose the windows, `fitted` or `published`.
         fingerprint: of the codebook, in hexadecimal.
         window_bits: size of a codeword in bits.
-        measured: the figures that train-m1 measured; null in the published rule's row.
+        measured: the figures that train-m1 measured; null but in the first codebook's row.
         bytes_per_window: original bytes / windows.
         windows: number of windows that the text is cut into, without those that end documents.
         windows_used: number of different windows among them.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from eqinfo.errors import InputError
 from eqinfo.eval.results import M1Row, Results
+from eqinfo.formats.model_folder import model_path
 from eqinfo.m1 import run as m1_run
 from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
@@ -79,13 +80,14 @@ def _training_tables(results: Results) -> list[Table]:
     return [
         Table(f"{folder}: {head}", ["", ""], [list(row) for row in rows], set())
         for folder, tables_of in shown
-        for head, rows in tables_of(run_folder.read_config(Path(folder)))
+        for head, rows in tables_of(run_folder.read_config(model_path(Path(folder))))
     ]
 
 
 def _name(row: M1Row) -> str:
     """The name of a codebook in tables."""
-    return f"{row.model}, published rule" if row.rule == "published" else row.model
+    rule = ", published rule" if row.rule == "published" else ""
+    return f"{row.model}, {row.window_bits} bits{rule}"
 
 
 def _shown(figure: float | None, form: str) -> str:

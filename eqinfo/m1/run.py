@@ -5,6 +5,7 @@ When the run is complete, the folder holds plain files:
     config.json     settings, versions, facts of the corpus, measurements
     m1.eqm1         M1 as integers, for live windows and `ac`
     codebook.eqcb   all that compress and decompress need for windows of up to 20 bits
+    codebook-N.eqcb the same for windows of another size, N bits, if the user asked for several
     published.eqcb  the windows of the published rule from the same M1, to compare with
 
 Before that it also holds `corpus/` (the staged text), `checkpoint.pt` and the codebooks of the finished
@@ -12,14 +13,14 @@ rounds: --resume continues from them to the same result.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from eqinfo.codebook.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS
 from eqinfo.coder import integer_m1
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.errors import FormatError
+from eqinfo.errors import FormatError, InputError
 from eqinfo.formats.model_folder import NETWORK_NAME
 from eqinfo.m1 import corpus
 from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
@@ -37,6 +38,7 @@ class Settings:
     """Settings of a run, as config.json keeps them."""
 
     window_bits: int = 16
+    further_window_bits: list[int] = field(default_factory=list)  # of the codebooks beside the first
     preset: str = "3m"
     rounds: int = 1
     steps: int | None = None
@@ -50,13 +52,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises InputError if a setting is out of range."""
+        if not set(self.widths) <= set(range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)):
+            raise InputError(
+                f"--window-bits: out of range; found {','.join(map(str, self.widths))}, "
+                f"want {MIN_WINDOW_BITS} to {MAX_WINDOW_BITS}."
+            )
         limits = {
-            "window_bits": (MIN_WINDOW_BITS, MAX_WINDOW_BITS),
             "rounds": (0, 20),
             "unaligned_penalty": (0, round(MAX_PENALTY)),
         }
         run_folder.check(self, {"preset": M1_PRESETS, "rule": ["fitted", "published"]}, limits)
-        run_folder.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> self.window_bits))})
+        run_folder.check_ranges(self, {"candidates": (2, min(64, MAX_CANDIDATES >> max(self.widths)))})
+
+    @property
+    def widths(self) -> list[int]:
+        """Window sizes of the codebooks in bits; the first is that of `codebook.eqcb`."""
+        return [self.window_bits, *self.further_window_bits]
 
     @property
     def budget(self) -> Budget:

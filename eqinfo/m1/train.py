@@ -11,7 +11,7 @@ import torch
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder import integer_m1
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME
+from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, codebook_name
 from eqinfo.m1 import corpus
 from eqinfo.m1.baselines import published
 from eqinfo.m1.batches import WindowBatches
@@ -128,18 +128,19 @@ class _Run:
         path = self.folder / f"round-{n}.eqcb"
         if not path.exists():
             suffix = f" for round {n + 1}"
-            candidates = self._expand(self._network(), DRAFT_CANDIDATES, suffix)
-            run_folder.write_file(path, self._refit(candidates, DRAFT_REFIT_BYTES, suffix).to_bytes())
+            bits = self.settings.window_bits
+            candidates = self._expand(self._network(), DRAFT_CANDIDATES, bits, suffix)
+            draft = self._refit(candidates, DRAFT_REFIT_BYTES, bits, suffix)
+            run_folder.write_file(path, draft.to_bytes())
         return Codebook.load(path)
 
-    def _expand(self, integers: Network, candidates: int, suffix: str = "") -> Candidates:
-        n = candidates << self.settings.window_bits
+    def _expand(self, integers: Network, candidates: int, bits: int, suffix: str = "") -> Candidates:
+        n = candidates << bits
         word = f"{n:,} candidates"
         return expand(integers, n, lambda share: self._report_phase("expanding" + suffix, share, word))
 
-    def _refit(self, candidates: Candidates, n_bytes: int, suffix: str = "") -> Codebook:
-        texts = corpus.sample(self.train_text, n_bytes)
-        bits, penalty = self.settings.window_bits, self.settings.unaligned_penalty
+    def _refit(self, candidates: Candidates, n_bytes: int, bits: int, suffix: str = "") -> Codebook:
+        texts, penalty = corpus.sample(self.train_text, n_bytes), self.settings.unaligned_penalty
         phase = "refitting" + suffix
         return refit(candidates, texts, bits, penalty, lambda share: self._report_phase(phase, share))
 
@@ -147,8 +148,14 @@ class _Run:
         """Write M1 as integers, the codebook and the baseline; measure them on held-out text."""
         bits = self.settings.window_bits
         integers = self._network()
-        candidates = self._expand(integers, self.settings.candidates)
-        ours = self._refit(candidates, REFIT_BYTES)
+        widths = self.settings.widths
+        candidates = self._expand(integers, self.settings.candidates, max(widths))
+        refitted = {}
+        for width in widths:
+            suffix = f" for {width} bits" if len(widths) > 1 else ""
+            own = candidates.best(self.settings.candidates << width)
+            refitted[width] = self._refit(own, REFIT_BYTES, width, suffix)
+        ours = refitted[bits]
         paper = published(integers, bits, lambda share: self._report_phase("published rule", share))
         top = Codebook([b"", *candidates.best((1 << bits) - 1).strings], bits, "greedy")
         optimal = replace(top, method="optimal", unaligned_penalty=self.settings.unaligned_penalty)
@@ -157,7 +164,7 @@ class _Run:
             "most probable strings, greedy": top,
             "most probable strings, optimal": optimal,
             "refitted, optimal": ours,
-        }
+        } | {f"refitted, optimal, {width} bits": refitted[width] for width in widths[1:]}
         measured = {
             "bytes_per_window": drafts
             | {name: bytes_per_window(codebook, self.valid_text) for name, codebook in rows.items()},
@@ -173,6 +180,8 @@ class _Run:
         codebook = paper if self.settings.rule == "published" else ours
         run_folder.write_file(self.folder / NETWORK_NAME, integer_m1.to_bytes(integers))
         run_folder.write_file(self.folder / BASELINE, paper.to_bytes())
+        for width in widths[1:]:
+            run_folder.write_file(self.folder / codebook_name(width), refitted[width].to_bytes())
         run_folder.write_file(self.folder / CODEBOOK_NAME, codebook.to_bytes())
         return {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
 

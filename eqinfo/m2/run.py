@@ -11,7 +11,6 @@ Before the run is complete it also holds `checkpoint.pt`, from which --resume co
 and `tokens/` if the data came as .eqi streams.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import Any
 import torch
 
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.coder import integer_m1
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats import eqi, token_file
-from eqinfo.formats.codec import CodebookCodec, Codec
-from eqinfo.formats.model_folder import CODEBOOK_NAME, DEFAULT_MODEL, NETWORK_NAME, Model
+from eqinfo.formats.codec import CodebookCodec, Codec, WindowCodec
+from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
@@ -108,8 +108,8 @@ def start(
         codebook = codebook_of(codec)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
-        elif codec is not None:  # live windows: eval cuts text with their M1
-            shutil.copyfile((model or DEFAULT_MODEL) / NETWORK_NAME, folder / NETWORK_NAME)
+        elif isinstance(codec, WindowCodec):  # eval cuts text with their M1
+            run_folder.write_file(folder / NETWORK_NAME, integer_m1.to_bytes(codec.network))
         return {
             "settings": asdict(settings),
             "data": {

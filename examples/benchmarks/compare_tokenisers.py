@@ -43,7 +43,7 @@ from eqinfo.codebook.codebook import Codebook, Method
 from eqinfo.formats import token_file
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.eqi import Totals
-from eqinfo.formats.model_folder import CODEBOOK_NAME, DEFAULT_MODEL
+from eqinfo.formats.model_folder import CODEBOOK_NAME, model_path
 from eqinfo.m1 import corpus
 from eqinfo.m1 import run as m1_run
 from eqinfo.m1 import train as m1_train
@@ -172,7 +172,9 @@ def say(words: str) -> None:
 @lru_cache(1)
 def candidates(window_bits: int) -> Candidates:
     """The candidates for a refit, from the M1 in the package."""
-    return expand(m1_run.load_m1(DEFAULT_MODEL), m1_run.Settings().candidates << window_bits, lambda _: None)
+    return expand(
+        m1_run.load_m1(model_path(None)), m1_run.Settings().candidates << window_bits, lambda _: None
+    )
 
 
 def training_text(work: Path, train: Path) -> list[corpus.Text]:
@@ -197,11 +199,11 @@ def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
         case "bytes":
             return Codebook([b"", *(bytes([byte]) for byte in range(256))], bits, "greedy")
         case "packaged":
-            return Codebook.load(DEFAULT_MODEL / CODEBOOK_NAME)
+            return Codebook.load(model_path(None) / CODEBOOK_NAME)
         case "packaged published":
-            return Codebook.load(DEFAULT_MODEL / m1_run.BASELINE)
+            return Codebook.load(model_path(None) / m1_run.BASELINE)
         case "published":
-            return published(m1_run.load_m1(DEFAULT_MODEL), bits, lambda _: None)
+            return published(m1_run.load_m1(model_path(None)), bits, lambda _: None)
         case "refitted":
             return refit(candidates(bits), training_text(work, train), bits, penalty, lambda _: None)
         case "bpe":

@@ -23,7 +23,7 @@ from eqinfo.coder.kernels.m1_step import new_state, run
 from eqinfo.eval.measure import COMPRESSORS
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import Codec
-from eqinfo.formats.model_folder import DEFAULT_MODEL, Model
+from eqinfo.formats.model_folder import Model, model_path
 from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 SAMPLE_BYTES = 1 << 17  # first bytes of a text, for bytes per token
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="write the page to this file as well")
     args = parser.parse_args()
     model, texts = Model(args.model), [Text(path) for path in args.texts]
-    published = Model((args.model or DEFAULT_MODEL) / "published.eqcb")
+    published = Model(model_path(args.model) / "published.eqcb")
     parts = [
         "# Live windows and arithmetic coding, measured\n",
         pages.paragraph(INTRODUCTION),

@@ -18,7 +18,7 @@ import eqinfo
 from eqinfo.cli.app import app
 from eqinfo.formats import eqi
 from eqinfo.formats.codec import CodebookCodec
-from eqinfo.formats.model_folder import DEFAULT_MODEL
+from eqinfo.formats.model_folder import model_path
 from eqinfo.text.frames import Frame
 
 INAUGURAL = Path(__file__).parents[2] / "examples" / "inaugural.txt"
@@ -40,7 +40,7 @@ def test_the_plain_decoder_imports_nothing_of_eqinfo() -> None:
 
 
 def test_it_reads_streams_of_the_packaged_codebook() -> None:
-    _, windows, fingerprint = plain_decoder.read_codebook((DEFAULT_MODEL / "codebook.eqcb").read_bytes())
+    _, windows, fingerprint = plain_decoder.read_codebook((model_path(None) / "codebook.eqcb").read_bytes())
     texts = [INAUGURAL.read_bytes(), mixed(3000, seed=2), b"", bytes(range(256)) * 3, b"to be " * 200_000]
     data = b"".join(map(eqinfo.compress, texts))
     decode = plain_decoder.with_codebook(windows)
@@ -83,7 +83,7 @@ def test_it_reads_live_windows(live_model: Path, bits: int) -> None:
 
 
 def test_it_reads_live_windows_of_the_packaged_m1() -> None:
-    m1 = plain_decoder.M1((DEFAULT_MODEL / "m1.eqm1").read_bytes())
+    m1 = plain_decoder.M1((model_path(None) / "m1.eqm1").read_bytes())
     data = eqinfo.compress(b"With malice toward none", window_bits=64)
     fingerprint = plain_decoder.live_fingerprint("live 64", m1)
     [(text, _)] = plain_decoder.read_streams(data, fingerprint, plain_decoder.with_m1(m1))
@@ -91,7 +91,7 @@ def test_it_reads_live_windows_of_the_packaged_m1() -> None:
 
 
 def test_it_reads_token_files(tmp_path: Path) -> None:
-    _, windows, fingerprint = plain_decoder.read_codebook((DEFAULT_MODEL / "codebook.eqcb").read_bytes())
+    _, windows, fingerprint = plain_decoder.read_codebook((model_path(None) / "codebook.eqcb").read_bytes())
     path = tmp_path / "t.bin"
     compress("--tokens", INAUGURAL, "-o", path)
     assert b"".join(windows[k] for k in np.fromfile(path, "<u2")) == INAUGURAL.read_bytes()
