@@ -52,7 +52,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises InputError if a setting is out of range."""
-        if not set(self.widths) <= set(range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)):
+        known = range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)
+        if not all(type(bits) is int and bits in known for bits in self.widths):
             raise InputError(
                 f"--window-bits: out of range; found {','.join(map(str, self.widths))}, "
                 f"want {MIN_WINDOW_BITS} to {MAX_WINDOW_BITS}."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -56,8 +56,9 @@ def check(
     """
     for name, hint in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
-        is_number = type(value) is int and isinstance(0.0, hint)  # an int is a float too
-        if not (is_number or isinstance(value, hint)) or (type(value) is bool and hint is not bool):
+        kind = get_origin(hint) if get_origin(hint) is list else hint  # not what its items are
+        is_number = type(value) is int and isinstance(0.0, kind)  # an int is a float too
+        if not (is_number or isinstance(value, kind)) or (type(value) is bool and hint is not bool):
             raise InputError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
         if name in BUDGETS and value is not None and not 0 < value < 1e18:
             raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
