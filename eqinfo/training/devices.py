@@ -1,6 +1,7 @@
 """Devices and processes: which ones to train on, what they can do, how they share the work."""
 
 import ctypes
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,9 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    # Imported later, by an optimiser, this module would hold the group for good, in default arguments: its
+    # threads would outlive it, and one that still has to free a tensor while Python exits aborts the process.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device, dist.get_rank() == 0

@@ -34,6 +34,24 @@ from eqinfo.training import loop
 loop.CHECKPOINT_EVERY_S = 0.0
 __main__.main()
 """
+# fails if anything holds the process group of torchrun when it has been destroyed
+UNHELD = """
+import weakref
+import torch.distributed as dist
+from eqinfo import __main__
+destroy = dist.destroy_process_group
+def destroy_unheld():
+    group = weakref.ref(dist.group.WORLD)
+    destroy()
+    assert group() is None
+dist.destroy_process_group = destroy_unheld
+__main__.main()
+"""
+# of a process that torchrun has started alone
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "run", "RANK": "0", "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0",
+}  # fmt: skip
 
 
 def eqinfo(*arguments, launcher=(), **options):
@@ -200,6 +218,14 @@ def test_two_processes_learn_what_one_learns_in_two_parts(command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )
+
+
+def test_the_process_group_ends_with_the_training(command, tmp_path):
+    """A thread of the group that outlives it can abort the process at exit."""
+    arguments = [sys.executable, "-c", UNHELD, *map(str, command), "-o", str(tmp_path / "run")]
+    environment = ENVIRONMENT | TORCHRUN
+    done = subprocess.run(arguments, capture_output=True, timeout=240, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_finished_run_resumed_changes_nothing_and_says_so(trained):
