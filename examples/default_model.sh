@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# The commands that made the M1 of the package, and a codebook with it: about 75 minutes on one CPU core.
+# The commands that made the model in the package: about three hours on one CPU core, 4 GB of memory.
 #
-# Usage: default_model.sh train.jsonl.zst [MODEL_DIR]
+# Usage: default_model.sh train.jsonl.zst broad-train.jsonl.zst [MODEL_DIR]
 #
-# The corpus is JSONL with fields `text` and `source`. The weights of its sources are in reweight.py.
+# The corpora are JSONL with fields `text` and `source`, the second one with `kind`. The weights of kinds are in
+# mix.py.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-corpus=${1:?usage: default_model.sh train.jsonl.zst [MODEL_DIR]}
-model=${2:-default}
+usage='usage: default_model.sh train.jsonl.zst broad-train.jsonl.zst [MODEL_DIR]'
+english=${1:?$usage}
+broad=${2:?$usage}
+model=${3:-default}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # one thread: best where other work runs too
 export OMP_NUM_THREADS=1
-python "$here/reweight.py" "$corpus" -o "$work/mix.jsonl"
-eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16 --preset 7m --minutes 65 --seed 0
+python "$here/mix.py" "$english" "$broad" -o "$work/mix.jsonl"
+eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16,12,14,18 --preset 14m --steps 12000 --seed 0

@@ -62,7 +62,7 @@ def read(paths: list[Path]) -> dict[str, Kind]:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
-                    name = record.get("kind", f"prose-{record['source']}")
+                    name = record["kind"] if "kind" in record else f"prose-{record['source']}"
                     document = record["text"].encode()
                 except (ValueError, KeyError, TypeError, AttributeError):
                     raise InputError(f"{path}:{number}: not a record with a text and a source.") from None

@@ -1,10 +1,10 @@
 """What the documents claim: pasted blocks print what they show, links lead somewhere, pictures are new."""
 
-import ast
 import contextlib
 import doctest
 import importlib
 import io
+import json
 import os
 import pkgutil
 import re
@@ -176,18 +176,43 @@ def test_the_recipe_for_m2_runs(tmp_path: Path, model: Path) -> None:
     assert b"bits/byte" in done.stdout
 
 
-def test_reweighting_repeats_and_thins_documents(tmp_path: Path) -> None:
-    lines = [b'{"text": "%d", "source": "%s"}\n' % (i, s) for i in range(4) for s in (b"austen", b"gcide")]
-    (tmp_path / "corpus.jsonl").write_bytes(b"".join(lines))
-    command = [
-        sys.executable,
-        EXAMPLES / "reweight.py",
-        tmp_path / "corpus.jsonl",
-        "-o",
-        tmp_path / "mix.jsonl",
-    ]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+def mixed_by_kind(tmp_path: Path, *corpora: Path, megabytes: str) -> list[dict[str, str]]:
+    command = [sys.executable, EXAMPLES / "mix.py", *corpora, "-o", tmp_path / "mix.jsonl", "-f"]
+    done = subprocess.run(
+        [*command, "--megabytes", megabytes], env=ENVIRONMENT, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
-    texts = [ast.literal_eval(line) for line in (tmp_path / "mix.jsonl").read_text().splitlines()]
-    assert [t["text"] for t in texts if t["source"] == "austen"] == [c for c in "0123" for _ in range(4)]
-    assert [t["text"] for t in texts if t["source"] == "gcide"] == ["1", "3"]
+    return [json.loads(line) for line in (tmp_path / "mix.jsonl").read_text().splitlines()]
+
+
+def test_a_mix_holds_the_groups_in_their_shares_and_copies_lie_apart(tmp_path: Path) -> None:
+    english, broad = tmp_path / "english.jsonl", tmp_path / "broad.jsonl"
+    texts = [f"document {n} of a corpus, with some words in it\n" * 20 for n in range(100)]
+    english.write_text("".join(json.dumps({"text": t, "source": "sotu"}) + "\n" for t in texts))
+    kinds = ("english-plain", "code-c", "lang-de", "data-csv")
+    broad.write_text(
+        "".join(json.dumps({"text": t, "source": "x", "kind": k}) + "\n" for t in texts for k in kinds)
+    )
+    size = sum(map(len, texts))
+    mix = mixed_by_kind(tmp_path, english, broad, megabytes=str(4 * size / 1e6))
+    assert mix == mixed_by_kind(tmp_path, english, broad, megabytes=str(4 * size / 1e6))
+    shares = {
+        k: sum(len(m["text"]) for m in mix if m["kind"] == k) / (4 * size) for k in (*kinds, "prose-sotu")
+    }
+    assert shares == pytest.approx(
+        {"prose-sotu": 0.395, "english-plain": 0.055, "code-c": 0.25, "lang-de": 0.25, "data-csv": 0.05},
+        rel=0.05,
+    )
+    of_code = [m["text"] for m in mix if m["kind"] == "code-c"]
+    assert of_code == texts  # once each, in order
+    places = [i for i, m in enumerate(mix) if m["kind"] == "prose-sotu" and m["text"] == texts[0]]
+    assert len(places) == 1 or places[1] - places[0] > len(mix) / 3
+
+
+def test_a_mix_refuses_records_of_no_group(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x", "kind": "music-sheet"}\n')
+    command = [sys.executable, EXAMPLES / "mix.py", tmp_path / "a.jsonl", "-o", tmp_path / "mix.jsonl"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("a.jsonl:1: of no group; found kind 'music-sheet'.\n")
+    assert not (tmp_path / "mix.jsonl").exists()
