@@ -28,18 +28,18 @@ class Candidates:
     strings: list[bytes]
     log_p: npt.NDArray[np.float64]  # nats
 
-    def best(self, n: int, counts: npt.NDArray[np.int64] | None = None) -> "Candidates":
-        """The n candidates with the highest counts; single bytes rank first.
+    def best(self, n: int, worth: npt.NDArray[np.int64] | None = None) -> "Candidates":
+        """The n candidates with the highest worth; single bytes rank first.
 
         >>> Candidates([b"a", b"ab", b"b"], np.log([0.3, 0.2, 0.1])).best(2).strings
         [b'a', b'b']
 
         Args:
             n: at least the number of single bytes.
-            counts: uses of each candidate, (len(strings),); probability ranks candidates of equal counts, or
-                all if there are no counts.
+            worth: of each candidate, (len(strings),); probability ranks candidates of equal worth, or all if
+                this is None.
         """
-        keys = (-self.log_p,) if counts is None else (-self.log_p, -counts)
+        keys = (-self.log_p,) if worth is None else (-self.log_p, -worth)
         longer = np.fromiter((len(string) > 1 for string in self.strings), np.bool_, len(self.strings))
         kept = np.sort(np.lexsort((*keys, longer))[:n])
         return Candidates([self.strings[i] for i in kept], self.log_p[kept])

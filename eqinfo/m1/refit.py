@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
-from eqinfo.codebook.kernels.trie import MAX_SLOTS, build_trie, count_nodes
+from eqinfo.codebook.kernels.trie import MAX_SLOTS, NODE_BASE, NODE_LABEL, NODE_STOP, build_trie, count_nodes
 from eqinfo.codebook.parse import penalty_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
@@ -26,6 +26,7 @@ LATER_GROWTH = (1, 1, 1)  # passes after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # share of the candidates that a shrinking pass keeps
 MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: its hash table stays 1/8 empty
+U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]
 I64 = npt.NDArray[np.int64]
 NO_ENDS = np.empty(0, np.int64)  # the refit ignores document ends, which are few
@@ -64,6 +65,37 @@ def _insert(new_keys: I64, new_counts: U32, keys: I64, counts: U32) -> None:
         slot = _slot_of(new_keys[i], keys)
         keys[slot] = new_keys[i]
         counts[slot] = new_counts[i]
+
+
+@compiled
+def _windows_saved(joined: U8, starts: I64, table: U32, root: int) -> I64:
+    """The result of `windows_saved`.
+
+    Args:
+        joined: all strings, of at most 255 bytes, one after the other.
+        starts: of each string in `joined`, and the end of the last, (n + 1,).
+        table: nodes of the trie of all strings.
+        root: base of the trie's root.
+    """
+    saved = np.zeros(starts.size - 1, np.int64)
+    fewest = np.empty(256, np.int64)  # windows for the first bytes of a string
+    for k in range(saved.size):
+        string = joined[starts[k] : starts[k + 1]]
+        fewest[: string.size + 1] = string.size  # as single bytes, at most
+        fewest[0] = 0
+        for start in range(string.size):
+            base = np.uint64(root)
+            # the whole string is not allowed: from its first byte on, stop before its last
+            for at in range(start, string.size - (start == 0)):
+                byte = np.uint64(string[at])
+                node = np.uint64(table[base ^ byte])
+                if node & NODE_LABEL != byte:
+                    break
+                if node >> NODE_STOP & np.uint64(1):
+                    fewest[at + 1] = min(fewest[at + 1], fewest[start] + 1)
+                base = node >> NODE_BASE
+        saved[k] = fewest[string.size] - 1
+    return saved
 
 
 class Pairs:
@@ -110,8 +142,9 @@ def refit(
 
     1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent
        pairs of neighbours to new candidates.
-    2. Shrink: each pass parses the texts with all candidates and keeps the most used half, until
-       2**window_bits are left, with the empty window (`Candidates.best`; single bytes always stay).
+    2. Shrink: each pass parses the texts with all candidates and keeps the better half, until 2**window_bits
+       are left, with the empty window. A candidate's worth is its uses times the windows that each use saves:
+       the fewest that the string takes without it, less 1. Single bytes always stay.
     3. Grow a little and shrink again: frequent pairs replace rare windows.
 
     Args:
@@ -136,7 +169,10 @@ def refit(
         pairs = Pairs() if n_joined else None
         on_pass = _part_of(on_progress, done, len(plan))
         counts = count_windows(candidates.strings, texts, unaligned_penalty, on_pass, pairs)
-        candidates = _joined(candidates, pairs, n_joined) if pairs else candidates.best(n_kept, counts)
+        if pairs is not None:
+            candidates = _joined(candidates, pairs, n_joined)
+        else:
+            candidates = candidates.best(n_kept, counts * windows_saved(candidates.strings))
     return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
 
 
@@ -158,6 +194,16 @@ def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
     if first.size and count_nodes(*flat(strings)) > MAX_NODES:
         return _joined(candidates, pairs, first.size // 2)
     return Candidates(strings, np.array([known[string] for string in strings]))
+
+
+def windows_saved(strings: list[bytes]) -> npt.NDArray[np.int64]:
+    """How many windows more each string takes if it is no window itself, (n,); 0 for single bytes.
+
+    Args:
+        strings: sorted; include all single bytes.
+    """
+    table, _, root = build_trie(*flat(strings))
+    return _windows_saved(*flat(strings), table, root)
 
 
 def _part_of(on_progress: OnProgress, done: int, n: int) -> OnProgress:

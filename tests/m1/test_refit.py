@@ -7,7 +7,7 @@ from eqinfo.codebook.parse import encode
 from eqinfo.m1 import refit as refit_module
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates
-from eqinfo.m1.refit import count_windows, refit
+from eqinfo.m1.refit import count_windows, refit, windows_saved
 
 
 def silent(share):
@@ -85,3 +85,23 @@ def test_nodes_are_the_different_beginnings():
     strings = sorted({b"a", b"ab", b"abcd", b"abce", b"b", b"xyz"})
     beginnings = {string[:n] for string in strings for n in range(1, len(string) + 1)}
     assert count_nodes(*flat(strings)) == len(beginnings)
+
+
+def test_a_string_saves_the_windows_that_its_best_replacement_takes_more() -> None:
+    singles = {bytes([b]) for b in range(256)}
+    strings = sorted(singles | {b"ab", b"abc", b"bcd", b"abcd", b"xyz"})
+    saved = dict(zip(strings, windows_saved(strings).tolist(), strict=True))
+    # abc: ab|c; bcd: b|c|d; abcd: a|bcd or abc|d; xyz: x|y|z
+    assert {s: n for s, n in saved.items() if n} == {b"ab": 1, b"abc": 1, b"bcd": 2, b"abcd": 1, b"xyz": 2}
+
+
+def test_of_equal_uses_the_string_without_a_good_replacement_stays() -> None:
+    singles = {bytes([b]) for b in range(256)}
+    pairs = {bytes([a, b]) for a in b"efghijklmnop" for b in b"efghijklmnopqrstuvwxyz"}
+    # "abcd" saves 3 windows a use, "e" + "f" + "g" only 1, as "ef" is a window
+    text = b"abcd efg " * 50 + b"".join(sorted(pairs)) * 60
+    few = Candidates(sorted(singles | pairs | {b"abcd", b"efg"}), np.full(256 + len(pairs) + 2, -9.0))
+    kept = few.best(
+        256 + 1, count_windows(few.strings, [text_of(text)], 0.0, silent) * windows_saved(few.strings)
+    )
+    assert set(kept.strings) - singles == {b"abcd"}
