@@ -52,8 +52,10 @@ def compress(
     window_bits: Annotated[
         str | None,
         typer.Option(
-            help="Live windows, which M1 cuts as it reads: 24, 32, ... 128 bits; or ac: arithmetic coding by "
-            "M1 without windows, which is smallest.  [default: windows of the codebook]"
+            metavar="BITS|ac",
+            help="Size of windows: 12, 14, 16 or 18 bits in the default model; 24, 32, ... 128 bits for live "
+            "windows, which M1 cuts as it reads; or ac: arithmetic coding by M1 without windows, which is "
+            "smallest.  [default: 16, or that of the model's first codebook]",
         ),
     ] = None,
     carry: Annotated[

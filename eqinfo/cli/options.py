@@ -23,7 +23,11 @@ Output = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option("-m", "--model", help="Model folder or .eqcb file.  [default: the packaged model]"),
+    typer.Option(
+        "-m",
+        "--model",
+        help="Model folder, .eqcb file, or english, a second model in the package.  [default: the first one]",
+    ),
 ]
 Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing output files.")]
