@@ -1,9 +1,11 @@
 """Models named by -m: which codecs they have, and which of their files they read."""
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
+from helpers.codebooks import make_codebook
 from helpers.networks import random_network
 from helpers.texts import prose
 from hypothesis import given
@@ -16,7 +18,7 @@ from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, WindowCodec
 from eqinfo.formats.eqi import compress, read_frames
 from eqinfo.formats.eqi_index import read_range
-from eqinfo.formats.model_folder import Model, codebook_path
+from eqinfo.formats.model_folder import Model, codebook_name, codebook_path, model_name, model_path
 from eqinfo.text.frames import Frame
 
 TEXT = prose(20)
@@ -124,3 +126,68 @@ def test_a_codebook_is_found_in_a_model_folder_or_by_its_own_name(tmp_path: Path
     path = tmp_path / "codebook.eqcb"
     path.write_bytes(b"")
     assert codebook_path(tmp_path) == codebook_path(path) == path
+
+
+@pytest.fixture
+def wide_model(live_model: Path, tmp_path: Path) -> Path:
+    """A model folder with codebooks of 12, 9 and 14 bits."""
+    folder = tmp_path / "wide"
+    shutil.copytree(live_model, folder)
+    for bits in (9, 14):
+        (folder / codebook_name(bits)).write_bytes(make_codebook(bits).to_bytes())
+    return folder
+
+
+def test_a_folder_may_have_codebooks_of_several_widths(wide_model: Path, live_model: Path) -> None:
+    model = Model(wide_model)
+    assert model.further_widths() == [9, 14]
+    assert model.codebook_of(None) == model.codebook_of(12) == model.codebook
+    for bits in ("9", "12", "14"):
+        data = stream(model, bits)
+        assert data[4] == int(bits)
+        assert restored(Model(wide_model), data) == TEXT  # the stream says which codebook
+    assert stream(model, None) == stream(Model(live_model), None)
+    for bits in ("10", "16"):
+        with pytest.raises(InputError) as caught:
+            model.codec(bits, False, "live")
+        assert str(caught.value).startswith(
+            f"--window-bits: found {bits}, want 12 (the codebook's), 9, 14, 24, 32,"
+        )
+    with pytest.raises(MismatchError, match="made with another codebook"):
+        restored(Model(live_model), stream(model, "14"))
+
+
+def test_a_codebook_is_found_by_fingerprint_whatever_its_file_is_called(
+    live_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(live_model, folder)
+    other = make_codebook(12, unaligned_penalty=2.0, n_windows=3000)
+    (folder / "published.eqcb").write_bytes(other.to_bytes())
+    (folder / "a.eqcb").write_bytes(b"EQCB")  # too short to name a fingerprint
+    sink = io.BytesIO()
+    compress([Frame(TEXT, [9])], sink, CodebookCodec(other))
+    assert restored(Model(folder), sink.getvalue()) == TEXT
+
+
+def test_models_in_the_package_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "english"):
+        assert model_path(Path(name)).is_dir()
+        assert model_name(model_path(Path(name))) == name
+    assert model_path(None) == model_path(Path("default"))
+    assert model_path(Path("./english").absolute()) == tmp_path / "english"
+    (tmp_path / "english").mkdir()
+    assert model_path(Path("english")) == Path("english")  # a folder of one's own comes first
+    assert model_name(Path("runs/english")) == "runs/english"
+
+
+@pytest.mark.parametrize("bits", [None, "24", "ac"])
+def test_streams_of_any_model_in_the_package_need_no_name(bits: str | None) -> None:
+    english = stream(Model(Path("english")), bits)
+    assert restored(Model(None), english) == TEXT
+    assert list(read_range(io.BytesIO(english), Model(None), "x", 0))
+    with pytest.raises(MismatchError, match="made with another"):
+        restored(Model(Path("default")), english)  # the user named a model
+    with pytest.raises(MismatchError, match="made with another"):
+        Model(None).find_codec(english[4], bytes(8), "x")
