@@ -5,13 +5,17 @@ The ids are those of `eqinfo compress --tokens`, which closes each document with
 
 import os
 from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.codebook.hugging_face import tokenizer_files
 from eqinfo.errors import InputError
+from eqinfo.system.atomic_files import replacing
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES
 
@@ -78,6 +82,23 @@ class Tokenizer:
         if threads is not None and threads < 1:
             raise InputError(f"threads: found {threads}, want at least 1.")
         return list(ordered_map(self.encode, texts, threads or os.cpu_count() or 1))
+
+    def save_tokenizer(self, folder: str | PathLike[str]) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json` for Hugging Face; see `hugging_face`.
+
+        `transformers.AutoTokenizer.from_pretrained(folder)` then gives the same ids for any text.
+
+        Args:
+            folder: made if missing; other files in it stay.
+
+        Raises:
+            InputError: the codebook is for the longest match.
+        """
+        files = tokenizer_files(self.codebook)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            with replacing(Path(folder, name), force=True) as sink:
+                sink.write(data)
 
     def decode(self, ids: npt.ArrayLike) -> bytes:
         """The bytes that ids stand for; id 0 adds none.

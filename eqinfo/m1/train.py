@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.codebook.hugging_face import tokenizer_files
 from eqinfo.coder import integer_m1
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, codebook_name
@@ -31,7 +32,7 @@ CALIBRATION_ROWS = 32  # rows of a batch that calibrate the integers
 FIRST_ROUND = 0.35  # share of the budget for random starts; the start-aware rounds get the rest, equally
 DRAFT_REFIT_BYTES = 1 << 26  # a draft codebook only finds window starts: less text
 DRAFT_CANDIDATES = 4  # and fewer candidates, times 2**window_bits
-REFIT_BYTES = 1 << 28
+REFIT_BYTES = 1 << 29
 
 
 def run(
@@ -182,6 +183,9 @@ class _Run:
         run_folder.write_file(self.folder / BASELINE, paper.to_bytes())
         for width in widths[1:]:
             run_folder.write_file(self.folder / codebook_name(width), refitted[width].to_bytes())
+        if codebook.method == "optimal":
+            for name, data in tokenizer_files(codebook).items():
+                run_folder.write_file(self.folder / name, data)
         run_folder.write_file(self.folder / CODEBOOK_NAME, codebook.to_bytes())
         return {"fingerprint": codebook.fingerprint.hex(), "measured": measured}
 

@@ -52,6 +52,8 @@ def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
         "config.json",
         "m1.eqm1",
         "published.eqcb",
+        "tokenizer.json",
+        "tokenizer_config.json",
     ]
     assert done.stdout == b""
     config = json.loads((folder / "config.json").read_bytes())
