@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.codebook import parse
-from eqinfo.errors import FormatError, damaged
+from eqinfo.errors import FormatError, check_version, damaged
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.eqi import Finder, Sink, Totals, read_exactly
 from eqinfo.formats.packing import packed_bytes
+from eqinfo.system.arrays import Ids
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
@@ -107,10 +107,7 @@ class Sidecar:
             raise FormatError(f"{where}: not JSON, so no sidecar of a token file.") from None
         if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
             raise FormatError(f"{where}: not the sidecar of a token file.")
-        if (version := facts.pop("version", None)) != VERSION:
-            raise FormatError(
-                f"{where}: another version of the format; found {version!r:.9}, want {VERSION}."
-            )
+        check_version(where, facts.pop("version", None), VERSION)
         crc = facts.pop("sidecar_crc32", None)
         whole: dict[str, Any] = {"unit_bits": 0, "frames": []} | facts
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
@@ -118,7 +115,7 @@ class Sidecar:
             type(frame) is list and [type(n) for n in frame] == [int] * 4 and min(frame) >= 0
             for frame in whole["frames"]
         ):
-            raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
+            raise damaged(where, "fields are missing, unknown or of another type")
         if crc != _crc_of_facts(facts):
             raise damaged(where, "its checksum does not match")
         found = cls(**whole)
@@ -193,7 +190,7 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
     )
 
 
-def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, npt.NDArray[np.unsignedinteger]]:
+def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, Ids]:
     """A frame, its units and its token ids."""
     if isinstance(codec, CodebookCodec):
         codewords = parse.encode(codec.codebook, *frame)
@@ -226,9 +223,7 @@ def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iter
     return _read_live(source, sidecar, codec, where)
 
 
-def _chunks(
-    source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]
-) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+def _chunks(source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]) -> Iterator[Ids]:
     """The ids of a token file from its start, `sizes` ids at a time."""
     dtype = token_type(sidecar.window_bits)
     source.seek(0)

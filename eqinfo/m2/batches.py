@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats.token_file import END_OF_TEXT, MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
+from eqinfo.system.arrays import I64, Ids
 
 LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
 CHECKED_IDS = 1 << 22  # ids in a slice of `check`
-
-Ids = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class Tokens:
             )
         return torch.from_numpy(idx), torch.from_numpy(targets)
 
-    def _between(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+    def _between(self, start: int, stop: int) -> I64:
         """Tokens [start, stop), fewer at the end of the sequence; token -1 is an end of text."""
         if start < 0:
             last_token = self.end_of_text & ((1 << self.token_bits) - 1)  # of the end of text before all ids
@@ -133,7 +131,7 @@ class TokenBatches:
     block_size: int
     batch_size: int
     seed: int
-    _order: tuple[int, npt.NDArray[np.int64]] = field(default=(-1, np.empty(0, np.int64)), repr=False)
+    _order: tuple[int, I64] = field(default=(-1, np.empty(0, np.int64)), repr=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step."""
@@ -142,7 +140,7 @@ class TokenBatches:
         numbers = [int(self._order_of(place // n_blocks)[place % n_blocks]) for place in places]
         return self.tokens.blocks(numbers, self.block_size)
 
-    def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
+    def _order_of(self, epoch: int) -> I64:
         """The order of the blocks in an epoch."""
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, epoch))

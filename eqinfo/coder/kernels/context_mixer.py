@@ -18,7 +18,6 @@ sum of 18 products of a logit and 3 weights below 2**62.
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL_BITS, N_BYTES
 from eqinfo.coder.kernels.mixer_tables import (
@@ -33,12 +32,8 @@ from eqinfo.coder.kernels.mixer_tables import (
     first_histories,
     logistic_tables,
 )
+from eqinfo.system.arrays import I64, U8, U32, U64
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 MAX_TEXT = 1 << 28  # bytes
 WEIGHT_BITS = 16  # fraction bits of a weight

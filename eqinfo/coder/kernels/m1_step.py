@@ -13,7 +13,6 @@ Inner loops have constant lengths: only then does the compiler use the processor
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import (
     BOS,
@@ -29,6 +28,7 @@ from eqinfo.coder.integer_m1 import (
     WIDTH,
     Network,
 )
+from eqinfo.system.arrays import I8, I16, I32, I64, U8, U16, U64
 from eqinfo.system.jit import compiled
 
 SCALE_BITS = 28  # scales are in units of 2**-28
@@ -60,14 +60,14 @@ class State(NamedTuple):
         sums: scratch, results of matrix-vector products, (3 INNER,).
     """
 
-    states: npt.NDArray[np.int32]
-    history: npt.NDArray[np.uint64]
-    frequencies: npt.NDArray[np.int64]
-    stream: npt.NDArray[np.int32]
-    unit: npt.NDArray[np.int16]
-    mixed: npt.NDArray[np.int16]
-    inner: npt.NDArray[np.int16]
-    sums: npt.NDArray[np.int32]
+    states: I32
+    history: U64
+    frequencies: I64
+    stream: I32
+    unit: I16
+    mixed: I16
+    inner: I16
+    sums: I32
 
 
 def new_state(network: Network) -> State:
@@ -108,7 +108,7 @@ def square_root(n: Any) -> Any:
 
 
 @compiled
-def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
+def rms_norm(stream: I32, unit: I16) -> None:
     """RMS norm: write the stream (WIDTH,), scaled to root mean square 2**UNIT_BITS, to unit (WIDTH,)."""
     total = np.int64(0)  # below 192 * 2**44
     for i in range(WIDTH):
@@ -121,9 +121,7 @@ def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None
 
 
 @compiled
-def matrix_vector(
-    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
-) -> None:
+def matrix_vector(matrix: I8, vector: I16, sums: I32, length: Any) -> None:
     """Write matrix (n, length) times vector (length,) to sums (n,); callers pass a constant length."""
     for i in range(matrix.shape[0]):
         total = np.int32(0)  # at most 256 * 127 * (2**13 - 1), below 2**28
@@ -219,7 +217,7 @@ def step(network: Network, state: State, symbol: Any) -> None:
 
 
 @compiled
-def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
+def run(network: Network, state: State, symbols: U16) -> I32:
     """The frequencies (n, 256) after each of n symbols, bytes and BOS, read in order."""
     found = np.empty((symbols.size, N_BYTES), np.int32)  # frequencies are below 2**20
     for i in range(symbols.size):
@@ -229,7 +227,7 @@ def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.
 
 
 @compiled
-def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def after_strings(network: Network, state: State, strings: U8) -> I32:
     """The frequencies (n, 256) of the next byte after each of n strings at a window's start.
 
     Args:
