@@ -71,9 +71,9 @@ class Sidecar:
     fingerprint: str
     tokens: int
     original_bytes: int
-    documents: int
-    end_of_text: int
-    crc32: int
+    documents: int = 0
+    end_of_text: int = END_OF_TEXT
+    crc32: int = 0
     unit_bits: int = 0
     frames: list[list[int]] = field(default_factory=list)
 
@@ -81,6 +81,19 @@ class Sidecar:
     def frame_ids(self) -> list[int]:
         """The number of ids of each of `frames`."""
         return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units, _ in self.frames]
+
+    def check_size(self, size: int, where: str) -> None:
+        """Raises FormatError if the ids of the file `where` have another size in bytes."""
+        want = self.tokens * token_type(self.window_bits).itemsize
+        if size != want:
+            word = "shorter" if size < want else "longer"
+            raise FormatError(
+                f"{where}: {word} than its sidecar says; found {size} bytes, want {want}. Make it again."
+            )
+
+    def find_codec(self, finder: Finder, where: str) -> Codec:
+        """The codec that made the ids of the file `where`; raises what the finder raises."""
+        return finder.find_codec(self.unit_bits or self.window_bits, bytes.fromhex(self.fingerprint), where)
 
     def to_json(self) -> bytes:
         """The contents of the file."""
@@ -183,7 +196,6 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
         tokens=n_ids,
         original_bytes=totals.original_bytes,
         documents=totals.documents,
-        end_of_text=END_OF_TEXT,
         crc32=crc,
         unit_bits=codec.unit_bits if is_live else 0,
         frames=frames if is_live else [],
@@ -213,11 +225,8 @@ def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iter
         FormatError: the file and its sidecar do not fit each other.
         MismatchError: the file was made with another codec.
     """
-    unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
-    codec = finder.find_codec(unit_bits, fingerprint, where)
-    size, want = source.seek(0, os.SEEK_END), sidecar.tokens * token_type(sidecar.window_bits).itemsize
-    if size != want:
-        raise FormatError(f"{where}: size does not fit its sidecar; found {size} bytes, want {want}.")
+    codec = sidecar.find_codec(finder, where)
+    sidecar.check_size(source.seek(0, os.SEEK_END), where)
     if isinstance(codec, CodebookCodec):
         return _read_windows(source, sidecar, codec, where)
     return _read_live(source, sidecar, codec, where)
