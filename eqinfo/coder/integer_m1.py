@@ -132,24 +132,19 @@ def table_bits(network: Network) -> int:
     return (len(network.tables) // len(NGRAM_BYTES)).bit_length() - 1 if len(network.tables) else 0
 
 
-def _contents(network: Network) -> bytes:
-    """The file without the fingerprint."""
+def to_bytes(network: Network) -> bytes:
+    """The contents of an `.eqm1` file."""
     bits = table_bits(network)
     header = _HEADER.pack(MAGIC, VERSION, network.n_layer, bits, 0)
     types = shapes(network.n_layer, bits)
     arrays = (getattr(network, name).astype(dtype) for name, (dtype, _) in types.items())
-    return header + b"".join(array.tobytes() for array in arrays)
+    contents = header + b"".join(array.tobytes() for array in arrays)
+    return contents + hashlib.sha256(contents).digest()
 
 
 def fingerprint(network: Network) -> bytes:
     """SHA-256 of everything that decides the frequencies; 32 bytes."""
-    return hashlib.sha256(_contents(network)).digest()
-
-
-def to_bytes(network: Network) -> bytes:
-    """The contents of an `.eqm1` file."""
-    contents = _contents(network)
-    return contents + hashlib.sha256(contents).digest()
+    return to_bytes(network)[-32:]
 
 
 def from_bytes(data: bytes, where: str = "network") -> Network:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.kernels.m1_step import log2
 from eqinfo.coder.kernels.mixer_tables import (
     COUNTS,
     MAX_LOGIT,
@@ -134,15 +135,6 @@ def new_mixer(text_length: int) -> Mixer:
         counts=np.zeros(N_INPUTS, np.int64),
         mixed=np.zeros(1, np.int64),
     )
-
-
-@compiled
-def log2(size: Any) -> Any:
-    """The base-2 logarithm of a power of two."""
-    bits = 0
-    while 1 << bits < size:
-        bits += 1
-    return bits
 
 
 @compiled

@@ -91,6 +91,15 @@ def clipped(value: Any, low: Any, high: Any) -> Any:
 
 
 @compiled
+def log2(size: Any) -> Any:
+    """The base-2 logarithm of a power of two."""
+    bits = 0
+    while 1 << bits < size:
+        bits += 1
+    return bits
+
+
+@compiled
 def scaled(total: Any, scale: Any) -> Any:
     """A sum of products times its scale, in units of 2**-28, rounded: the result in the next step's unit."""
     return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS  # product below 2**59
@@ -139,13 +148,11 @@ def embed(network: Network, state: State, symbol: Any) -> None:
     n_rows = network.tables.shape[0] // N_NGRAMS  # of one table: a power of 2, or 0 without tables
     if n_rows == 0:
         return
-    bits = 0
-    while 1 << bits < n_rows:  # ends in [1, 20]: the shift by 64 - bits is below 64
-        bits += 1
+    shift = np.uint64(64 - log2(n_rows))  # n_rows is at least 2, so the shift is below 64
     for k in range(N_NGRAMS):
         # multiplicative hashing: the high bits of the product name a row of the k-th table
         key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER  # modulo 2**64
-        row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
+        row = np.int64(key >> shift) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
     matrix_vector(network.mix, mixed, sums, MIXED)  # sums[:WIDTH], each below 192 * 2**14
@@ -251,8 +258,5 @@ def after_strings(network: Network, state: State, strings: U8) -> I32:
             step(network, state, BOS if k < 0 else np.int64(strings[i, k]))
             states[k + 1] = state.states
             history[k + 1] = state.history[0]
-        if length or not i:
-            found[i] = state.frequencies
-        else:
-            found[i] = found[i - 1]  # length is 0: all strings are empty, so all rows are equal
+        found[i] = state.frequencies
     return found
