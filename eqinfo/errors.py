@@ -28,3 +28,32 @@ def damaged(where: str, what: str) -> FormatError:
         what: what was found.
     """
     return FormatError(f"{where}: damaged; {what}. Get a fresh copy.")
+
+
+def truncated(where: str, found: int, want: int) -> FormatError:
+    """The error to raise for a file of `found` bytes that should have `want` or more."""
+    return FormatError(f"{where}: truncated; found {found} bytes, want {want} or more. Get a complete copy.")
+
+
+def check_version(where: str, found: object, want: int) -> None:
+    """Raises FormatError if a file has another version than the only one that is known."""
+    if found != want:
+        raise FormatError(f"{where}: another version of the format; found {found!r:.9}, want {want}.")
+
+
+def check_head(data: bytes, magic: bytes, version: int, size: int, where: str, what: str) -> None:
+    """Raises FormatError unless data begin with a magic number, a byte of version, and more.
+
+    Args:
+        data: the beginning of a file, at least `size` bytes if it has so many.
+        magic: the first bytes of the format.
+        version: of the format.
+        size: of the head in bytes.
+        where: name of the file.
+        what: name of the format, with its article.
+    """
+    if not data or data[: len(magic)] != magic[: len(data)]:
+        raise FormatError(f"{where}: not {what}; found {data[: len(magic)]!r}, want {magic!r}.")
+    if len(data) < size:
+        raise truncated(where, len(data), size)
+    check_version(where, data[len(magic)], version)

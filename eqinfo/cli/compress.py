@@ -165,16 +165,12 @@ def _read(
     """
     from eqinfo.text import documents, frames
 
-    is_jsonl = documents.is_jsonl(name.name)
-    as_text = tokens or (jsonl and is_jsonl)
+    as_text = tokens or (jsonl and documents.is_jsonl(name.name))
     source = stack.enter_context(console.open_input(name, documents.open_text if as_text else None))
-    if jsonl and not is_jsonl:
-        records = documents.read_documents(source, str(name), text_field)
-        return source, frames.frames_of_pieces(((record, True) for record in records), frame_bytes)
-    if as_text:
-        pieces = documents.read_pieces(source, str(name), text_field)
-        return source, frames.frames_of_pieces(pieces, frame_bytes)
-    return source, frames.frames_of_bytes(source, frame_bytes)
+    if not as_text and not jsonl:
+        return source, frames.frames_of_bytes(source, frame_bytes)
+    pieces = documents.read_pieces(source, str(name), text_field, jsonl)
+    return source, frames.frames_of_pieces(pieces, frame_bytes)
 
 
 def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:

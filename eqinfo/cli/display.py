@@ -54,13 +54,12 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
             each phase, with the time left.
     """
     if quiet or not console.is_terminal(sys.stderr):
-        yield (
-            lambda phase, share, remark: (
+
+        def say_done(phase: str, share: float, remark: str) -> None:
+            if lines and not quiet and share >= 1:
                 console.say(f"{phase}: done. {remark}".rstrip())
-                if lines and not quiet and share >= 1
-                else None
-            )
-        )
+
+        yield say_done
         return
     columns = [
         TextColumn("{task.description}"),

@@ -56,45 +56,13 @@ def evaluate(
     """
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"found {str(figure)!r}, want a name in .svg or .png", param_hint="--figure")
-    if prompt is None:
-        _measure(what, text, text_field, as_json, figure, device, quiet)
-    elif what is None or len(what) != 1 or text or as_json or figure:
-        raise typer.BadParameter(
-            "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
-        )
-    else:
+    if prompt is not None:
+        if what is None or len(what) != 1 or text or as_json or figure:
+            raise typer.BadParameter(
+                "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
+            )
         _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device)
-
-
-def _continue(
-    folder: Path, prompt: str, n_bytes: int, temperature: float, top_k: int | None, seed: int, device: str
-) -> None:
-    """Prints the bytes with which a run continues a prompt, as they are generated."""
-    with console.reporting(folder):
-        from eqinfo.m2.generate import stream
-        from eqinfo.m2.run import load_m2
-        from eqinfo.training.devices import pick_device
-
-        run = load_m2(folder, pick_device(device))
-        if run.codebook is None:
-            raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
-        start = os.fsencode(prompt)  # the bytes that the shell passed
-        if prompt == str(console.STANDARD):
-            with console.open_input(console.STANDARD) as source:
-                start = source.read()
-        console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
-
-
-def _measure(
-    what: list[Path] | None,
-    text: Path | None,
-    text_field: str,
-    as_json: bool,
-    figure: Path | None,
-    device: str,
-    quiet: bool,
-) -> None:
-    """Measures models and runs, and prints tables or JSON."""
+        return
     from eqinfo.formats.model_folder import DEFAULT, model_path
 
     what = [model_path(path) for path in what or [Path(DEFAULT)]]
@@ -118,6 +86,25 @@ def _measure(
             console.show(document.to_json())
         else:
             display.show_tables(tables.tables(document))
+
+
+def _continue(
+    folder: Path, prompt: str, n_bytes: int, temperature: float, top_k: int | None, seed: int, device: str
+) -> None:
+    """Prints the bytes with which a run continues a prompt, as they are generated."""
+    with console.reporting(folder):
+        from eqinfo.m2.generate import stream
+        from eqinfo.m2.run import load_m2
+        from eqinfo.training.devices import pick_device
+
+        run = load_m2(folder, pick_device(device))
+        if run.codebook is None:
+            raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
+        start = os.fsencode(prompt)  # the bytes that the shell passed
+        if prompt == str(console.STANDARD):
+            with console.open_input(console.STANDARD) as source:
+                start = source.read()
+        console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
 
 
 def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":

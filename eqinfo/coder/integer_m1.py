@@ -37,9 +37,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from eqinfo.errors import FormatError
+from eqinfo.errors import check_head, damaged, truncated
+from eqinfo.system.arrays import I8, I16, I32
 
 MAGIC = b"EQM1"
 VERSION = 1
@@ -60,10 +60,6 @@ M1_TOTAL_BITS = 20
 M1_TOTAL = 1 << M1_TOTAL_BITS  # sum of the frequencies of the 256 bytes; each is at least 1
 KEEP_RANGE = 2048  # the table `forget` covers inputs in [-KEEP_RANGE, KEEP_RANGE)
 EXP_STEPS = 1024  # logits are in units of 1/1024 bit
-
-I8 = npt.NDArray[np.int8]
-I16 = npt.NDArray[np.int16]
-I32 = npt.NDArray[np.int32]
 
 
 class Network(NamedTuple):
@@ -136,24 +132,19 @@ def table_bits(network: Network) -> int:
     return (len(network.tables) // len(NGRAM_BYTES)).bit_length() - 1 if len(network.tables) else 0
 
 
-def _contents(network: Network) -> bytes:
-    """The file without the fingerprint."""
+def to_bytes(network: Network) -> bytes:
+    """The contents of an `.eqm1` file."""
     bits = table_bits(network)
     header = _HEADER.pack(MAGIC, VERSION, network.n_layer, bits, 0)
     types = shapes(network.n_layer, bits)
     arrays = (getattr(network, name).astype(dtype) for name, (dtype, _) in types.items())
-    return header + b"".join(array.tobytes() for array in arrays)
+    contents = header + b"".join(array.tobytes() for array in arrays)
+    return contents + hashlib.sha256(contents).digest()
 
 
 def fingerprint(network: Network) -> bytes:
     """SHA-256 of everything that decides the frequencies; 32 bytes."""
-    return hashlib.sha256(_contents(network)).digest()
-
-
-def to_bytes(network: Network) -> bytes:
-    """The contents of an `.eqm1` file."""
-    contents = _contents(network)
-    return contents + hashlib.sha256(contents).digest()
+    return to_bytes(network)[-32:]
 
 
 def from_bytes(data: bytes, where: str = "network") -> Network:
@@ -166,28 +157,20 @@ def from_bytes(data: bytes, where: str = "network") -> Network:
     Raises:
         FormatError: the data are not a network, of another version, or damaged.
     """
-    if data[:4] != MAGIC:
-        raise FormatError(f"{where}: not an M1 in integers (.eqm1).")
-    if len(data) < _HEADER.size:
-        raise FormatError(f"{where}: truncated; found {len(data)} bytes. Get a complete copy.")
-    _, version, n_layer, bits, zero = _HEADER.unpack_from(data)
-    if version != VERSION:
-        raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+    check_head(data, MAGIC, VERSION, _HEADER.size, where, "an M1 in integers (.eqm1)")
+    _, _, n_layer, bits, zero = _HEADER.unpack_from(data)
     if n_layer > MAX_LAYERS or bits > MAX_TABLE_BITS or zero:
-        raise FormatError(f"{where}: damaged; found {n_layer} layers, {bits} table bits. Get a fresh copy.")
-    arrays, at = {}, _HEADER.size
-    for name, (dtype, shape) in shapes(n_layer, bits).items():
-        n = int(np.prod(shape))
-        if len(data) < at + n * np.dtype(dtype).itemsize:
-            raise FormatError(f"{where}: truncated; found {len(data)} bytes. Get a complete copy.")
-        arrays[name] = np.frombuffer(data, dtype, n, at).reshape(shape)
-        at += arrays[name].nbytes
-    if data[at:] != hashlib.sha256(data[:at]).digest():
-        raise FormatError(f"{where}: damaged (fingerprint does not match). Get a fresh copy.")
-    native = {name: array.astype(array.dtype.newbyteorder("=")) for name, array in arrays.items()}
-    network = Network(**native)
+        raise damaged(where, f"found {n_layer} layers, {bits} table bits")
+    arrays = np.dtype([(name, *array) for name, array in shapes(n_layer, bits).items()])
+    end = _HEADER.size + arrays.itemsize
+    if len(data) < end:
+        raise truncated(where, len(data), end)
+    if data[end:] != hashlib.sha256(data[:end]).digest():
+        raise damaged(where, "fingerprint does not match")
+    found = np.frombuffer(data, arrays, 1, _HEADER.size)[0]
+    network = Network(*(found[name].astype(found[name].dtype.newbyteorder("=")) for name in Network._fields))
     if not _in_range(network):
-        raise FormatError(f"{where}: damaged; a number is out of range. Get a fresh copy.")
+        raise damaged(where, "a number is out of range")
     return network
 
 

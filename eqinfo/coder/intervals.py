@@ -12,9 +12,10 @@ rounds.
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Int = TypeVar("Int", int, npt.NDArray[np.int64])
+from eqinfo.system.arrays import I64
+
+Int = TypeVar("Int", int, I64)
 
 PAPER_TOTAL = 1 << 14  # sum of the frequencies at a node, by the paper's rule
 PRECISION_BITS = 48  # of its intervals: 48 + 14 bits fit an int64, and 48 - 20 = 28 keep rounding small
@@ -41,7 +42,7 @@ def n_codewords(low: Int, width: Int, window_bits: int) -> Int:
     return inside * (inside > 0)
 
 
-def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def apportion(weights: I64, shared: I64) -> I64:
     """Shares (n, k) in proportion to weights that add up exactly to `shared` in each row: largest remainders.
 
     Args:
@@ -51,11 +52,11 @@ def apportion(weights: npt.NDArray[np.int64], shared: npt.NDArray[np.int64]) -> 
     rounded, remainder = np.divmod(weights * shared, weights.sum(1, keepdims=True))
     missing = shared - rounded.sum(1, keepdims=True)
     rank = np.argsort(np.argsort(-remainder, axis=1, kind="stable"), axis=1, kind="stable")
-    apportioned: npt.NDArray[np.int64] = rounded + (rank < missing)
+    apportioned: I64 = rounded + (rank < missing)
     return apportioned
 
 
-def paper_frequencies(frequencies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def paper_frequencies(frequencies: I64) -> I64:
     """Frequencies (n, k) scaled to add up to PAPER_TOTAL in each row, each at least 1."""
     spare = np.full((len(frequencies), 1), PAPER_TOTAL - frequencies.shape[1])
     return apportion(frequencies, spare) + 1

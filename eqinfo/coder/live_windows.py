@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import Network
+from eqinfo.system.arrays import I64, U8, U64
 from eqinfo.text.frames import Bytes
 
 WINDOW_BITS = range(24, 129, 8)  # sizes of live windows
@@ -75,13 +76,13 @@ def decode_windows(
     return text.tobytes(), ends.tolist()
 
 
-def to_big_endian(codewords: npt.NDArray[np.uint64], window_bits: int) -> bytes:
+def to_big_endian(codewords: U64, window_bits: int) -> bytes:
     """Codewords as bytes, window_bits / 8 each; codewords are rows of (high, low) halves, (n, 2)."""
     rows = codewords.astype(">u8").view(np.uint8).reshape(-1, LIMBS_BYTES)
     return rows[:, LIMBS_BYTES - window_bits // 8 :].tobytes()
 
 
-def from_big_endian(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
+def from_big_endian(payload: bytes, window_bits: int) -> U64:
     """The inverse of `to_big_endian`.
 
     Raises:
@@ -95,9 +96,7 @@ def from_big_endian(payload: bytes, window_bits: int) -> npt.NDArray[np.uint64]:
     return rows.view(">u8").astype(np.uint64)
 
 
-def as_arrays(
-    text: Bytes, document_ends: npt.ArrayLike
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def as_arrays(text: Bytes, document_ends: npt.ArrayLike) -> tuple[U8, I64]:
     """Text (n,) and document ends (k,) as the arrays that the compiled loops take."""
     view = np.frombuffer(text, np.uint8).copy()  # a copy: numba gives read-only arrays a type of their own
     ends = np.array(document_ends, np.int64)

@@ -7,11 +7,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.intervals import narrow
+from eqinfo.system.arrays import I64
 from eqinfo.text.frames import Frame, pieces_of_frames
 
 
@@ -47,7 +45,7 @@ class Reader:
 
         self._network, self._state = network, new_state(network)
 
-    def read(self, symbol: int) -> "npt.NDArray[np.int64]":
+    def read(self, symbol: int) -> "I64":
         """M1's frequencies (256,) of the next byte, after one more byte or after BOS, which resets M1."""
         from eqinfo.coder.kernels.m1_step import step
 

@@ -17,6 +17,7 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.formats import eqi, token_file
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
+from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.run import M2
@@ -51,7 +52,7 @@ class HeldOut:
         """Size of the text in bytes."""
         if self.frames:
             return sum(len(frame.text) for frame in self.frames)
-        return self.tokens.original_bytes if self.tokens else 0
+        return self.tokens.sidecar.original_bytes if self.tokens else 0
 
     @property
     def stream_frames(self) -> list[Frame]:
@@ -113,18 +114,18 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
 def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -> HeldOut:
     """The ids of a token file and the text that they decode to, if its codec is known."""
     ids = m2_batches.load([path])
-    if not ids.original_bytes:
+    sidecar = ids.sidecar
+    if not sidecar.original_bytes:
         raise InputError(f"{path}: no text in it. Give another --text.")
-    if not ids.fingerprint:
+    if not sidecar.fingerprint:
         return HeldOut(str(path), [], tokens=ids)
-    codec = _find_codec(ids, path, folders)
-    sidecar = token_file.Sidecar.load(token_file.sidecar_path(path))
+    codec = _find_codec(sidecar, path, folders)
     chunks, is_whole = _beginning(token_file.read(source, sidecar, codec, str(path)))
     n_ids = len(chunks) * token_file.READ_TOKENS  # the last chunk may have fewer; slicing allows for it
     if sidecar.unit_bits:
         n_ids = sum(sidecar.frame_ids[: len(chunks)])
     n_bytes = sum(len(chunk.text) for chunk in chunks)
-    begun = replace(ids, parts=(ids.parts[0][:n_ids],), original_bytes=n_bytes)
+    begun = replace(ids, parts=(ids.parts[0][:n_ids],), sidecar=replace(sidecar, original_bytes=n_bytes))
     return HeldOut(str(path), list(frames_of_pieces(pieces_of_frames(chunks))), is_whole, begun)
 
 
@@ -139,15 +140,14 @@ def _beginning(frames: Iterable[Frame]) -> tuple[list[Frame], bool]:
     return kept, True
 
 
-def _find_codec(ids: Tokens, path: Path, folders: Sequence[Path]) -> Codec:
+def _find_codec(sidecar: Sidecar, path: Path, folders: Sequence[Path]) -> Codec:
     """The codec that a token file was made with: of a folder, or of a codebook file in one."""
-    fingerprint = bytes.fromhex(ids.fingerprint)
     for model in (where for folder in folders for where in (folder, *sorted(folder.glob("*.eqcb")))):
         with suppress(InputError, MismatchError):
-            return Model(model).find_codec(ids.unit_bits or ids.window_bits, fingerprint, str(path))
+            return sidecar.find_codec(Model(model), str(path))
     raise MismatchError(
-        f"{path}: made with a model that is none of the folders; found fingerprint {ids.fingerprint[:16]}. "
-        "Give the text itself, or a run that was trained on such tokens."
+        f"{path}: made with a model that is none of the folders; found fingerprint "
+        f"{sidecar.fingerprint[:16]}. Give the text itself, or a run that was trained on such tokens."
     )
 
 
@@ -159,13 +159,13 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     """
     token_bits, fingerprint = loaded.config["settings"]["token_bits"], loaded.config["fingerprint"]
     given = held_out.tokens
-    if given is not None and given.fingerprint == fingerprint:
-        bits = token_bits or given.window_bits
+    if given is not None and given.sidecar.fingerprint == fingerprint:
+        bits = token_bits or given.sidecar.window_bits
         return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
     if loaded.codec is None or not held_out.frames:
         raise InputError(
             f"{held_out.name}: not the vocabulary of {folder}; found fingerprint "
-            f"{given.fingerprint[:16] if given else None}, want {fingerprint[:16] or None}. "
+            f"{given.sidecar.fingerprint[:16] if given else None}, want {fingerprint[:16] or None}. "
             "Give a token file made as those it was trained on."
         )
     sink = io.BytesIO()

@@ -34,7 +34,7 @@ from functools import partial
 from itertools import count
 from typing import BinaryIO, NamedTuple, Protocol
 
-from eqinfo.errors import FormatError, damaged
+from eqinfo.errors import check_head, damaged, truncated
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.system.threads import ordered_map
@@ -186,7 +186,7 @@ def read_exactly(source: BinaryIO, size: int, place: str) -> bytes:
     """
     data = read_fully(source, size)
     if len(data) < size:
-        raise FormatError(f"{place}: truncated; found {len(data)} bytes, want {size}. Get a complete copy.")
+        raise truncated(place, len(data), size)
     return data
 
 
@@ -196,12 +196,7 @@ def parse_header(header: bytes, where: str) -> tuple[int, bytes]:
     Raises:
         FormatError: not a stream, a truncated one, or one of another version.
     """
-    if not header or header[: len(MAGIC)] != MAGIC[: len(header)]:
-        raise FormatError(f"{where}: not an .eqi stream; found {header[:3]!r}, want {MAGIC!r}.")
-    if len(header) < HEADER_BYTES:
-        raise FormatError(f"{where}: truncated; found {len(header)} bytes, want {HEADER_BYTES} or more.")
-    if header[3] != VERSION:
-        raise FormatError(f"{where}: another version of the format; found {header[3]}, want {VERSION}.")
+    check_head(header, MAGIC, VERSION, HEADER_BYTES, where, "an .eqi stream")
     return header[4], header[5:]
 
 

@@ -12,7 +12,7 @@ from eqinfo.formats import eqi
 from eqinfo.formats.codec import AC_UNIT_BITS
 from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
-from eqinfo.formats.token_file import Sidecar, sidecar_path, token_type
+from eqinfo.formats.token_file import Sidecar, sidecar_path
 
 HEAD = ["file", "bits", "fingerprint", "model", "streams", "frames", "windows", "bytes", "original", "ratio"]
 
@@ -87,9 +87,8 @@ def of_file(source: BinaryIO, finder: eqi.Finder, name: Path) -> Iterator[Listin
 def _of_tokens(sidecar: Sidecar, finder: eqi.Finder, name: Path) -> Listing:
     """The row of a token file, from its sidecar."""
     units = sum(units for _, _, units, _ in sidecar.frames) if sidecar.unit_bits else sidecar.tokens
-    size, want = name.stat().st_size, sidecar.tokens * token_type(sidecar.window_bits).itemsize
-    if size != want:
-        raise damaged(str(name), f"found {size} bytes, want {want} as its sidecar says")
+    size = name.stat().st_size
+    sidecar.check_size(size, str(name))
     unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
     sizes = 0, len(sidecar.frames), units, size, sidecar.original_bytes
     return _row(finder, name, unit_bits, fingerprint, sizes)

@@ -14,7 +14,8 @@ What this module does not do: pack the codewords of live windows, which are whol
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
+
+from eqinfo.system.arrays import U32, Ids
 
 MAX_VARINT_BYTES = 9
 
@@ -70,7 +71,7 @@ def _lanes(bits: int) -> Iterator[tuple[int, int, int]]:
             yield r, lane, r * bits - 8 * lane
 
 
-def pack(codewords: npt.NDArray[np.uint32], bits: int) -> bytes:
+def pack(codewords: U32, bits: int) -> bytes:
     """The bytes of packed codewords.
 
     Args:
@@ -96,7 +97,7 @@ def pack(codewords: npt.NDArray[np.uint32], bits: int) -> bytes:
     return out.T.tobytes()[: packed_bytes(codewords.size, bits)]
 
 
-def unpack(payload: bytes, n: int, bits: int) -> npt.NDArray[np.unsignedinteger]:
+def unpack(payload: bytes, n: int, bits: int) -> Ids:
     """The codewords (n,) in a payload of `packed_bytes(n, bits)` bytes; the inverse of `pack`.
 
     Raises:

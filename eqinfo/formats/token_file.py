@@ -29,13 +29,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.codebook import parse
-from eqinfo.errors import FormatError, damaged
+from eqinfo.errors import FormatError, check_version, damaged
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.eqi import Finder, Sink, Totals, read_exactly
 from eqinfo.formats.packing import packed_bytes
+from eqinfo.system.arrays import Ids
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
@@ -71,9 +71,9 @@ class Sidecar:
     fingerprint: str
     tokens: int
     original_bytes: int
-    documents: int
-    end_of_text: int
-    crc32: int
+    documents: int = 0
+    end_of_text: int = END_OF_TEXT
+    crc32: int = 0
     unit_bits: int = 0
     frames: list[list[int]] = field(default_factory=list)
 
@@ -81,6 +81,19 @@ class Sidecar:
     def frame_ids(self) -> list[int]:
         """The number of ids of each of `frames`."""
         return [-(-units * self.unit_bits // LIVE_ID_BITS) for _, _, units, _ in self.frames]
+
+    def check_size(self, size: int, where: str) -> None:
+        """Raises FormatError if the ids of the file `where` have another size in bytes."""
+        want = self.tokens * token_type(self.window_bits).itemsize
+        if size != want:
+            word = "shorter" if size < want else "longer"
+            raise FormatError(
+                f"{where}: {word} than its sidecar says; found {size} bytes, want {want}. Make it again."
+            )
+
+    def find_codec(self, finder: Finder, where: str) -> Codec:
+        """The codec that made the ids of the file `where`; raises what the finder raises."""
+        return finder.find_codec(self.unit_bits or self.window_bits, bytes.fromhex(self.fingerprint), where)
 
     def to_json(self) -> bytes:
         """The contents of the file."""
@@ -107,10 +120,7 @@ class Sidecar:
             raise FormatError(f"{where}: not JSON, so no sidecar of a token file.") from None
         if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
             raise FormatError(f"{where}: not the sidecar of a token file.")
-        if (version := facts.pop("version", None)) != VERSION:
-            raise FormatError(
-                f"{where}: another version of the format; found {version!r:.9}, want {VERSION}."
-            )
+        check_version(where, facts.pop("version", None), VERSION)
         crc = facts.pop("sidecar_crc32", None)
         whole: dict[str, Any] = {"unit_bits": 0, "frames": []} | facts
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
@@ -118,7 +128,7 @@ class Sidecar:
             type(frame) is list and [type(n) for n in frame] == [int] * 4 and min(frame) >= 0
             for frame in whole["frames"]
         ):
-            raise FormatError(f"{where}: damaged; fields are missing, unknown or of another type.")
+            raise damaged(where, "fields are missing, unknown or of another type")
         if crc != _crc_of_facts(facts):
             raise damaged(where, "its checksum does not match")
         found = cls(**whole)
@@ -186,14 +196,13 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
         tokens=n_ids,
         original_bytes=totals.original_bytes,
         documents=totals.documents,
-        end_of_text=END_OF_TEXT,
         crc32=crc,
         unit_bits=codec.unit_bits if is_live else 0,
         frames=frames if is_live else [],
     )
 
 
-def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, npt.NDArray[np.unsignedinteger]]:
+def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, Ids]:
     """A frame, its units and its token ids."""
     if isinstance(codec, CodebookCodec):
         codewords = parse.encode(codec.codebook, *frame)
@@ -216,19 +225,14 @@ def read(source: BinaryIO, sidecar: Sidecar, finder: Finder, where: str) -> Iter
         FormatError: the file and its sidecar do not fit each other.
         MismatchError: the file was made with another codec.
     """
-    unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
-    codec = finder.find_codec(unit_bits, fingerprint, where)
-    size, want = source.seek(0, os.SEEK_END), sidecar.tokens * token_type(sidecar.window_bits).itemsize
-    if size != want:
-        raise FormatError(f"{where}: size does not fit its sidecar; found {size} bytes, want {want}.")
+    codec = sidecar.find_codec(finder, where)
+    sidecar.check_size(source.seek(0, os.SEEK_END), where)
     if isinstance(codec, CodebookCodec):
         return _read_windows(source, sidecar, codec, where)
     return _read_live(source, sidecar, codec, where)
 
 
-def _chunks(
-    source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]
-) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+def _chunks(source: BinaryIO, sidecar: Sidecar, where: str, sizes: Iterable[int]) -> Iterator[Ids]:
     """The ids of a token file from its start, `sizes` ids at a time."""
     dtype = token_type(sidecar.window_bits)
     source.seek(0)

@@ -10,21 +10,20 @@ What this module does not do: decode tokens, or change files.
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats.token_file import END_OF_TEXT, MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
+from eqinfo.system.arrays import I64, Ids
 
 LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
 CHECKED_IDS = 1 << 22  # ids in a slice of `check`
-
-Ids = npt.NDArray[np.unsignedinteger]
 
 
 @dataclass(frozen=True)
@@ -32,37 +31,31 @@ class Tokens:
     """A sequence of ids, read as M2's tokens.
 
     >>> ids = np.array([5, 6, 7], np.uint16)
-    >>> tokens = Tokens((ids,), 16, token_bits=16, vocab_size=300, original_bytes=9, end_of_text=0)
+    >>> sidecar = Sidecar(vocab_size=300, window_bits=16, fingerprint="", tokens=3, original_bytes=9)
+    >>> tokens = Tokens((ids,), sidecar, token_bits=16, vocab_size=300, name="ids.bin")
     >>> [t.tolist() for t in tokens.blocks([0], block_size=4)]
     [[[0, 5, 6, 0]], [[5, 6, 7, -1]]]
 
     Attributes:
         parts: the stored ids of each file, memory-mapped uint16 or uint32.
-        window_bits: size of a stored id in bits.
-        token_bits: size of a token in bits, a divisor of window_bits. A stored id is window_bits / token_bits
-            tokens, high bits first.
+        sidecar: of the first file, with the original_bytes of all. A file of another program has a sidecar
+            without fingerprint.
+        token_bits: size of a token in bits, a divisor of the sidecar's window_bits. A stored id is
+            window_bits / token_bits tokens, high bits first.
         vocab_size: number of different tokens.
-        original_bytes: size of the text that the ids decode to.
-        end_of_text: the stored id that ends a document.
-        fingerprint: of the codec that made the ids, in hexadecimal; empty for files of other programs.
         name: of the first file, for messages.
-        unit_bits: unit_bits of the codec if it is a live one, else 0.
     """
 
     parts: tuple[Ids, ...]
-    window_bits: int
+    sidecar: Sidecar
     token_bits: int
     vocab_size: int
-    original_bytes: int
-    end_of_text: int
-    fingerprint: str = ""
-    name: str = ""
-    unit_bits: int = 0
+    name: str
 
     @property
     def tokens_an_id(self) -> int:
         """Number of tokens in a stored id."""
-        return self.window_bits // self.token_bits
+        return self.sidecar.window_bits // self.token_bits
 
     @property
     def n_tokens(self) -> int:
@@ -72,7 +65,7 @@ class Tokens:
     @property
     def bytes_per_token(self) -> float:
         """Original bytes / tokens."""
-        return self.original_bytes / self.n_tokens
+        return self.sidecar.original_bytes / self.n_tokens
 
     def n_blocks(self, block_size: int) -> int:
         """Number of blocks; the last one may be shorter."""
@@ -100,11 +93,11 @@ class Tokens:
             )
         return torch.from_numpy(idx), torch.from_numpy(targets)
 
-    def _between(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+    def _between(self, start: int, stop: int) -> I64:
         """Tokens [start, stop), fewer at the end of the sequence; token -1 is an end of text."""
-        if start < 0:
-            last_token = self.end_of_text & ((1 << self.token_bits) - 1)  # of the end of text before all ids
-            return np.append(last_token, self._between(0, stop))
+        mask = (1 << self.token_bits) - 1
+        if start < 0:  # the last token of the end of text before all ids
+            return np.append(self.sidecar.end_of_text & mask, self._between(0, stop))
         n = self.tokens_an_id
         first, last = start // n, -(-stop // n)  # stored ids [first, last) hold these tokens
         pieces, at = [], 0
@@ -114,11 +107,11 @@ class Tokens:
         ids = np.concatenate(pieces).astype(np.int64)
         if n > 1:
             shifts = np.arange(n - 1, -1, -1) * self.token_bits
-            ids = (ids[:, None] >> shifts & ((1 << self.token_bits) - 1)).ravel()
+            ids = (ids[:, None] >> shifts & mask).ravel()
         return ids[start - first * n : stop - first * n]
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenBatches:
     """Inputs and targets of a step, each (batch_size, block_size): blocks in a new random order each epoch.
 
@@ -133,21 +126,19 @@ class TokenBatches:
     block_size: int
     batch_size: int
     seed: int
-    _order: tuple[int, npt.NDArray[np.int64]] = field(default=(-1, np.empty(0, np.int64)), repr=False)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step."""
         n_blocks = self.tokens.n_blocks(self.block_size)
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        numbers = [int(self._order_of(place // n_blocks)[place % n_blocks]) for place in places]
+        numbers = [int(_order(self.seed, place // n_blocks, n_blocks)[place % n_blocks]) for place in places]
         return self.tokens.blocks(numbers, self.block_size)
 
-    def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The order of the blocks in an epoch."""
-        if self._order[0] != epoch:
-            rng = np.random.default_rng((self.seed, epoch))
-            self._order = epoch, rng.permutation(self.tokens.n_blocks(self.block_size))
-        return self._order[1]
+
+@lru_cache(1)  # batches come in order, so epochs too
+def _order(seed: int, epoch: int, n_blocks: int) -> I64:
+    """The order of the blocks in an epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(n_blocks)
 
 
 def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
@@ -167,13 +158,9 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
     parts, sidecars = list[Ids](), list[Sidecar]()
     for path in paths:
         sidecar, ids = _open(path)
-        if sidecars and (found := _vocabulary(sidecar)) != (want := _vocabulary(sidecars[0])):
-            raise MismatchError(
-                f"{path}: of another vocabulary than {paths[0]}; found {found}, want {want}. "
-                "Make all token files with one codebook."
-            )
         sidecars.append(sidecar)
         parts.append(ids)
+        check_vocabulary(path, sidecar, paths[0], sidecars[0])
     if not sum(part.size for part in parts):
         raise InputError(f"{paths[0]}: no tokens in it.")
     return of_ids(parts, sidecars, token_bits, str(paths[0]))
@@ -199,11 +186,8 @@ def of_ids(parts: Sequence[Ids], sidecars: Sequence[Sidecar], token_bits: int | 
                 f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
             )
         vocab_size = 1 << bits
-    original_bytes = sum(sidecar.original_bytes for sidecar in sidecars)
-    return Tokens(
-        tuple(parts), first.window_bits, bits, vocab_size, original_bytes, first.end_of_text,
-        first.fingerprint, name, first.unit_bits,
-    )  # fmt: skip
+    whole = replace(first, original_bytes=sum(sidecar.original_bytes for sidecar in sidecars))
+    return Tokens(tuple(parts), whole, bits, vocab_size, name)
 
 
 def check(paths: Sequence[Path]) -> None:
@@ -227,9 +211,17 @@ def check(paths: Sequence[Path]) -> None:
             raise FormatError(f"{path}: damaged (checksum does not match its sidecar). Make it again.")
 
 
-def _vocabulary(sidecar: Sidecar) -> str:
-    """The vocabulary of a token file, in words; files that are trained on together must agree in it."""
-    return f"fingerprint {sidecar.fingerprint[:16]}" if sidecar.fingerprint else f"{sidecar.vocab_size} ids"
+def check_vocabulary(path: Path | str, sidecar: Sidecar, first_path: Path | str, first: Sidecar) -> None:
+    """Raises MismatchError if a token file has another vocabulary than the first one."""
+    found, want = (
+        f"fingerprint {facts.fingerprint[:16]}" if facts.fingerprint else f"{facts.vocab_size} ids"
+        for facts in (sidecar, first)
+    )
+    if found != want:
+        raise MismatchError(
+            f"{path}: of another vocabulary than {first_path}; found {found}, want {want}. "
+            "Make all token files with one codebook."
+        )
 
 
 def _open(path: Path) -> tuple[Sidecar, Ids]:
@@ -254,15 +246,10 @@ def _open(path: Path) -> tuple[Sidecar, Ids]:
         vocab_size, original_bytes, end_of_text = facts
         bits = (vocab_size - 1).bit_length()
         n_ids = (n_bytes - offset) // token_type(bits).itemsize
-        sidecar = Sidecar(vocab_size, bits, "", n_ids, original_bytes, 0, end_of_text, 0)
-    dtype = token_type(sidecar.window_bits)
-    found, want = n_bytes - offset, sidecar.tokens * dtype.itemsize
-    if found != want:
-        word = "shorter" if found < want else "longer"
-        raise FormatError(
-            f"{path}: {word} than its sidecar says; found {found} bytes, want {want}. Make it again."
-        )
-    return sidecar, np.memmap(path, dtype, "r", offset, sidecar.tokens) if want else np.empty(0, dtype)
+        sidecar = Sidecar(vocab_size, bits, "", n_ids, original_bytes, end_of_text=end_of_text)
+    sidecar.check_size(n_bytes - offset, str(path))
+    n, dtype = sidecar.tokens, token_type(sidecar.window_bits)
+    return sidecar, np.memmap(path, dtype, "r", offset, n) if n else np.empty(0, dtype)
 
 
 def _foreign_facts(data: bytes, where: str) -> list[int] | None:

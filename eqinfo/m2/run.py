@@ -101,10 +101,9 @@ def start(
             m2_batches.check(paths)
         tokens_of = load_data(files, settings)
         tokens = tokens_of["train"]
-        codec = None  # files from elsewhere have none
-        if tokens.fingerprint:
-            bits, fingerprint = tokens.unit_bits or tokens.window_bits, bytes.fromhex(tokens.fingerprint)
-            codec = Model(model).find_codec(bits, fingerprint, tokens.name)
+        sidecar = tokens.sidecar
+        # files from elsewhere have no codec
+        codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
@@ -116,12 +115,12 @@ def start(
                 side: {
                     "files": [str(path.absolute()) for path in files[side]],
                     "tokens": data.n_tokens,
-                    "original_bytes": data.original_bytes,
+                    "original_bytes": data.sidecar.original_bytes,
                 }
                 for side, data in tokens_of.items()
             },
-            "fingerprint": tokens.fingerprint,
-            "unit_bits": tokens.unit_bits,
+            "fingerprint": sidecar.fingerprint,
+            "unit_bits": sidecar.unit_bits,
             "model": _facts(shape_of(settings, tokens, codebook)),
         }
 
@@ -200,11 +199,7 @@ def load_data(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tok
     loaded = {side: m2_batches.load(paths, settings.token_bits) for side, paths in files.items() if paths}
     train = loaded["train"]
     for other in loaded.values():
-        if (other.fingerprint, other.vocab_size) != (train.fingerprint, train.vocab_size):
-            raise MismatchError(
-                f"{other.name}: of another vocabulary than {train.name}; found fingerprint "
-                f"{other.fingerprint[:16]}, want {train.fingerprint[:16]}."
-            )
+        m2_batches.check_vocabulary(other.name, other.sidecar, train.name, train.sidecar)
     if train.n_tokens < settings.block_size:
         raise InputError(
             f"--block-size: larger than the data; found {train.n_tokens} tokens, "
@@ -220,13 +215,11 @@ def codebook_of(codec: Codec | None) -> Codebook | None:
 
 def load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
     """The codec of a run's tokens; None for token files from elsewhere."""
+    if not config["fingerprint"]:
+        return None
     model = Model(folder)
-    unit_bits = config.get("unit_bits", 0)
-    if not unit_bits and (folder / CODEBOOK_NAME).exists():
-        unit_bits = model.codebook.window_bits
-    return (
-        model.find_codec(unit_bits, bytes.fromhex(config["fingerprint"]), str(folder)) if unit_bits else None
-    )
+    unit_bits = config.get("unit_bits") or model.codebook.window_bits
+    return model.find_codec(unit_bits, bytes.fromhex(config["fingerprint"]), str(folder))
 
 
 def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GPTConfig:

@@ -63,7 +63,7 @@ class _Run:
         self.data = load_data(files, self.settings)
         for side, data in self.data.items():
             found, want = data.n_tokens, config["data"][side]["tokens"]
-            if (found, data.fingerprint) != (want, config["fingerprint"]):
+            if (found, data.sidecar.fingerprint) != (want, config["fingerprint"]):
                 raise FormatError(f"{data.name}: not the data this run began with. Start a new run.")
         train = self.data["train"]
         codebook = codebook_of(load_codec(folder, config))
@@ -124,8 +124,8 @@ class _Run:
         valid = self.data["valid"]
         nats = total_nats(self.trainer.model, valid)
         figures = {"valid_loss": nats / valid.n_tokens}
-        if valid.original_bytes:
-            figures["valid_bits_per_byte"] = nats / math.log(2) / valid.original_bytes
+        if n_bytes := valid.sidecar.original_bytes:
+            figures["valid_bits_per_byte"] = nats / math.log(2) / n_bytes
         if self.trainer.rank == 0:
             self.metrics.add(step=self.trainer.step, **figures)
         words = [f"{name} {value:.4f}" for name, value in figures.items()]

@@ -44,19 +44,22 @@ def is_jsonl(name: str) -> bool:
     return name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
 
 
-def read_pieces(source: BinaryIO, name: str, text_field: str) -> Iterator[tuple[bytes, bool]]:
+def read_pieces(
+    source: BinaryIO, name: str, text_field: str, as_jsonl: bool = False
+) -> Iterator[tuple[bytes, bool]]:
     """Pieces of documents, each with whether its document ends there.
 
     Args:
         source: decompressed, as `open_text` gives it.
         name: of the file; says whether it is JSONL, and is part of messages.
         text_field: the field of a JSONL record that holds the text.
+        as_jsonl: read JSONL under any name.
 
     Raises:
         InputError: as `read_documents`, or the compressed file is damaged.
     """
     try:
-        if is_jsonl(name):
+        if as_jsonl or is_jsonl(name):
             for document in read_documents(source, name, text_field):
                 yield document, True
             return

@@ -23,31 +23,22 @@ from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
 from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
 
 
-class Config(Protocol):
-    """The part of a model's config that the loop reads."""
-
-    @property
-    def training_flops(self) -> int:
-        """FLOPs per token of training."""
-
-
 class Trainable(Protocol):
-    """The part of a model that the loop uses; the last five methods are those of `nn.Module`."""
+    """The part of a model that the loop uses; the last five methods are those of `nn.Module`.
 
-    @property
-    def config(self) -> Config:
-        """The shape."""
+    Attributes:
+        config: the shape; its `training_flops` are the FLOPs per token of training.
+        blocks: the layers, whose matrices Muon updates.
+    """
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The layers, whose matrices Muon updates."""
+    config: Any
+    blocks: nn.ModuleList
 
     def matrices(self) -> tuple[Tensor, ...]:
         """Composed embeddings, computed once per step for all calls of `loss`; M1 has none, M2 two."""
 
-    @property
-    def loss(self) -> Callable[..., Tensor]:
-        """Called with inputs, targets and `matrices`: loss in nats, summed over targets that are not -1."""
+    def loss(self, idx: Tensor, targets: Tensor, /, *matrices: Any, **_: Any) -> Tensor:
+        """Loss in nats, summed over targets that are not -1."""
 
     def to(self, device: torch.device, /) -> Self: ...  # noqa: D102
     def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102

@@ -375,7 +375,7 @@ def test_a_token_file_that_does_not_fit_its_sidecar_is_refused(eqi: Shell) -> No
     eqi("compress", "--tokens", "-o", "a.bin", stdin=TEXT)
     Path("a.bin").write_bytes(Path("a.bin").read_bytes()[:-2])
     assert eqi("decompress", "-c", "a.bin", status=1) == b""
-    assert eqi.err.startswith("eqinfo: a.bin: size does not fit its sidecar; found ")
+    assert eqi.err.startswith("eqinfo: a.bin: shorter than its sidecar says; found ")
     Path("a.bin.json").unlink()
     eqi("decompress", "-c", "a.bin", status=1)
     assert "not an .eqi stream" in eqi.err

@@ -123,7 +123,7 @@ def test_a_token_file_is_its_text_and_its_very_ids(model: Path, codebook: Codebo
     other = make_codebook(10)
     cut = tokens_for(untrained(CodebookCodec(other), 1024), Path("run"), read)
     assert np.array_equal(cut.parts[0], np.concatenate([parse.encode(other, *f) for f in read.frames]))
-    assert (cut.vocab_size, cut.original_bytes) == (1024, read.original_bytes)
+    assert (cut.vocab_size, cut.sidecar.original_bytes) == (1024, read.original_bytes)
     halves = tokens_for(untrained(CodebookCodec(other), 32, token_bits=5), Path("run"), read)
     assert (halves.n_tokens, halves.vocab_size) == (2 * cut.n_tokens, 32)
 
@@ -141,7 +141,7 @@ def test_of_a_long_token_file_the_beginning_is_kept(
     assert text.startswith(read.data)
     begun = tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
     assert parse.decode(codebook, begun.parts[0]) == read.data
-    assert begun.original_bytes == read.original_bytes
+    assert begun.sidecar.original_bytes == read.original_bytes
     monkeypatch.setattr(held_out, "MAX_TEXT_BYTES", len(text))
     whole = read_tokens(path, model)
     assert (whole.is_whole, whole.data, whole.document_ends) == (True, text, [len(text)])
@@ -161,9 +161,9 @@ def test_of_a_long_live_token_file_the_first_frames_are_kept(
     ids = tokens_for(untrained(codec, 256, token_bits=8), Path("run"), begun)
     payloads = [codec.encode(frame)[1] for frame in (Frame(text, [7, len(text)]) for text in texts[:2])]
     assert ids.n_tokens == sum(len(payload) + len(payload) % 2 for payload in payloads)
-    assert (ids.vocab_size, ids.original_bytes) == (256, begun.original_bytes)
+    assert (ids.vocab_size, ids.sidecar.original_bytes) == (256, begun.original_bytes)
     cut = tokens_for(untrained(WindowCodec(random_network(), 32), 65536), Path("run"), begun)
-    assert (cut.unit_bits, cut.window_bits, cut.vocab_size) == (32, 16, 65536)
+    assert (cut.sidecar.unit_bits, cut.sidecar.window_bits, cut.vocab_size) == (32, 16, 65536)
 
 
 def test_damage_in_a_folder_is_not_taken_for_another_model(

@@ -316,7 +316,7 @@ def test_ids_are_the_bytes_of_payloads(codec: Codec, tmp_path: Path) -> None:
     m2_batches.check([path])
     for token_bits, vocab_size in ((None, 65536), (16, 65536), (8, 256)):
         loaded = m2_batches.load([path], token_bits)
-        assert (loaded.vocab_size, loaded.original_bytes) == (
+        assert (loaded.vocab_size, loaded.sidecar.original_bytes) == (
             vocab_size,
             len(TEXT) + 20,
         )

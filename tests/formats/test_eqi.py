@@ -316,7 +316,7 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> No
     other = make_codebook(13)
     assert refusal(codebook, b"text") == "x: not an .eqi stream; found b'tex', want b'EQI'."
     assert refusal(codebook, b"") == "x: not an .eqi stream; found b'', want b'EQI'."
-    assert refusal(codebook, data[:9]) == "x: truncated; found 9 bytes, want 13 or more."
+    assert refusal(codebook, data[:9]) == "x: truncated; found 9 bytes, want 13 or more. Get a complete copy."
     assert refusal(codebook, data[:3] + b"\x07" + data[4:]) == (
         "x: another version of the format; found 7, want 1."
     )

@@ -89,7 +89,7 @@ def test_token_files_are_listed_from_their_sidecars(codebook: Codebook, tmp_path
         assert (row.original_bytes, row.windows, row.streams) == (len(TEXT), totals.windows, 0)
         assert row.window_bits == codec.unit_bits
         assert row.model_at_hand
-        with pytest.raises(FormatError, match="as its sidecar says"):
+        with pytest.raises(FormatError, match="than its sidecar says"):
             rows(sink.getvalue()[:-1], codec, tmp_path / "a.bin")
 
 

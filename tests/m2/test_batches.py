@@ -47,7 +47,7 @@ def test_every_id_of_every_file_is_a_target_once_after_the_id_before_it(make_tok
     data = m2_batches.load(paths)
     ids = stored(paths)
     assert data.n_tokens == ids.size
-    assert data.original_bytes == len(mixed(300)) + len(mixed(200, 1))
+    assert data.sidecar.original_bytes == len(mixed(300)) + len(mixed(200, 1))
     idx, targets = (t.numpy() for t in data.blocks(range(data.n_blocks(7)), 7))
     inside = targets >= 0
     assert np.array_equal(targets[inside], ids)
@@ -106,7 +106,8 @@ def test_files_of_nanogpt_and_llm_c_work_with_a_sidecar_of_two_numbers(tmp_path)
         path = elsewhere(tmp_path / name, ids, 50257, prefix, end_of_text=50256)
         m2_batches.check([path])
         data = m2_batches.load([path])
-        assert (data.vocab_size, data.fingerprint, data.original_bytes) == (50257, "", 999)
+        sidecar = data.sidecar
+        assert (data.vocab_size, sidecar.fingerprint, sidecar.original_bytes) == (50257, "", 999)
         idx, targets = data.blocks([0], 500)
         assert np.array_equal(targets[0].numpy(), ids)
         assert idx[0, 0] == 50256

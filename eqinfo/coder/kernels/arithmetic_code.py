@@ -10,16 +10,13 @@ where a text begins.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels import range_coder as rc
 from eqinfo.coder.kernels.context_mixer import Mixer, begin_byte, end_byte, learning_rate, predict, update
 from eqinfo.coder.kernels.m1_step import State, step
+from eqinfo.system.arrays import I64, U8
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-I64 = npt.NDArray[np.int64]
 
 BIT_TOTAL = M1_TOTAL + 1  # total frequency for one bit: `ones` for a 1, the rest for a 0; CODER_TOTAL, signed
 # output bytes that a byte of text can cost: 8 bits of probability 16 / BIT_TOTAL and a flag, 129 bits in all

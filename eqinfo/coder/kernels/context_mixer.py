@@ -18,9 +18,9 @@ sum of 18 products of a logit and 3 weights below 2**62.
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL_BITS, N_BYTES
+from eqinfo.coder.kernels.m1_step import log2
 from eqinfo.coder.kernels.mixer_tables import (
     COUNTS,
     MAX_LOGIT,
@@ -33,12 +33,8 @@ from eqinfo.coder.kernels.mixer_tables import (
     first_histories,
     logistic_tables,
 )
+from eqinfo.system.arrays import I64, U8, U32, U64
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 MAX_TEXT = 1 << 28  # bytes
 WEIGHT_BITS = 16  # fraction bits of a weight
@@ -139,15 +135,6 @@ def new_mixer(text_length: int) -> Mixer:
         counts=np.zeros(N_INPUTS, np.int64),
         mixed=np.zeros(1, np.int64),
     )
-
-
-@compiled
-def log2(size: Any) -> Any:
-    """The base-2 logarithm of a power of two."""
-    bits = 0
-    while 1 << bits < size:
-        bits += 1
-    return bits
 
 
 @compiled

@@ -7,7 +7,6 @@ Codewords are `Wide`, pairs of uint64 (see `shares`).
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, INNER, N_BYTES, Network
 from eqinfo.coder.kernels.m1_step import State, new_state, step
@@ -22,11 +21,8 @@ from eqinfo.coder.kernels.shares import (
     wide_difference,
     wide_sum,
 )
+from eqinfo.system.arrays import I32, I64, U8, U64
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 NOTHING, STOP = (ZERO, ZERO), (ZERO, ONE)  # no codeword; the stop symbol's one codeword
 
@@ -48,9 +44,9 @@ class PrefixCache(NamedTuple):
     """
 
     keys: I64
-    states: npt.NDArray[np.int32]
+    states: I32
     history: U64
-    frequencies: npt.NDArray[np.int32]
+    frequencies: I32
 
 
 class Work(NamedTuple):
@@ -88,11 +84,8 @@ def largest_rest(window_bits: int) -> Wide:
 def restore(state: State, cache: PrefixCache, slot: Any) -> None:
     """Copy a cached state and its frequencies to M1's state."""
     state.history[0] = cache.history[slot]
-    for layer in range(state.states.shape[0]):
-        for i in range(INNER):
-            state.states[layer, i] = cache.states[slot, layer, i]
-    for i in range(N_BYTES):
-        state.frequencies[i] = cache.frequencies[slot, i]
+    state.states[:] = cache.states[slot]
+    state.frequencies[:] = cache.frequencies[slot]
 
 
 @compiled
@@ -100,11 +93,8 @@ def save(state: State, cache: PrefixCache, slot: Any, key: Any) -> None:
     """Copy M1's state and its frequencies to a slot of the cache, which then belongs to this key."""
     cache.keys[slot] = key
     cache.history[slot] = state.history[0]
-    for layer in range(state.states.shape[0]):
-        for i in range(INNER):
-            cache.states[slot, layer, i] = state.states[layer, i]
-    for i in range(N_BYTES):
-        cache.frequencies[slot, i] = state.frequencies[i]  # below 2**20, so int32 holds them
+    cache.states[slot] = state.states
+    cache.frequencies[slot] = state.frequencies  # below 2**20, so int32 holds them
 
 
 @compiled

@@ -13,7 +13,6 @@ Inner loops have constant lengths: only then does the compiler use the processor
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import (
     BOS,
@@ -29,6 +28,7 @@ from eqinfo.coder.integer_m1 import (
     WIDTH,
     Network,
 )
+from eqinfo.system.arrays import I8, I16, I32, I64, U8, U16, U64
 from eqinfo.system.jit import compiled
 
 SCALE_BITS = 28  # scales are in units of 2**-28
@@ -60,14 +60,14 @@ class State(NamedTuple):
         sums: scratch, results of matrix-vector products, (3 INNER,).
     """
 
-    states: npt.NDArray[np.int32]
-    history: npt.NDArray[np.uint64]
-    frequencies: npt.NDArray[np.int64]
-    stream: npt.NDArray[np.int32]
-    unit: npt.NDArray[np.int16]
-    mixed: npt.NDArray[np.int16]
-    inner: npt.NDArray[np.int16]
-    sums: npt.NDArray[np.int32]
+    states: I32
+    history: U64
+    frequencies: I64
+    stream: I32
+    unit: I16
+    mixed: I16
+    inner: I16
+    sums: I32
 
 
 def new_state(network: Network) -> State:
@@ -91,6 +91,15 @@ def clipped(value: Any, low: Any, high: Any) -> Any:
 
 
 @compiled
+def log2(size: Any) -> Any:
+    """The base-2 logarithm of a power of two."""
+    bits = 0
+    while 1 << bits < size:
+        bits += 1
+    return bits
+
+
+@compiled
 def scaled(total: Any, scale: Any) -> Any:
     """A sum of products times its scale, in units of 2**-28, rounded: the result in the next step's unit."""
     return (np.int64(total) * np.int64(scale) + ROUNDING) >> SCALE_BITS  # product below 2**59
@@ -108,7 +117,7 @@ def square_root(n: Any) -> Any:
 
 
 @compiled
-def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None:
+def rms_norm(stream: I32, unit: I16) -> None:
     """RMS norm: write the stream (WIDTH,), scaled to root mean square 2**UNIT_BITS, to unit (WIDTH,)."""
     total = np.int64(0)  # below 192 * 2**44
     for i in range(WIDTH):
@@ -121,9 +130,7 @@ def rms_norm(stream: npt.NDArray[np.int32], unit: npt.NDArray[np.int16]) -> None
 
 
 @compiled
-def matrix_vector(
-    matrix: npt.NDArray[np.int8], vector: npt.NDArray[np.int16], sums: npt.NDArray[np.int32], length: Any
-) -> None:
+def matrix_vector(matrix: I8, vector: I16, sums: I32, length: Any) -> None:
     """Write matrix (n, length) times vector (length,) to sums (n,); callers pass a constant length."""
     for i in range(matrix.shape[0]):
         total = np.int32(0)  # at most 256 * 127 * (2**13 - 1), below 2**28
@@ -141,13 +148,11 @@ def embed(network: Network, state: State, symbol: Any) -> None:
     n_rows = network.tables.shape[0] // N_NGRAMS  # of one table: a power of 2, or 0 without tables
     if n_rows == 0:
         return
-    bits = 0
-    while 1 << bits < n_rows:  # ends in [1, 20]: the shift by 64 - bits is below 64
-        bits += 1
+    shift = np.uint64(64 - log2(n_rows))  # n_rows is at least 2, so the shift is below 64
     for k in range(N_NGRAMS):
         # multiplicative hashing: the high bits of the product name a row of the k-th table
         key = (state.history[0] & NGRAM_MASKS[k]) * HASH_MULTIPLIER  # modulo 2**64
-        row = np.int64(key >> np.uint64(64 - bits)) + k * n_rows
+        row = np.int64(key >> shift) + k * n_rows
         for i in range(ROW):
             mixed[k * ROW + i] = network.tables[row, i]
     matrix_vector(network.mix, mixed, sums, MIXED)  # sums[:WIDTH], each below 192 * 2**14
@@ -219,7 +224,7 @@ def step(network: Network, state: State, symbol: Any) -> None:
 
 
 @compiled
-def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
+def run(network: Network, state: State, symbols: U16) -> I32:
     """The frequencies (n, 256) after each of n symbols, bytes and BOS, read in order."""
     found = np.empty((symbols.size, N_BYTES), np.int32)  # frequencies are below 2**20
     for i in range(symbols.size):
@@ -229,7 +234,7 @@ def run(network: Network, state: State, symbols: npt.NDArray[np.uint16]) -> npt.
 
 
 @compiled
-def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+def after_strings(network: Network, state: State, strings: U8) -> I32:
     """The frequencies (n, 256) of the next byte after each of n strings at a window's start.
 
     Args:
@@ -253,8 +258,5 @@ def after_strings(network: Network, state: State, strings: npt.NDArray[np.uint8]
             step(network, state, BOS if k < 0 else np.int64(strings[i, k]))
             states[k + 1] = state.states
             history[k + 1] = state.history[0]
-        if length or not i:
-            found[i] = state.frequencies
-        else:
-            found[i] = found[i - 1]  # length is 0: all strings are empty, so all rows are equal
+        found[i] = state.frequencies
     return found

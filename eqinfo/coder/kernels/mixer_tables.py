@@ -6,11 +6,9 @@ Computed with integers, so they are the same on every machine.
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS
-
-I64 = npt.NDArray[np.int64]
+from eqinfo.system.arrays import I64
 
 P_BITS, P_ONE, P_HALF = 16, (1 << 16) - 1, 1 << 15  # of probabilities before mixing
 MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16

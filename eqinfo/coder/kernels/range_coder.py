@@ -8,13 +8,10 @@ still change are moved to the output.
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import M1_TOTAL
+from eqinfo.system.arrays import U8, U64
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
 
 ZERO = np.uint64(0)
 CODER_TOTAL = np.uint64(M1_TOTAL + 1)  # sum of all frequencies: of the bytes, and 1 for the end of a document

@@ -7,12 +7,11 @@ meets a uint64 is made one, as numba turns int64 with uint64 into float64.
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS, N_BYTES
+from eqinfo.system.arrays import I32, I64
 from eqinfo.system.jit import compiled
 
-I64 = npt.NDArray[np.int64]
 Wide = tuple[Any, Any]
 
 ZERO, ONE = np.uint64(0), np.uint64(1)
@@ -36,7 +35,7 @@ class Node(NamedTuple):
     before: I64
     start: I64
     floors: I64
-    remainders: npt.NDArray[np.int32]
+    remainders: I32
 
 
 @compiled
