@@ -43,10 +43,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 import zstandard
 
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import InputError, check_head, damaged
+from eqinfo.system.arrays import I64, U8, U32, U64
 
 Method = Literal["optimal", "greedy"]
 
@@ -136,12 +136,12 @@ class Codebook:
         return max(map(len, self.windows))
 
     @cached_property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> I64:
         """The length of each window in bytes, (n_windows,)."""
         return np.fromiter(map(len, self.windows), np.int64, len(self.windows))
 
     @cached_property
-    def trie(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], int]:
+    def trie(self) -> tuple[U32, U32, int]:
         """Table, codewords and root for the compiled parses, from `build_trie`.
 
         Raises:
@@ -157,7 +157,7 @@ class Codebook:
     @cached_property
     def rows(
         self,
-    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    ) -> tuple[U64, U8, U8, I64]:
         """Words, lengths, blob and offsets for the compiled decoder; see `kernels/decode`."""
         from eqinfo.codebook.kernels.decode import first_bytes
 
@@ -195,27 +195,20 @@ class Codebook:
         Raises:
             FormatError: the data are not a codebook, of another version, or damaged.
         """
-        if data[:4] != MAGIC:
-            raise FormatError(f"{where}: not a codebook (.eqcb).")
-        if len(data) < _HEADER.size:
-            raise FormatError(f"{where}: truncated; found {len(data)} bytes, want more than {_HEADER.size}.")
+        check_head(data, MAGIC, VERSION, _HEADER.size, where, "a codebook (.eqcb)")
         *fields, crc = _HEADER.unpack_from(data)
-        _, version, window_bits, method, penalty, n_windows, n_suffix, fingerprint = fields
-        if version != VERSION:
-            raise FormatError(f"{where}: another version of the format; found {version}, want {VERSION}.")
+        _, _, window_bits, method, penalty, n_windows, n_suffix, fingerprint = fields
         body = data[_HEADER.size :]
         if zlib.crc32(body, zlib.crc32(_HEADER.pack(*fields, 0))) != crc or method >= len(get_args(Method)):
-            raise FormatError(f"{where}: damaged (checksum does not match). Get a fresh copy.")
+            raise damaged(where, "checksum does not match")
         try:
             windows = _unpack_windows(body, n_windows, n_suffix)
             codebook = cls(windows, window_bits, get_args(Method)[method], penalty / PENALTY_UNIT)
         except (InputError, zstandard.ZstdError, ValueError) as error:
-            raise FormatError(f"{where}: damaged ({error}). Get a fresh copy.") from None
+            raise damaged(where, str(error)) from None
         if codebook.fingerprint != fingerprint:
-            raise FormatError(
-                f"{where}: damaged; found fingerprint {codebook.fingerprint.hex()[:16]}, "
-                f"want {fingerprint.hex()[:16]}. Get a fresh copy."
-            )
+            found, want = codebook.fingerprint.hex()[:16], fingerprint.hex()[:16]
+            raise damaged(where, f"found fingerprint {found}, want {want}")
         return codebook
 
     @classmethod
@@ -236,7 +229,7 @@ def read_fingerprint(path: Path) -> bytes:
     return _HEADER.unpack(head)[-2] if head[:4] == MAGIC and len(head) == _HEADER.size else b""
 
 
-def flat(windows: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def flat(windows: list[bytes]) -> tuple[U8, I64]:
     """All windows joined, (n_bytes,), and the start of each and the end of the last, (n_windows + 1,)."""
     lengths = np.fromiter(map(len, windows), np.int64, len(windows))
     return np.frombuffer(b"".join(windows), np.uint8), np.append(0, np.cumsum(lengths))

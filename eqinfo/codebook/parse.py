@@ -26,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.codebook.codebook import PENALTY_UNIT, Codebook
+from eqinfo.system.arrays import I64, U8, U32, Ids
 from eqinfo.text.frames import Bytes
 
-Codewords = npt.NDArray[np.uint32]
+Codewords = U32
 
 # Costs are in 1/WINDOW_COST window. A text's cost stays below 2**26 * 1001 * 2**10, and with 8 bits of length
 # beside it below 2**62.
@@ -131,9 +132,7 @@ def encode(codebook: Codebook, text: Bytes, document_ends: npt.ArrayLike = ()) -
     return np.array(codewords[:-1], np.uint32)  # without the 0 that would close the open document
 
 
-def encode_compiled(
-    codebook: Codebook, text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
-) -> Codewords:
+def encode_compiled(codebook: Codebook, text: U8, ends: I64) -> Codewords:
     """The result of `encode`, by compiled code whatever the size; arrays of uint8 (n,) and int64 (k,)."""
     from eqinfo.codebook.kernels.parse import encode_greedy, encode_optimal
 
@@ -145,7 +144,7 @@ def encode_compiled(
     return encode_optimal(text, ends, *codebook.trie, codebook.max_window_bytes, penalty)
 
 
-def decode(codebook: Codebook, codewords: npt.NDArray[np.unsignedinteger]) -> bytes:
+def decode(codebook: Codebook, codewords: Ids) -> bytes:
     """The text of codewords (n,), each below `len(codebook.windows)`.
 
     Raises:

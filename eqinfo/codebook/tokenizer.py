@@ -15,11 +15,11 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.hugging_face import tokenizer_files
 from eqinfo.errors import InputError
+from eqinfo.system.arrays import Ids
 from eqinfo.system.atomic_files import replacing
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES
 
-Ids = npt.NDArray[np.unsignedinteger]
 Text = bytes | bytearray | memoryview | str
 
 

@@ -10,7 +10,6 @@ start anywhere.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.parse import encode_compiled
 from eqinfo.coder.integer_m1 import BOS
 from eqinfo.m1.corpus import Text
+from eqinfo.system.arrays import I64
 
 WINDOW_SHARE = 0.25  # share of the rows of a batch that hold windows; the others hold one run each
 WINDOW_BYTES = 32
@@ -62,9 +62,9 @@ class WindowBatches:
         )
         return idx, targets
 
-    def _parsed_starts(self, rng: np.random.Generator, n: int, codebook: Codebook) -> npt.NDArray[np.int64]:
+    def _parsed_starts(self, rng: np.random.Generator, n: int, codebook: Codebook) -> I64:
         """Window starts (n,), drawn at random from parses of spans of the text."""
-        found: list[npt.NDArray[np.int64]] = []
+        found: list[I64] = []
         while sum(map(len, found)) < n:
             at = int(rng.integers(self.text.data.size - SPAN_BYTES))
             span = self.text.slice(at, at + SPAN_BYTES)
@@ -74,7 +74,7 @@ class WindowBatches:
         return np.concatenate(found)[:n]
 
 
-def window_tensors(text: Text, starts: npt.NDArray[np.int64], block_size: int) -> tuple[Tensor, Tensor]:
+def window_tensors(text: Text, starts: I64, block_size: int) -> tuple[Tensor, Tensor]:
     """Inputs (BOS, then bytes) and targets (the bytes) of windows at starts (n,), each (n, block_size)."""
     documents = np.searchsorted(text.document_ends, starts, "right")
     left = text.document_ends[documents] - starts

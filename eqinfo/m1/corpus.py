@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.errors import FormatError, InputError
 from eqinfo.m1.shapes import reshaped
+from eqinfo.system.arrays import I64, U8
 from eqinfo.text.documents import read_pieces
 
 UNIT_BYTES = 1 << 16
@@ -41,8 +41,8 @@ class Facts:
 class Text:
     """Bytes (n,) and the ascending offsets at which documents end."""
 
-    data: npt.NDArray[np.uint8]
-    document_ends: npt.NDArray[np.int64]
+    data: U8
+    document_ends: I64
 
     def slice(self, start: int, stop: int) -> "Text":
         """The text in [start, stop); document ends in (start, stop] stay document ends."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import M1_TOTAL, Network
+from eqinfo.system.arrays import I32, I64, U8
 from eqinfo.system.threads import ordered_map
 
 OnProgress = Callable[[float], None]  # called with the progress, in [0, 1]
@@ -28,7 +29,7 @@ class Candidates:
     strings: list[bytes]
     log_p: npt.NDArray[np.float64]  # nats
 
-    def best(self, n: int, worth: npt.NDArray[np.int64] | None = None) -> "Candidates":
+    def best(self, n: int, worth: I64 | None = None) -> "Candidates":
         """The n candidates with the highest worth; single bytes rank first.
 
         >>> Candidates([b"a", b"ab", b"b"], np.log([0.3, 0.2, 0.1])).best(2).strings
@@ -45,7 +46,7 @@ class Candidates:
         return Candidates([self.strings[i] for i in kept], self.log_p[kept])
 
 
-def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def next_byte_frequencies(network: Network, strings: U8) -> I64:
     """Frequencies of the next byte after each string.
 
     Args:
@@ -57,7 +58,7 @@ def next_byte_frequencies(network: Network, strings: npt.NDArray[np.uint8]) -> n
     """
     from eqinfo.coder.kernels.m1_step import after_strings, new_state
 
-    def read(chunk: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    def read(chunk: U8) -> I32:
         return after_strings(network, new_state(network), chunk)
 
     # Sorted, so that strings of a chunk share prefixes, which M1 reads once.
@@ -80,15 +81,13 @@ def expand(network: Network, n_candidates: int, on_progress: OnProgress) -> Cand
         n_candidates: number of strings to return; ties and single bytes come on top.
         on_progress: called after every batch.
     """
-    found: list[
-        tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]
-    ] = []  # per level: strings (n, length), log_p (n,)
+    found: list[tuple[U8, npt.NDArray[np.float64]]] = []  # per level: strings (n, length), log_p (n,)
     pool = np.empty(0)  # log_p of the best n_candidates strings so far
     floor = -np.inf
     level, level_log_p = np.empty((1, 0), np.uint8), np.zeros(1)
     n_read = 0
     for _ in range(MAX_BYTES):
-        children: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]] = []
+        children: list[tuple[U8, npt.NDArray[np.float64]]] = []
         order = np.argsort(-level_log_p, kind="stable")
         for at in range(0, order.size, EXPAND_BATCH):
             batch = order[at : at + EXPAND_BATCH]

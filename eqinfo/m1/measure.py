@@ -14,6 +14,7 @@ from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.m1.batches import WINDOW_BYTES, window_tensors
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.model import ByteModel
+from eqinfo.system.arrays import I64
 from eqinfo.text.frames import Frame
 
 MEASURE_BYTES = 1 << 22  # of a text, in evenly spaced pieces
@@ -31,7 +32,7 @@ class WindowUse:
         n_aligned: number of those at word boundaries.
     """
 
-    counts: npt.NDArray[np.int64]
+    counts: I64
     n_cuts: int
     n_aligned: int
 
@@ -99,9 +100,7 @@ def run_bits(network: Network, text: Text) -> float:
     return float(_bits(network, idx, targets).sum() / np.count_nonzero(targets >= 0))
 
 
-def _bits(
-    network: Network, idx: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _bits(network: Network, idx: I64, targets: I64) -> npt.NDArray[np.float64]:
     """M1's bits for each target, (B, T); 0 where the target is -1."""
     from eqinfo.coder.kernels.m1_step import new_state, run
 

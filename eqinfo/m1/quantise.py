@@ -19,6 +19,7 @@ from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, INNER, KEEP_RANGE, MIXED, RO
 from eqinfo.coder.kernels.m1_step import MAX_STREAM, PRODUCT_SHIFT, SCALE_BITS, UNIT_BITS
 from eqinfo.m1.model import ByteModel, Layer
 from eqinfo.m1.recurrence import parts
+from eqinfo.system.arrays import I8, I32, I64
 
 KEEP_UNIT, VALUE_UNIT = 128, 2048  # integers per 1.0
 MAX_STREAM_UNIT = 2048.0  # integers per 1.0, at most, so that embeddings fit 16 bits
@@ -89,7 +90,7 @@ def quantise(model: ByteModel, idx: Tensor) -> Network:
     )
 
 
-def static(counts: npt.NDArray[np.int64]) -> Network:
+def static(counts: I64) -> Network:
     """An M1 without layers: the same distribution of bytes after any context.
 
     Args:
@@ -101,14 +102,12 @@ def static(counts: npt.NDArray[np.int64]) -> Network:
     return Network(**(empty | {"head_bias": bias, "forget": _forget(), "exp2": _exp2()}))
 
 
-def _exp2() -> npt.NDArray[np.int32]:
+def _exp2() -> I32:
     """Table of 2**(24 - i / EXP_STEPS), (EXP_STEPS,)."""
     return np.rint(2.0 ** (24 - np.arange(EXP_STEPS) / EXP_STEPS)).astype(np.int32)
 
 
-def _tables(
-    model: ByteModel, stream_unit: float
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+def _tables(model: ByteModel, stream_unit: float) -> tuple[I8, I8, I32]:
     """The n-gram tables (n, ROW), the matrix that mixes them (WIDTH, MIXED) and its scales (WIDTH,)."""
     if not model.config.table_bits:
         return np.zeros((0, ROW), np.int8), np.zeros((0, MIXED), np.int8), np.zeros(0, np.int32)
@@ -121,7 +120,7 @@ def _tables(
     return table.reshape(raw.shape), *_rows(weight, np.full(WIDTH, stream_unit))
 
 
-def _rows(weight: F64, unit: F64) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32]]:
+def _rows(weight: F64, unit: F64) -> tuple[I8, I32]:
     """A matrix as integers of [-127, 127], each row scaled to fill them, and the scales of the rows.
 
     Args:
@@ -137,7 +136,7 @@ def _rows(weight: F64, unit: F64) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.
     return integers, np.minimum(scale, (1 << 31) - 1).astype(np.int32)
 
 
-def _forget() -> npt.NDArray[np.int32]:
+def _forget() -> I32:
     """Table of 1 - sigmoid(x) in 1/65536, for x in [-KEEP_RANGE, KEEP_RANGE) / KEEP_UNIT."""
     inputs = np.arange(-KEEP_RANGE, KEEP_RANGE) / KEEP_UNIT
     return np.rint(65536 / (1 + np.exp(inputs))).astype(np.int32)

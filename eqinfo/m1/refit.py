@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
@@ -17,6 +16,7 @@ from eqinfo.codebook.kernels.trie import MAX_SLOTS, NODE_BASE, NODE_LABEL, NODE_
 from eqinfo.codebook.parse import penalty_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
+from eqinfo.system.arrays import I64, U8, U32
 from eqinfo.system.jit import compiled
 from eqinfo.system.threads import ordered_map
 
@@ -26,9 +26,6 @@ LATER_GROWTH = (1, 1, 1)  # passes after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # share of the candidates that a shrinking pass keeps
 MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: its hash table stays 1/8 empty
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-I64 = npt.NDArray[np.int64]
 NO_ENDS = np.empty(0, np.int64)  # the refit ignores document ends, which are few
 
 
@@ -110,7 +107,7 @@ class Pairs:
         self._n_used = 0
         self._floor = 1  # pairs up to this count are dropped next
 
-    def add(self, codewords: npt.NDArray[np.uint32]) -> None:
+    def add(self, codewords: U32) -> None:
         """Count the pairs in a parse (n,); n is at most 1/8 of the slots."""
         assert codewords.size <= self._keys.size >> 3
         self._n_used += _count(codewords, self._keys, self._counts)
@@ -123,7 +120,7 @@ class Pairs:
             self._n_used = keys.size
             self._floor += keys.size > self._keys.size >> 2
 
-    def most_frequent(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def most_frequent(self, n: int) -> tuple[I64, I64]:
         """The n most frequent pairs that occurred more than once: first and second codewords, each (n,)."""
         slots = np.flatnonzero(self._counts > 1)
         slots = slots[np.lexsort((self._keys[slots], -self._counts[slots].astype(np.int64)))[:n]]
@@ -196,7 +193,7 @@ def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
     return Candidates(strings, np.array([known[string] for string in strings]))
 
 
-def windows_saved(strings: list[bytes]) -> npt.NDArray[np.int64]:
+def windows_saved(strings: list[bytes]) -> I64:
     """How many windows more each string takes if it is no window itself, (n,); 0 for single bytes.
 
     Args:
@@ -217,7 +214,7 @@ def count_windows(
     unaligned_penalty: float,
     on_progress: OnProgress,
     pairs: Pairs | None = None,
-) -> npt.NDArray[np.int64]:
+) -> I64:
     """Uses of each string in the optimal parse of texts, (n,).
 
     Args:
@@ -232,7 +229,7 @@ def count_windows(
     longest, penalty = max(map(len, strings)), penalty_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
-    def parsed(text: Text) -> npt.NDArray[np.uint32]:
+    def parsed(text: Text) -> U32:
         return encode_optimal(text.data, NO_ENDS, *trie, longest, penalty)
 
     for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):

@@ -238,7 +238,7 @@ def test_a_missing_or_damaged_model_is_one_line(eqi: Shell, model: Path, tmp_pat
     (tmp_path / "codebook.eqcb").write_bytes((model / "codebook.eqcb").read_bytes()[:-1])
     eqi("decompress", stdin=data, status=1)
     assert eqi.err == (
-        f"eqinfo: {tmp_path}/codebook.eqcb: damaged (checksum does not match). Get a fresh copy.\n"
+        f"eqinfo: {tmp_path}/codebook.eqcb: damaged; checksum does not match. Get a fresh copy.\n"
     )
 
 

@@ -208,14 +208,14 @@ def test_error_lines_say_what_was_found(small_file: bytes, tmp_path: Path) -> No
             Codebook.load(tmp_path / "x.eqcb")
         return str(caught.value).removeprefix(str(tmp_path))
 
-    assert message(b"text") == "/x.eqcb: not a codebook (.eqcb)."
+    assert message(b"text") == "/x.eqcb: not a codebook (.eqcb); found b'text', want b'EQCB'."
     assert message(small_file[:4] + b"\2" + small_file[5:]) == (
         "/x.eqcb: another version of the format; found 2, want 1."
     )
-    assert message(small_file[:-1] + b"\0") == (
-        "/x.eqcb: damaged (checksum does not match). Get a fresh copy."
+    assert message(small_file[:-1] + b"\0") == "/x.eqcb: damaged; checksum does not match. Get a fresh copy."
+    assert message(small_file[:20]) == (
+        "/x.eqcb: truncated; found 20 bytes, want 55 or more. Get a complete copy."
     )
-    assert message(small_file[:20]) == "/x.eqcb: truncated; found 20 bytes, want more than 55."
 
 
 def test_the_trie_table_holds_exactly_the_windows() -> None:

@@ -3,13 +3,9 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from eqinfo.system.arrays import I64, U8, U64, Ids
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Indices are uint64: numba checks signed ones for being negative. All numbers that meet them are uint64 too,
 # as numba turns int64 with uint64 into float64.
@@ -20,7 +16,7 @@ HALF_ROW, BYTE_BITS = np.uint64(8), np.uint64(3)
 
 
 @compiled
-def decode(codewords: npt.NDArray[np.unsignedinteger], words: U64, lengths: U8, blob: U8, offsets: I64) -> U8:
+def decode(codewords: Ids, words: U64, lengths: U8, blob: U8, offsets: I64) -> U8:
     """The text of codewords, (n_bytes,).
 
     Args:

@@ -6,16 +6,11 @@ Table, codewords and root are those of `trie.build_trie`; all are walked with un
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
 from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES
+from eqinfo.system.arrays import I64, U8, U32, U64
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 # Indices are uint64: numba checks signed ones for being negative. All numbers that meet them are uint64 too,
 # as numba turns int64 with uint64 into float64.

@@ -13,13 +13,9 @@ match. One 4-byte load a step keeps the trie of 65,536 windows in a level-2 cach
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from eqinfo.system.arrays import I64, U8, U32
 from eqinfo.system.jit import compiled
-
-U8 = npt.NDArray[np.uint8]
-U32 = npt.NDArray[np.uint32]
-I64 = npt.NDArray[np.int64]
 
 MAX_SLOTS = 1 << 23  # a base has 23 bits
 MAX_FAILED_PLACEMENTS = 24  # a block of 256 slots that refused this many nodes is not tried again
