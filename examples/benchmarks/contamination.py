@@ -29,7 +29,7 @@ BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 def fold(text: str) -> str:
-    """The text without white space and case.
+    r"""The text without white space and case.
 
     >>> fold("To be,\r\n\tor NOT")
     'tobe,ornot'
@@ -87,29 +87,29 @@ def search(
 
 
 def table(seen: dict[str, Seen], several: int) -> str:
-    """The paragraphs checked and found of each kind in which any is found, and of all."""
-    checked, found, boilerplate = Counter[str](), Counter[str](), Counter[str]()
+    """The paragraphs checked and found in each kind that any is found in, and in all."""
+    checked, found, rare = Counter[str](), Counter[str](), Counter[str]()
     for where in seen.values():
-        for counter in (
-            checked,
-            *[found] * bool(where.found_in),
-            *[boilerplate] * is_boilerplate(where, several),
-        ):
-            counter.update(where.kinds)
+        checked += where.kinds
+        found += where.kinds if where.found_in else Counter()
+        rare += where.kinds if 0 < len(where.found_in) < several else Counter()
     rows = [
-        [kind, f"{checked[kind]:,}", f"{n:,}", f"{n / checked[kind]:.1%}", f"{n - boilerplate[kind]:,}"]
-        for kind, n in sorted(found.items())
+        [name, *(f"{n:,}" for n in counts), f"{counts[1] / max(counts[0], 1):.1%}"]
+        for name, counts in [
+            *((kind, (checked[kind], found[kind], rare[kind])) for kind in sorted(found)),
+            ("all", (checked.total(), found.total(), rare.total())),
+        ]
     ]
-    n, n_found, n_boilerplate = (counter.total() for counter in (checked, found, boilerplate))
-    rows.append(
-        ["all kinds", f"{n:,}", f"{n_found:,}", f"{n_found / max(n, 1):.1%}", f"{n_found - n_boilerplate:,}"]
-    )
-    return pages.table(["kind", "paragraphs", "found", "share", "not boilerplate"], rows)
+    return pages.table(["held-out kind", "paragraphs", "found", "not boilerplate", "share found"], rows)
 
 
-def is_boilerplate(where: Seen, several: int) -> bool:
-    """Whether a paragraph stands in so many different training documents."""
-    return len(where.found_in) >= several
+def examples(found: dict[str, Seen], title: str, n: int) -> Iterator[str]:
+    """Lines that show the first `n` of the paragraphs found, and where they stand."""
+    yield f"{title}: {len(found):,} different paragraphs"
+    for paragraph, where in list(found.items())[:n]:
+        trained = Counter(where.found_in.values()).most_common(1)[0][0]
+        yield f"  {' '.join(where.kinds)}, in {len(where.found_in)} documents of training, such as {trained}"
+        yield f"    {paragraph[:SHOWN_CHARACTERS]}"
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("train", type=Path, help="the training text: JSONL or plain, also .gz or .zst")
-    parser.add_argument("held_out", type=Path, nargs="+", help="texts that must not be in it")
+    parser.add_argument("held_out", type=Path, nargs="+", help="texts that must not stand in it, likewise")
     parser.add_argument("--least", type=int, default=LEAST_CHARACTERS, help="characters of a paragraph")
     parser.add_argument("--several", type=int, default=SEVERAL, help="documents that make it boilerplate")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="paragraphs to show of either sort")
@@ -127,28 +127,19 @@ def main() -> None:
 
     seen = held_out((each for path in args.held_out for each in peers.read_kinds(path)), args.least)
     search(seen, peers.read_kinds(args.train), args.least)
+    longest_first = sorted(seen.items(), key=lambda each: -len(each[0]))
+    found = {paragraph: where for paragraph, where in longest_first if where.found_in}
+    rare = {paragraph: where for paragraph, where in found.items() if len(where.found_in) < args.several}
+    boilerplate = {paragraph: where for paragraph, where in found.items() if paragraph not in rare}
     print(table(seen, args.several))
-    found = {paragraph: where for paragraph, where in seen.items() if where.found_in}
-    for title, wanted in (("Not boilerplate", False), ("Boilerplate", True)):
-        those = [each for each in found.items() if is_boilerplate(each[1], args.several) == wanted]
-        those.sort(key=lambda each: -len(each[0]))
-        print(f"{title}, {len(those):,} different, the longest:")
-        for paragraph, where in those[: args.examples]:
-            print(
-                f"  {' '.join(where.kinds)} <- {len(where.found_in)} x {next(iter(where.found_in.values()))}:",
-                end="",
-            )
-            print(f" {paragraph[:SHOWN_CHARACTERS]}")
+    print(*examples(rare, "Not boilerplate", args.examples), sep="\n")
+    print(*examples(boilerplate, "Boilerplate", args.examples), sep="\n")
     if args.output:
         with args.output.open("w") as sink:
             for paragraph, where in found.items():
-                record = {
-                    "text": paragraph,
-                    "kinds": where.kinds,
-                    "found_in": Counter(where.found_in.values()),
-                }
+                record = {"text": paragraph, "kinds": where.kinds, "in": Counter(where.found_in.values())}
                 sink.write(json.dumps(record, ensure_ascii=False) + "\n")
-    sys.exit(any(not is_boilerplate(where, args.several) for where in found.values()))
+    sys.exit(1 if rare else 0)
 
 
 if __name__ == "__main__":
