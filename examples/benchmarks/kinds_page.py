@@ -139,11 +139,12 @@ def bars(measured: Measured) -> list[Bar]:
         ratios = kinds.ratios(MAIN, O200K, of_groups(kinds.sizes, *groups))
         return {"": geometric_mean(ratios.values())} if ratios else {}
 
-    def bytes_per_token(of: list[str]) -> dict[str, float]:
-        return {"": kinds.bytes_per_unit(MAIN, of)} if of and MAIN in kinds.units else {}
+    def bytes_per_token(*of: str) -> dict[str, float]:
+        known = bool(of) and MAIN in kinds.units and set(of) <= kinds.sizes.keys()
+        return {"": kinds.bytes_per_unit(MAIN, of)} if known else {}
 
-    def bits_per_byte(of: list[str]) -> dict[str, float]:
-        return {"": 8 / packed.bytes_per_unit(ac, of)} if of else {}
+    def bits_per_byte(file: str) -> dict[str, float]:
+        return {"": 8 / packed.bytes_per_unit(ac, [file])} if file in packed.sizes else {}
 
     def saved(than: str) -> dict[str, float]:
         return {kind: 1 - 1 / ratio for kind, ratio in packed.ratios(ac, than, every).items()}
@@ -157,18 +158,16 @@ def bars(measured: Measured) -> list[Bar]:
         Bar(f"{MAIN} / {O200K}, each language", 0.40, kinds.ratios(MAIN, O200K, languages)),
         Bar(f"{MAIN} / {BPE}, each group", 1.15, kinds.mean_ratios(MAIN, BPE)),
         Bar(f"{WIDE} / {O200K}, each group", 1.0, kinds.mean_ratios(WIDE, O200K)),
-        Bar(f"bytes/token of {MAIN}, English prose", 5.85, bytes_per_token(of_groups(kinds.sizes, "prose"))),
+        Bar(f"bytes/token of {MAIN}, English prose", 5.85, bytes_per_token(*of_groups(kinds.sizes, "prose"))),
         *(
-            Bar(f"bytes/token of {MAIN}, {file}", promise.bytes_per_token, bytes_per_token([file]))
+            Bar(f"bytes/token of {MAIN}, {file}", promise.bytes_per_token, bytes_per_token(file))
             for file, promise in FILES.items()
-            if file in kinds.sizes
         ),
         Bar(f"`ac`, share below {XZ}, each kind", 0.30, saved(XZ)),
         Bar(f"`ac`, share below {PPMD}, each kind", 0.0, saved(PPMD)),
         *(
-            Bar(f"bits/byte of `ac`, {file}", promise.bits_per_byte, bits_per_byte([file]), at_most=True)
+            Bar(f"bits/byte of `ac`, {file}", promise.bits_per_byte, bits_per_byte(file), at_most=True)
             for file, promise in FILES.items()
-            if file in packed.sizes
         ),
     ]
 
