@@ -170,7 +170,7 @@ def packed(texts: list[peers.HeldOut], models: dict[str, Model]) -> Kinds:
         f"ac, {name}": eqi_streams(model.codec("ac", carry=False, rule="live"))
         for name, model in models.items()
     }
-    ways |= {name: live.others()[name] for name in (PPMD, XZ, ZSTD)}
+    ways |= {name: live.others()[name] for name in (PPMD, XZ, ZSTD) if models}
     units: Counts = {}
     for name, way in ways.items():
         live.say(name)
