@@ -1,6 +1,8 @@
-"""Tests of the benchmarks: measuring processes, pieces of text, and the counts on the page."""
+"""Tests of the benchmarks: measuring processes, pieces of text, kinds of text, and the counts on the page."""
 
+import doctest
 import importlib
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +115,106 @@ def test_numbers_have_three_digits_and_no_exponent(load):
     assert [digits(value) for value in (1000.4, 999, 99.96, 1, 0.03664, 41861)] == [
         "1,000", "999", "100", "1.00", "0.0366", "41,861",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["contamination", "kinds"])
+def test_examples_in_docstrings_of_benchmarks_are_right(load, module: str):
+    assert doctest.testmod(load(module)) == (0, 1)
+
+
+def test_a_document_has_the_kind_of_its_record_its_source_or_its_file(load, tmp_path: Path):
+    read_kinds = load("peers").read_kinds
+    records = [{"text": "a", "source": "x", "kind": "lang-de"}, {"text": "b", "source": "x"}, {"text": "c"}]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "alice.txt").write_bytes(b"d\r\n")
+    assert list(read_kinds(tmp_path / "some.jsonl")) == [
+        ("lang-de", "a"),
+        ("prose-x", "b"),
+        ("prose-other", "c"),
+    ]
+    assert list(read_kinds(tmp_path / "alice.txt")) == [("file-alice", "d\r\n")]
+
+
+def test_kinds_count_the_same_in_a_mean_ratio_and_by_size_in_bytes_per_unit(load):
+    page = load("kinds_page")
+    units = {
+        "ours": {"code-a": 10, "code-b": 50, "lang-de": 30},
+        "theirs": {"code-a": 20, "code-b": 25, "lang-de": 15},
+    }
+    kinds = page.Kinds({"code-a": 40, "code-b": 200, "lang-de": 60}, units)
+    assert kinds.bytes_per_unit("ours", ["code-a", "code-b"]) == 4.0
+    assert kinds.mean_ratios("ours", "theirs") == {"source code": 1.0, "other languages": 0.5}  # of 2 and 1/2
+    assert kinds.mean_ratios("ours", "not measured") == {}
+
+
+def test_the_worst_figure_decides_whether_a_promise_is_kept(load):
+    bar = load("kinds_page").Bar
+    figures = {"lang-de": 0.9, "lang-fi": 0.7}
+    assert bar("a", 0.7, figures).row() == ["a", "≥ 0.7", "0.700 (lang-fi)", "met"]
+    assert bar("a", 0.75, figures).row()[2:] == ["0.700 (lang-fi)", "missed"]
+    assert bar("a", 0.8, figures, at_most=True).row() == ["a", "≤ 0.8", "0.900 (lang-de)", "missed"]
+    assert bar("a", 0.75, {"": 0.7499}).row()[2:] == ["0.750", "missed"]
+    assert bar("a", 0.75, {}).row() == ["a", "≥ 0.75", "", "not measured"]
+
+
+def test_tables_of_kinds_show_what_was_measured(load):
+    page = load("kinds_page")
+    kinds = page.Kinds(
+        {"code-a": 40, "lang-de": 60},
+        {"16 bits": {"code-a": 10, "lang-de": 30}, "o200k": {"code-a": 20, "lang-de": 15}},
+    )
+    packed = page.Kinds(
+        {"code-a": 40}, {"ac, default": {"code-a": 6}, page.PPMD: {"code-a": 8}, page.XZ: {"code-a": 10}}
+    )
+    none = page.Kinds({}, {})
+    text = "\n".join(page.tables(page.Measured(kinds, none, packed, none), ["16 bits"]))
+    for row in (
+        "| 16 bits / o200k, source code | ≥ 1.25 | 2.000 | met |",
+        "| 16 bits / o200k, each language | ≥ 0.4 | 0.500 | met |",
+        "| `ac`, share below xz -9, each kind | ≥ 0.3 | 0.400 | met |",
+        "| 16 bits / o200k | 2.000 | 0.500 |",
+        "| lang-de | 60 | 2.000 | 4.000 | 0.500 |",
+        "| code-a | 40 | 1.200 | 1.600 | 2.000 | 40.0% | 25.0% |",
+    ):
+        assert row in text.splitlines()
+    assert "Live windows" not in text
+
+
+def passage(seed: int, n: int = 12) -> str:
+    """Words that no other seed has, with punctuation."""
+    return " ".join(f"Word{seed}x{k}ß," for k in range(n)) + "."
+
+
+def test_paragraphs_are_found_in_every_shape(load):
+    contamination, shapes = load("contamination"), load("kinds").SHAPES
+    prose = "\n\n".join(f"{passage(k)}\n{passage(-k)}" for k in range(1, 4))
+    for name, shape in shapes.items():
+        seen = contamination.held_out([("prose-a", prose), ("prose-b", passage(9))])
+        contamination.search(seen, [("english-a", shape(f"Something else.\n\n{prose}"))])
+        found = [list(where.kinds) for where in seen.values() if where.found_in]
+        assert (len(seen), found) == (4, [["prose-a"]] * 3), name
+
+
+def test_a_long_passage_without_blank_lines_is_found_within_other_text(load):
+    contamination = load("contamination")
+    lines = [passage(k, 4) for k in range(100)]
+    seen = contamination.held_out([("code-a", "\n".join(lines[20:80]))])
+    contamination.search(seen, [("code-b", "\n".join(lines))])
+    assert len(seen) > 20
+    assert sum(bool(where.found_in) for where in seen.values()) > 0.9 * len(seen)
+
+
+def test_a_training_document_that_is_repeated_makes_no_boilerplate(load):
+    contamination = load("contamination")
+    seen = contamination.held_out([("code-a", f"{passage(1)}\n\n{passage(2)}\n\n{passage(3)}")])
+    repeated = [("code-b", passage(1)), ("code-b", passage(1).upper()), ("code-b", passage(1))]
+    licence = [("code-c", f"{passage(2)}\n\nfile {k}") for k in range(3)]
+    contamination.search(seen, repeated + licence)
+    assert [len(where.found_in) for where in seen.values()] == [1, 3, 0]
+    assert contamination.table(seen, several=3).splitlines()[2:] == [
+        "| code-a | 3 | 2 | 1 | 66.7% |",
+        "| all | 3 | 2 | 1 | 66.7% |",
+    ]
 
 
 def test_every_section_of_the_page_can_be_made(load):

@@ -25,6 +25,15 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")
 # Sentences end after their full stop and closing quotes or brackets, or at a line break; merges stay inside.
 SENTENCE_END = r"""[.!?]+["')\]]*(?:(?:\r?\n)+|(?=\s))|(?:\r?\n)+"""
 
+# The words of o200k, as OpenAI published them: marks of Indic and Arabic scripts stay with their letters.
+WORDS_OF_O200K = "|".join(
+    [
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?""",
+        r"""\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+    ]
+)
+
 T = TypeVar("T")
 
 
@@ -52,6 +61,21 @@ def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
 def read_held_out(path: Path, text_field: str = "text") -> HeldOut:
     """The name and all documents of a file."""
     return HeldOut(path.name, list(read_documents(path, text_field)))
+
+
+def read_kinds(path: Path) -> Iterator[tuple[str, str]]:
+    """The kind and the text of each document.
+
+    The kind of a JSONL record is its `kind`, or else `prose-` and its `source`; that of any other file, which
+    is one document, is `file-` and its name.
+    """
+    with documents.open_text(path) as source:
+        if not documents.is_jsonl(path.name):
+            yield f"file-{path.name.split('.')[0]}", source.read().decode()
+            return
+        for line in source:
+            record = json.loads(line)
+            yield record.get("kind") or f"prose-{record.get('source', 'other')}", record["text"]
 
 
 def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[bytes]:
@@ -90,6 +114,19 @@ class Bpe(NamedTuple):
     tokenizer: "Tokenizer"
     facts: dict[str, str | int | float]
 
+    @classmethod
+    def load(cls, path: Path) -> "Bpe":
+        """The tokeniser of a file that `save` wrote."""
+        from tokenizers import Tokenizer
+
+        return cls(Tokenizer.from_file(str(path)), json.loads(_facts_path(path).read_text()))
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json` to that path, and the facts to a file beside it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(str(path))
+        _facts_path(path).write_text(json.dumps(self.facts, indent=2) + "\n")
+
     @property
     def trained_on(self) -> str:
         """The amount of training text, in words."""
@@ -98,41 +135,57 @@ class Bpe(NamedTuple):
         return words if seen == whole else f"{words}, an even sample of {int(whole) / 1e6:.0f} MB"
 
 
+def _facts_path(path: Path) -> Path:
+    """The file of facts beside a tokeniser."""
+    return path.with_suffix(".facts.json")
+
+
 def bpe(
     kind: str, vocab_size: int, path: Path, cache: Path, limit: int | None = None, text_field: str = "text"
 ) -> Bpe:
-    """A BPE tokeniser trained on a text, or loaded from the cache folder.
+    """A BPE tokeniser of `train_bpe`, or loaded from the cache folder, which keeps it."""
+    kept = cache / f"bpe-{kind}-{vocab_size}.json"
+    if _facts_path(kept).exists():
+        cached = Bpe.load(kept)
+        key = _facts_of_text(path, limit)
+        if {name: cached.facts[name] for name in key} == key:
+            return cached
+    trained = train_bpe(kind, vocab_size, path, limit, text_field)
+    trained.save(kept)
+    return trained
+
+
+def _facts_of_text(path: Path, limit: int | None) -> dict[str, str | int | float]:
+    """What tells training texts apart."""
+    return {"text": path.name, "text_file_bytes": path.stat().st_size, "limit_bytes": limit or 0}
+
+
+def train_bpe(
+    kind: str, vocab_size: int, path: Path, limit: int | None = None, text_field: str = "text"
+) -> Bpe:
+    """A BPE tokeniser trained on a text.
 
     Args:
-        kind: `words` (merges stay inside words, as GPT-2 splits them) or `sentences` (they may cross words).
+        kind: where merges end: `words` as GPT-2 splits them, `o200k` for words as o200k splits them, or
+            `sentences`, in which merges may cross words.
         vocab_size: number of entries, including the 256 single bytes.
         path: JSONL or plain text.
-        cache: folder for trained tokenisers and the facts about their training.
         limit: size in bytes of the even sample to train on; None for the whole text.
         text_field: field of JSONL records that holds the text.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    stem = cache / f"bpe-{kind}-{vocab_size}"
-    key: dict[str, str | int | float] = {
-        "text": path.name,
-        "text_file_bytes": path.stat().st_size,
-        "limit_bytes": limit or 0,
-    }
-    facts_path, tokenizer_path = stem.with_suffix(".facts.json"), stem.with_suffix(".json")
-    if facts_path.exists():
-        cached = json.loads(facts_path.read_text())
-        if {name: cached[name] for name in key} == key:
-            return Bpe(Tokenizer.from_file(str(tokenizer_path)), cached)
     print(f"training BPE ({kind}, {vocab_size}) on {path.name} ...", file=sys.stderr)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.decoder = decoders.ByteLevel()
-    whole_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "words")
-    if kind == "words":
-        tokenizer.pre_tokenizer = whole_words
-    else:
-        split = pre_tokenizers.Split(Regex(SENTENCE_END), "merged_with_previous")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, whole_words])
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "words")
+    splits = {
+        "o200k": pre_tokenizers.Split(Regex(WORDS_OF_O200K), "isolated"),
+        "sentences": pre_tokenizers.Split(Regex(SENTENCE_END), "merged_with_previous"),
+    }
+    tokenizer.pre_tokenizer = to_bytes
+    if kind in splits:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([splits[kind], to_bytes])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
@@ -147,15 +200,13 @@ def bpe(
     started = time.monotonic()
     tokenizer.train_from_iterator(documents(), trainer)
     whole = seen if limit is None else sum(map(len, sample(path, None, text_field)))
-    facts = key | {
+    facts = _facts_of_text(path, limit) | {
+        "kind": kind,
         "sampled_bytes": seen,
         "sampled_from_bytes": whole,
         "training_s": round(time.monotonic() - started, 1),
         "entries": tokenizer.get_vocab_size(),
     }
-    cache.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(tokenizer_path))
-    facts_path.write_text(json.dumps(facts, indent=2) + "\n")
     return Bpe(tokenizer, facts)
 
 

@@ -109,9 +109,16 @@ def codebook_cutter(codebook: Codebook) -> Cutter:
     return cut
 
 
-def bpe_cutter(bpe: peers.Bpe) -> Cutter:
-    """Tokenises texts with BPE; documents must be UTF-8."""
-    lengths = np.fromiter(map(len, peers.token_bytes(bpe.tokenizer)), np.int64)
+def token_cutter(
+    encode: Callable[[str], list[int]], decode: Callable[[list[int]], str], lengths: npt.NDArray[np.int64]
+) -> Cutter:
+    """Tokenises texts, whose documents must be UTF-8.
+
+    Args:
+        encode: words to ids.
+        decode: ids to words.
+        lengths: of each id in bytes.
+    """
 
     def cut(held_out: peers.HeldOut) -> Cuts | None:
         cuts = Cuts()
@@ -120,12 +127,21 @@ def bpe_cutter(bpe: peers.Bpe) -> Cutter:
                 words = document.decode()
             except UnicodeDecodeError:
                 return None
-            ids = bpe.tokenizer.encode(words).ids
-            check(bpe.tokenizer.decode(ids, skip_special_tokens=False) == words, held_out.name)
+            ids = encode(words)
+            check(decode(ids) == words, held_out.name)
             cuts.add(document, np.array(ids, np.uint32), lengths)
         return cuts
 
     return cut
+
+
+def bpe_cutter(bpe: peers.Bpe) -> Cutter:
+    """Tokenises texts with BPE."""
+    return token_cutter(
+        lambda words: bpe.tokenizer.encode(words).ids,
+        partial(bpe.tokenizer.decode, skip_special_tokens=False),
+        np.fromiter(map(len, peers.token_bytes(bpe.tokenizer)), np.int64),
+    )
 
 
 # ---- bytes per window
