@@ -217,6 +217,16 @@ def test_a_training_document_that_is_repeated_makes_no_boilerplate(load):
     ]
 
 
+def test_a_text_is_cleaned_of_held_out_paragraphs_only(load):
+    contamination = load("contamination")
+    held_out, other = passage(1), passage(2)
+    seen = contamination.held_out([("prose-a", f"{held_out}\n\nShort.")])
+    text = f"{other}\n\n{held_out.upper()}\r\n \r\nShort.\n\n{other}\n"
+    assert contamination.without(text, seen) == f"{other}\n\nShort.\n\n{other}\n"
+    assert contamination.without(other, seen) == other
+    assert contamination.without(held_out, seen) == ""
+
+
 def test_every_section_of_the_page_can_be_made(load):
     for section in load("run").SECTIONS:
         module = load(section)

@@ -6,7 +6,8 @@ Text is compared without white space and without case, so that other line ends, 
 nothing. A paragraph stands between blank lines and has at least `--least` characters; one of more than 1,000,
 such as code without blank lines, is compared in pieces that end at punctuation. What stands in several
 different training documents, such as a licence, is called boilerplate. The exit status is 1 if anything else
-is found. The held-out texts are held in memory, the training text is not.
+is found. --clean writes the training text without all that is found. The held-out texts are held in memory,
+the training text is not.
 """
 
 import argparse
@@ -14,8 +15,9 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import pages
@@ -86,6 +88,17 @@ def search(
                 hit.found_in[identity] = kind
 
 
+def without(text: str, seen: Container[str], least: int = LEAST_CHARACTERS) -> str:
+    """The text without the paragraphs that are held out."""
+    parts = re.split(f"({BLANK_LINES.pattern})", text)  # paragraphs, with blank lines between them
+    kept = [
+        part + blank
+        for part, blank in zip_longest(parts[::2], parts[1::2], fillvalue="")
+        if not any(paragraph in seen for paragraph in paragraphs(part, least))
+    ]
+    return "".join(kept)
+
+
 def table(seen: dict[str, Seen], several: int) -> str:
     """The paragraphs checked and found in each kind that any is found in, and in all."""
     checked, found, rare = Counter[str](), Counter[str](), Counter[str]()
@@ -122,6 +135,7 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=LEAST_CHARACTERS, help="characters of a paragraph")
     parser.add_argument("--several", type=int, default=SEVERAL, help="documents that make it boilerplate")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="paragraphs to show of either sort")
+    parser.add_argument("--clean", type=Path, help="write the training text without them, as JSONL")
     parser.add_argument("-o", "--output", type=Path, help="write all that is found to this file, as JSONL")
     args = parser.parse_args()
 
@@ -139,6 +153,11 @@ def main() -> None:
             for paragraph, where in found.items():
                 record = {"text": paragraph, "kinds": where.kinds, "in": Counter(where.found_in.values())}
                 sink.write(json.dumps(record, ensure_ascii=False) + "\n")
+    if args.clean:
+        with args.clean.open("w") as sink:
+            for kind, text in peers.read_kinds(args.train):
+                if kept := without(text, seen, args.least):
+                    sink.write(json.dumps({"text": kept, "kind": kind}, ensure_ascii=False) + "\n")
     sys.exit(1 if rare else 0)
 
 
