@@ -74,6 +74,37 @@ def test_the_stages_get_better_and_all_beat_the_published_rule(trained):
         assert name.encode() in trained[1].stderr
 
 
+def test_several_widths_make_a_codebook_each_from_one_m1(trained, corpus_file, tmp_path):
+    several = ["--window-bits", "10,11,9", "--steps", "40", "--text-field", "body"]
+    done = eqinfo("train-m1", corpus_file, "-o", tmp_path / "model", *QUICK, *several)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "model"
+    assert sorted(folder.glob("*.eqcb")) == [
+        folder / name for name in ("codebook-11.eqcb", "codebook-9.eqcb", "codebook.eqcb", "published.eqcb")
+    ]
+    for name, bits in (("codebook", 10), ("codebook-9", 9), ("codebook-11", 11)):
+        codebook = Codebook.load(folder / f"{name}.eqcb")
+        assert (codebook.window_bits, len(codebook.windows)) == (bits, 1 << bits)
+    # the first one is the same as if it were made alone
+    assert (folder / "codebook.eqcb").read_bytes() == (trained[0] / "codebook.eqcb").read_bytes()
+    measured = json.loads((folder / "config.json").read_bytes())["measured"]["bytes_per_window"]
+    assert (
+        measured["refitted, optimal, 9 bits"]
+        < measured["refitted, optimal"]
+        < measured["refitted, optimal, 11 bits"]
+    )
+    text = prose(500, seed=7)
+    for bits in ("9", "11"):
+        packed = eqinfo("compress", "-m", folder, "--window-bits", bits, stdin=text)
+        assert packed.stdout[4] == int(bits)
+        assert eqinfo("decompress", "-m", folder, stdin=packed.stdout).stdout == text
+    done = eqinfo("eval", folder, "--json", "--text", corpus_file, "--text-field", "body")
+    rows = json.loads(done.stdout)["m1"]
+    assert sorted((row["window_bits"], row["rule"]) for row in rows) == [
+        (9, "fitted"), (10, "fitted"), (10, "published"), (11, "fitted")
+    ]  # fmt: skip
+
+
 def test_what_is_measured_is_what_the_files_give(trained):
     folder, _ = trained
     config = m1_run.read_config(folder)
@@ -179,10 +210,13 @@ def test_stdin_and_the_published_rule_work(tmp_path):
     [
         (["TEXT", "--window-bits", "8"], 1, "--window-bits: out of range; found 8, want 9 to 20."),
         (["TEXT", "--window-bits", "21"], 1, "--window-bits: out of range; found 21, want 9 to 20."),
+        (["TEXT", "--window-bits", "16,8"], 1, "--window-bits: out of range; found 16,8, want 9 to 20."),
+        (["TEXT", "--window-bits", "16-18"], 2, "want numbers with commas between them"),
+        (["TEXT", "--window-bits", ""], 2, "want numbers with commas between them"),
         (
             ["TEXT", "--preset", "huge"],
             1,
-            "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m.",
+            "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m, 14m.",
         ),
         (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, published."),
         (["TEXT", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
@@ -243,6 +277,9 @@ def test_an_incomplete_or_foreign_model_folder_is_refused(trained, tmp_path):
         ({"settings": config["settings"] | {"rounds": 1.5}}, FormatError, "--rounds: of another type"),
         ({"settings": config["settings"] | {"seed": True}}, FormatError, "--seed: of another type"),
         ({"settings": config["settings"] | {"rule": "a\nb"}}, FormatError, "--rule: unknown; found a b"),
+        ({"settings": config["settings"] | {"further_window_bits": 9}}, FormatError, "damaged"),
+        ({"settings": config["settings"] | {"further_window_bits": [9.0]}}, FormatError, "out of range"),
+        ({"settings": config["settings"] | {"further_window_bits": [[]]}}, FormatError, "out of range"),
         ({"measured": {}}, FormatError, "damaged .'bits_per_byte_by_position'"),
         ({"measured": config["measured"] | {"windows_unused": {"\ud800": 1}}}, FormatError, "damaged"),
     ]:
