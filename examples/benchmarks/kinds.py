@@ -134,11 +134,13 @@ def named(models: Iterable[Path | None]) -> dict[str, Model]:
 
 
 def codebooks(models: dict[str, Model]) -> dict[str, Codebook]:
-    """The codebook of each model: the first of a width by the width, further ones by their name too."""
+    """The codebooks of each model: of a width, the first by the width, others by the model's name too."""
     found: dict[str, Codebook] = {}
     for name, model in models.items():
-        width = f"{model.codebook.window_bits} bits"
-        found[f"{width}, {name}" if width in found else width] = model.codebook
+        for bits in (None, *model.further_widths()):
+            codebook = model.codebook_of(bits)
+            width = f"{codebook.window_bits} bits"
+            found[f"{width}, {name}" if width in found else width] = codebook
     return found
 
 
