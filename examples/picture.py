@@ -2,7 +2,7 @@
 
 Usage: picture.py   (needs `pip install bpe-openai` for the BPE that it compares with)
 
-Writes cuts.svg from what the tokenisers return, and bytes_per_token.svg from the table in windows.md.
+Writes cuts.svg from what the tokenisers return, and bytes_per_token.svg from the table in kinds.md.
 """
 
 from collections.abc import Iterable
@@ -21,12 +21,13 @@ PANEL, INK, FAINT, RED = "#ffffff", "#1f2328", "#59636e", "#cf222e"
 FILLS = {"eqinfo": ("#b6e3ff", "#ddf4ff"), "paper": ("#f2dd8a", "#fff8c5"), "bpe": ("#d0d7de", "#eaeef2")}
 CHARACTER, HEIGHT, MARGIN = 10, 30, 20  # pixels: the width of a character, the height of a window
 
-ROWS_OF_WINDOWS_MD = {  # the row of the table, its name in the chart, its colour
-    "eqinfo, optimal": ("eqinfo", "#0969da"),
-    "BPE across words": ("BPE, merging across words", "#8c959f"),
-    "BPE in words": ("BPE, merging within words", "#afb8c1"),
-    "published rule, greedy": ("the paper's windows", "#d4a72c"),
+COLUMNS_OF_KINDS_MD = {  # the column of the table, its name in the chart, its colour
+    "16 bits": ("eqinfo, 65,536 windows", "#0969da"),
+    "BPE, same mix": ("BPE of 65,536, trained on the same texts", "#8c959f"),
+    "o200k": ("BPE of GPT-4o, 199,998", "#afb8c1"),
+    "16 bits, published": ("the paper's windows, same model", "#d4a72c"),
 }
+GROUPS = "English prose", "source code", "data, logs, mail", "other languages"
 
 
 def text(x: float, y: float, words: str, size: int = 14, fill: str = INK, more: str = "") -> str:
@@ -91,25 +92,24 @@ def cuts() -> str:
 
 
 def bytes_per_token() -> str:
-    """Bars from the first table of windows.md."""
-    table = (HERE / "windows.md").read_text().partition("## Bytes per window")[2].partition("\n##")[0]
-    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-    texts = [name.partition(".")[0] for name in lines[0] if name]
-    rows = {name: [float(value) for value in values] for name, *values in lines if name in ROWS_OF_WINDOWS_MD}
-    parts, y = [], 58
-    parts.append(
-        text(MARGIN, 30, "Bytes of text in one 16-bit window or token", 15, more='font-weight="600"')
+    """A bar chart of the table in kinds.md."""
+    table = (
+        (HERE / "kinds.md").read_text().partition("## Bytes per token, each group")[2].partition("\n##")[0]
     )
-    for k, held_out in enumerate(texts):
-        parts.append(text(MARGIN, y + 32, held_out, 14))
-        for name, (label, colour) in ROWS_OF_WINDOWS_MD.items():
-            value = rows[name][k]
-            parts.append(f'<rect x="100" y="{y}" width="{value * 70:.1f}" height="13" fill="{colour}"/>')
+    head, *lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    rows = {name: dict(zip(head[-len(values) :], values, strict=True)) for name, *values in lines}
+    parts, y = [], 58
+    parts.append(text(MARGIN, 30, "Bytes of text in one window or token", 15, more='font-weight="600"'))
+    for k, group in enumerate(GROUPS):
+        parts.append(text(MARGIN, y + 32, group, 14))
+        for name, (label, colour) in COLUMNS_OF_KINDS_MD.items():
+            value = float(rows[group][name])
+            parts.append(f'<rect x="150" y="{y}" width="{value * 70:.1f}" height="13" fill="{colour}"/>')
             words = f"{value + 1e-9:.2f}" + (f"  {label}" if k == 0 else "")
-            parts.append(text(106 + value * 70, y + 11, words, 12))
+            parts.append(text(156 + value * 70, y + 11, words, 12))
             y += 15
         y += 12
-    return svg(810, y + 8, "Bytes per token of eqinfo, BPE and the paper's windows on four texts", parts)
+    return svg(890, y + 8, "Bytes per token of eqinfo, BPE and the paper's windows on four kinds", parts)
 
 
 if __name__ == "__main__":

@@ -134,12 +134,16 @@ def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None)
     assert f"{len(ids)} windows of 16 bits" in picture
 
 
-def test_the_bars_are_the_figures_of_the_page_of_windows() -> None:
+def test_the_bars_are_the_figures_of_the_page_of_kinds() -> None:
     chart = (EXAMPLES / "bytes_per_token.svg").read_text()
-    for name in ("eqinfo, optimal", "BPE in words", "BPE across words", "published rule, greedy"):
-        row = re.search(rf"^\| {name} \| (.*) \|$", (EXAMPLES / "windows.md").read_text(), re.MULTILINE)
-        assert row, name
-        for value in row[1].split(" | "):
+    page = (EXAMPLES / "kinds.md").read_text()
+    table = page.partition("## Bytes per token, each group taken together")[2].partition("\n##")[0]
+    head, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    columns = [head.index(name) for name in ("16 bits", "BPE, same mix", "o200k", "16 bits, published")]
+    shown = {row[0]: row for row in rows}
+    for group in ("English prose", "source code", "data, logs, mail", "other languages"):
+        for column in columns:
+            value = shown[group][column - len(head)]  # the head's first cell is empty
             assert f'width="{float(value) * 70:.1f}"' in chart
 
 
