@@ -376,7 +376,7 @@ def loaded(folder: Path) -> object:
     m2_batches.check(paths)
     found = m2_batches.load(paths)
     blocks = [block.tolist() for block in found.blocks(range(min(found.n_blocks(16), 9)), 16)]
-    return blocks, found.n_tokens, found.original_bytes, found.vocab_size, found.end_of_text
+    return blocks, found.n_tokens, found.sidecar
 
 
 def measured_on(folder: Path) -> object:

@@ -302,7 +302,7 @@ def results() -> Results:
 def test_tables_hold_every_figure_and_mark_the_best_of_a_column() -> None:
     windows, positions, found = tables.tables(results())
     assert windows.title == found.title == "held.txt: 1,000 bytes, 200 words"
-    assert [row[0] for row in windows.rows] == ["mine", "mine, published rule", "xz -9"]
+    assert [row[0] for row in windows.rows] == ["mine, 12 bits", "mine, 12 bits, published rule", "xz -9"]
     assert windows.rows[2] == ["xz -9", "-", "300", "3.333", "-", "-", "-", "-"]
     assert windows.best == {(0, 1), (2, 2), (2, 3)}
     assert positions.rows == [["byte 1", "5.000", "5.500"], ["byte 2", "-", "-"]]
