@@ -29,7 +29,7 @@ MAX_BYTE_OUTPUT = 19
 
 @compiled
 def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
-    """The arithmetic code of a text; see `arithmetic_coding.encode`. Coding is plain without a version of the mixer."""
+    """The arithmetic code of a text; see `arithmetic_coding.encode`. Plain if the mixer is NO_MIXER."""
     out = np.empty(MAX_BYTE_OUTPUT * (text.size + ends.size) + rc.CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), rc.ZERO, rc.MAX_RANGE  # the first interval is all of [0, 1) but 2**-64
     i: Any = 0

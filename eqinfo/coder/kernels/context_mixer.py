@@ -57,15 +57,17 @@ U8 = npt.NDArray[np.uint8]
 # by version: a learning rate is in 2**-RATE_BITS; it falls to the least in so many bytes for each unit
 RATE_BITS = (20, 20, 22)  # version 0 is none
 LEAST_RATES, EXTRA_RATES, EXTRA_BYTES_BITS = (5, 5, 8), (10, 10, 40), 9
-HISTORY_SHIFTS = (6, 6, 7)  # many contexts share a history, so its probability moves slowly: 1 / 64 or 1 / 128
+# many contexts share a history, so its probability moves slowly: 1 / 64 or 1 / 128
+HISTORY_SHIFTS = (6, 6, 7)
 
 CHECK_SHIFT, HASH_HALF = np.uint64(20), np.uint64(32)  # check: bits 20 to 27 of a key
-ONE, EIGHT = np.uint64(1), np.uint64(8)
+NOTHING, ONE, EIGHT = np.uint64(0), np.uint64(1), np.uint64(8)
 TWO_BYTES, LINE_CONTEXT, FOLLOWERS_CONTEXT = np.uint64(0xFFFF), np.uint64(5 << 40), np.uint64(7 << 40)
+LAST_BYTE, BYTE_PLACE = np.uint64(0xFF), np.uint64(24)
 MAX_COLUMN, NEW_LINE = 255, 10
 
 NEW = P_HALF << 16 | 1  # a slot that has seen no bit: probability 1/2, history 1
-# In version 2 the direct predictions of the last 0 to 2 bytes, which see many bits, move 1 / 64 from 7 bits on
+# In version 2 the direct predictions of the last 0 to 2 bytes move 1 / 64 of the way from 7 bits on
 N_STEADY, STEADY_SHARE = 3, 1 << P_BITS - 6
 
 MIN_MATCH = 5  # bytes
@@ -78,7 +80,8 @@ def column_key(line: I64, text: U8) -> Any:
     """The key of the context of the byte above and the column."""
     column = min(line[2] - line[0], MAX_COLUMN)
     above = line[1] + column  # in the line before, if that is so long
-    return LINE_CONTEXT | np.uint64(column) | (np.uint64(text[above]) << EIGHT if above < line[0] else np.uint64(0))
+    byte = np.uint64(text[above]) if above < line[0] else NOTHING
+    return LINE_CONTEXT | np.uint64(column) | byte << EIGHT
 
 
 @compiled
@@ -112,10 +115,10 @@ def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
             key = column_key(mixer.line, text)
         elif k == FOLLOWERS:
             pair = recent[0] & TWO_BYTES
-            key = FOLLOWERS_CONTEXT | np.uint64(mixer.followers[pair]) | (pair & np.uint64(255)) << np.uint64(24)
+            key = FOLLOWERS_CONTEXT | np.uint64(mixer.followers[pair]) | (pair & LAST_BYTE) << BYTE_PLACE
         key = (key + np.uint64(k + 1)) * HASH_MULTIPLIER
         mixer.hashes[k] = key ^ key >> HASH_HALF  # else low bits depend on the key's low bits alone
-    match[2] = N_BYTES + np.int64(text[match[0]]) if match[1] else 0  # shifted, 256 + byte is a node; 0 is none
+    match[2] = 256 + np.int64(text[match[0]]) if match[1] else 0  # shifted, 256 + byte is a node; 0 is none
 
 
 @compiled
@@ -143,8 +146,8 @@ def predict(mixer: Mixer, node: Any) -> Any:
     by_match, sureness = foreseen(match[2], node, n_left), mixer.likeliest[1]
     if by_match:
         length = min(match[1], MAX_MATCH - 1)
-        logit = np.int64(stretch[mixer.matches[length >> 1]])
-        inputs[MATCH] = logit if by_match == 2 else -logit  # a logit above 0 is for a 1
+        ahead = np.int64(stretch[mixer.matches[length >> 1]])
+        inputs[MATCH] = ahead if by_match == 2 else -ahead  # a logit above 0 is for a 1
         counts[MATCH] = length >> 3  # in [0, N_COUNTS)
         sureness = min(length >> 2, N_DOUBTS - 1)  # of the match, rather than of M1
     n_contexts = mixer.hashes.size
@@ -170,7 +173,7 @@ def predict(mixer: Mixer, node: Any) -> Any:
         # a text below MAX_TEXT keeps each weight below 2**42, so the sum cannot overflow
         weight = mixer.weights[i, counts[i]] + mixer.node_weights[node, i] + mixer.byte_weights[byte, i]
         total += (weight + mixer.foresight_weights[row, i]) * inputs[i]  # below 2**61 in size
-    logit = min(max(total >> WEIGHT_BITS, -MAX_LOGIT), MAX_LOGIT)
+    logit: Any = min(max(total >> WEIGHT_BITS, -MAX_LOGIT), MAX_LOGIT)
     mixer.mixed[0] = mixer.squash[logit + MAX_LOGIT]
     if mixer.version == FIRST:
         return mixer.mixed[0]

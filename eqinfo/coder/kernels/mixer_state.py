@@ -16,7 +16,6 @@ from eqinfo.coder.kernels.mixer_tables import (
     I16,
     I64,
     N_COUNTS,
-    N_HISTORIES,
     P_ONE,
     U16,
     first_histories,
@@ -68,13 +67,14 @@ class Mixer(NamedTuple):
         squash: probability in 1/M1_TOTAL of each logit from -MAX_LOGIT on, (2 * MAX_LOGIT + 1,).
         stretch: logit of each probability in 1/2**16, (2**16,).
         slots: hash table of each context, (n_contexts, a power of two).
-        histories: probability of a 1 after each history, (n_contexts, N_HISTORIES).
+        histories: probability of a 1 after each history, (n_contexts, 256).
         matches: probability that a match goes on, by half its length, (MAX_MATCH / 2,).
         positions: offset after the last MIN_MATCH bytes with each hash, or 0, (a power of two,).
         weights: of each input, by the number of bits its context has seen, (n_inputs, N_COUNTS).
         node_weights: added to them, by the bits of the current byte, (N_BYTES, n_inputs).
         byte_weights: added to them, by the byte before, (N_BYTES, n_inputs).
-        foresight_weights: added to them, by what match and M1 foresee; 0 in version 1, (N_FORESIGHTS, n_inputs).
+        foresight_weights: added to them, by what match and M1 foresee, (N_FORESIGHTS, n_inputs); 0 in
+            version 1.
         curves: of the refinement, (2, a power of two, N_POINTS).
         followers: the last two bytes that followed each pair of bytes, (2**16,).
         recent: the last 8 bytes as one integer, and hashes of the current word and the two before, (4,).
@@ -122,8 +122,9 @@ class Mixer(NamedTuple):
 
 def new_mixer(text_length: int, version: int) -> Mixer:
     """A mixer for a text of text_length bytes, which decides the size of its tables."""
-    # more than 2 slots for each byte of text, or 4, up to the largest table
-    slot_bits = min(max((2 * max(version, 1) * text_length).bit_length(), MIN_SLOT_BITS), MAX_SLOT_BITS[version])
+    # more than 2 slots for each byte of text, in version 2 more than 4, up to the largest table
+    fitting = (2 * max(version, 1) * text_length).bit_length()
+    slot_bits = min(max(fitting, MIN_SLOT_BITS), MAX_SLOT_BITS[version])
     curve_bits = min(slot_bits - 3, MAX_CURVE_BITS) if version == SECOND else 1
     n_contexts = N_CONTEXTS[version]
     n_inputs = DIRECT + 2 * n_contexts

@@ -65,4 +65,5 @@ def first_points() -> U16:
     """The curve that changes nothing: the probability in 1/2**16 of the logit of each point."""
     squash, _ = logistic_tables()
     logits = np.minimum(np.arange(N_POINTS) << POINT_BITS, 2 * MAX_LOGIT)  # from -MAX_LOGIT up
-    return (squash[logits] >> M1_TOTAL_BITS - P_BITS).astype(np.uint16)  # below 2**16
+    points: U16 = (squash[logits] >> M1_TOTAL_BITS - P_BITS).astype(np.uint16)  # below 2**16
+    return points
