@@ -7,7 +7,7 @@ header holds `unit_bits` and the first bytes of the codec's fingerprint, so deco
     CodebookCodec      9 to 20            the codeword of a window         (none)
     WindowCodec        24, 32, ... 128    the codeword of a live window    live b, live b carry,
                                                                            published b, published b carry
-    ArithmeticCodec    8                  a byte                           live ac, published ac
+    ArithmeticCodec    8                  a byte                           live ac, live ac 2, published ac
 
 Payload of a codebook: the codewords, packed lowest bit first (`packing`). A codeword is the number of its
 window, from 0, in the order of the `.eqcb` file (`codebook.codebook`). Codeword 0 is the empty window: a
@@ -22,7 +22,8 @@ document and frame.
 
 Payload of arithmetic coding: the number of document ends as a varint, at most MAX_DOCUMENTS, then one code
 for the frame (`coder`). The code also says where documents end. By the live rule its probabilities adapt to
-the text of the frame; by the published rule they are M1's alone.
+the text of the frame, in two versions, of which compress writes the second, `live ac 2`; by the published
+rule they are M1's alone.
 
 Fingerprint, 32 bytes, of everything that decides what a payload means; + joins bytes:
 
@@ -51,6 +52,7 @@ from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 AC_UNIT_BITS = 8  # fewer than any window has, so unit_bits tells the kinds apart
 LIVE_FRAME_BYTES = 1 << 17  # some seconds of one core; threads and progress work by the frame
 LIVE_VERSION = 1
+AC_VERSION = 2  # of the mixer that new arithmetic codes are made with
 
 
 class Codec(ABC):
@@ -174,17 +176,18 @@ class ArithmeticCodec(Codec):
     Args:
         m1: the network.
         rule: "live" adapts to the text of the frame, "published" uses M1's probabilities alone.
+        version: of the live rule: 1 is in streams made before there was a 2.
     """
 
     unit_bits = AC_UNIT_BITS
 
-    def __init__(self, m1: Network, rule: str = "live") -> None:
-        self.network, self._adapts = m1, rule == "live"
-        self.name = f"{rule} ac"
+    def __init__(self, m1: Network, rule: str = "live", version: int = AC_VERSION) -> None:
+        self.network, self._version = m1, version if rule == "live" else 0
+        self.name = f"{rule} ac{f' {version}' if self._version > 1 else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
-        code = in_thread(arithmetic_coding.encode, self.network, *frame, self._adapts)
+        code = in_thread(arithmetic_coding.encode, self.network, *frame, self._version)
         payload = varint(len(frame.document_ends)) + code
         return len(payload), payload
 
@@ -194,7 +197,7 @@ class ArithmeticCodec(Codec):
             raise ValueError(f"found {n_documents} documents")
         code = payload[len(varint(n_documents)) :]
         return Frame(
-            *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._adapts)
+            *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._version)
         )
 
     def most_units(self, text_length: int) -> int:  # noqa: D102

@@ -8,6 +8,7 @@ What this module does not do: write model folders (`m1`), or hold formats (`code
 `coder.integer_m1`).
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import product
@@ -191,8 +192,7 @@ class Model:
             )
         key = unit_bits, fingerprint
         if key not in self._live:
-            for carry, rule in product((False, True), RULES):
-                codec = self._live_codec(unit_bits, carry, rule)
+            for codec in self._live_codecs(unit_bits):
                 if codec.fingerprint.startswith(fingerprint):
                     self._live[key] = codec
                     break
@@ -206,3 +206,11 @@ class Model:
         if unit_bits == AC_UNIT_BITS:
             return ArithmeticCodec(self.network, rule)
         return WindowCodec(self.network, unit_bits, carry, rule)
+
+    def _live_codecs(self, unit_bits: int) -> Iterator[Codec]:
+        """All codecs with units of that size in which M1 runs, also those that compress no longer takes."""
+        for carry, rule in product((False, True), RULES):
+            if not carry or unit_bits != AC_UNIT_BITS:
+                yield self._live_codec(unit_bits, carry, rule)
+        if unit_bits == AC_UNIT_BITS:
+            yield ArithmeticCodec(self.network, version=1)

@@ -46,14 +46,14 @@ def golden_network() -> Network:
 
 
 FINGERPRINT = "9fcd57e76653d46e"
-CODECS = ["live 24", "live 48 carry", "live 128", "published 32", "live ac", "published ac"]
+CODECS = ["live 24", "live 48 carry", "live 128", "published 32", "live ac", "live ac 2", "published ac"]
 
 
 def codec_of(name: str) -> WindowCodec | ArithmeticCodec:
-    rule, bits, *carry = name.split()
+    rule, bits, *more = name.split()
     if bits == "ac":
-        return ArithmeticCodec(golden_network(), rule)
-    return WindowCodec(golden_network(), int(bits), bool(carry), rule)
+        return ArithmeticCodec(golden_network(), rule, int(*more or [1]))
+    return WindowCodec(golden_network(), int(bits), bool(more), rule)
 
 
 def test_the_fingerprint_is_what_it_always_was():

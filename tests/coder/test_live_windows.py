@@ -20,8 +20,8 @@ from eqinfo.coder.kernels import live_windows as kernels
 from eqinfo.coder.kernels import m1_step, range_coder, shares
 from eqinfo.text.frames import Frame, pieces_of_frames
 
-plain_encode = partial(arithmetic_coding.encode, is_adaptive=False)
-plain_decode = partial(arithmetic_coding.decode, is_adaptive=False)
+plain_encode = partial(arithmetic_coding.encode, mixer_version=0)
+plain_decode = partial(arithmetic_coding.decode, mixer_version=0)
 
 BITS = [24, 32, 48, 64, 128]
 TEXTS = {

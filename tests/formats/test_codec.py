@@ -46,6 +46,7 @@ CODECS: list[Codec] = [
     WindowCodec(NETWORK, 24, rule="published"),
     WindowCodec(NETWORK, 64, rule="published"),
     ArithmeticCodec(NETWORK),
+    ArithmeticCodec(NETWORK, version=1),
     ArithmeticCodec(NETWORK, "published"),
 ]
 WINDOWS = [codec for codec in CODECS if isinstance(codec, WindowCodec)]
@@ -138,6 +139,8 @@ def test_fingerprints_tell_all_codings_apart(codebook: Codebook) -> None:
     codecs = [
         CodebookCodec(codebook),
         ArithmeticCodec(NETWORK),
+        ArithmeticCodec(NETWORK, version=1),
+        ArithmeticCodec(NETWORK, "published"),
         ArithmeticCodec(other),
         WindowCodec(other, 24),
     ]
@@ -155,7 +158,7 @@ def test_fingerprints_are_computed_as_the_text_of_the_format_says(codebook: Code
     assert CodebookCodec(codebook).fingerprint == hashlib.sha256(contents).digest()
     m1 = integer_m1.to_bytes(NETWORK)[-32:]
     names = ["live 24", "live 32", "live 48 carry", "live 64", "live 128", "published 24", "published 64"]
-    for codec, name in zip(CODECS, [*names, "live ac", "published ac"], strict=True):
+    for codec, name in zip(CODECS, [*names, "live ac 2", "live ac", "published ac"], strict=True):
         assert codec.fingerprint == hashlib.sha256(f"eqinfo live 1 {name} ".encode() + m1).digest()
 
 
@@ -221,7 +224,7 @@ def test_a_model_has_the_codings_asked_for(model: Model) -> None:
         "live 24",
         "live 24 carry",
         "published 24",
-        "live ac",
+        "live ac 2",
     ]
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL, N_BYTES, Network
 from eqinfo.coder.kernels import range_coder as rc
-from eqinfo.coder.kernels.context_mixer import Mixer, begin_byte, end_byte, learning_rate, predict, update
+from eqinfo.coder.kernels.context_mixer import begin_byte, end_byte, learning_rate, predict, update
 from eqinfo.coder.kernels.m1_step import State, step
+from eqinfo.coder.kernels.mixer_state import NO_MIXER, Mixer
 from eqinfo.system.arrays import I64, U8
 from eqinfo.system.jit import compiled
 
@@ -24,8 +25,8 @@ MAX_BYTE_OUTPUT = 19
 
 
 @compiled
-def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64, is_adaptive: bool) -> U8:
-    """The arithmetic code of a text; see `arithmetic_coding.encode`. Plain coding ignores the mixer."""
+def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) -> U8:
+    """The arithmetic code of a text; see `arithmetic_coding.encode`. Plain if the mixer is NO_MIXER."""
     out = np.empty(MAX_BYTE_OUTPUT * (text.size + ends.size) + rc.CODER_BYTES, np.uint8)
     n_out, low, width = np.int64(0), rc.ZERO, rc.MAX_RANGE  # the first interval is all of [0, 1) but 2**-64
     i: Any = 0
@@ -35,7 +36,7 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64, is
         while i < end:
             step(network, state, symbol)  # sets the frequencies of text[i]
             symbol = np.int64(text[i])
-            if is_adaptive:
+            if mixer.version != NO_MIXER:
                 n_out, low, width = rc.encode_symbol(out, n_out, low, width, 1, M1_TOTAL)  # no end here
                 begin_byte(mixer, state.frequencies, text)  # reads text below offset i only
                 for shift in range(7, -1, -1):
@@ -44,7 +45,7 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64, is
                     ones = predict(mixer, node)
                     start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)  # each is 16 or more
                     n_out, low, width = rc.encode_symbol(out, n_out, low, width, start, frequency)
-                    update(mixer, node, bit, learning_rate(i))  # after coding: a decoder learns the bit there
+                    update(mixer, node, bit, learning_rate(i, mixer.version))  # a decoder knows the bit now
                 end_byte(mixer, text, i + 1)
             else:
                 before = np.int64(1)  # the end of a document comes before the bytes
@@ -67,7 +68,6 @@ def decode(
     payload: U8,
     text_length: int,
     n_documents: int,
-    is_adaptive: bool,
 ) -> tuple[U8, I64, bool]:
     """Text, document ends, and whether the payload is their code; see `arithmetic_coding.decode`."""
     text, ends = np.empty(text_length, np.uint8), np.empty(n_documents, np.int64)
@@ -89,7 +89,7 @@ def decode(
         if n_text == text_length or value >= rc.CODER_TOTAL:  # damaged: too many bytes, or no symbol here
             return text, ends, False
         step(network, state, symbol)
-        if is_adaptive:
+        if mixer.version != NO_MIXER:
             n_read = rc.decode_symbol(payload, interval, n_read, 1, M1_TOTAL)
             begin_byte(mixer, state.frequencies, text)
             node: Any = 1
@@ -98,7 +98,7 @@ def decode(
                 bit = np.int64(interval[2] // (interval[1] // rc.CODER_TOTAL) < np.uint64(ones))
                 start, frequency = (0, ones) if bit else (ones, BIT_TOTAL - ones)
                 n_read = rc.decode_symbol(payload, interval, n_read, start, frequency)
-                update(mixer, node, bit, learning_rate(n_text))
+                update(mixer, node, bit, learning_rate(n_text, mixer.version))
                 node = node << 1 | bit
             symbol = node - N_BYTES
             text[n_text] = symbol
