@@ -41,7 +41,7 @@ from windows import Cutter, bpe_cutter, check, codebook_cutter, token_cutter
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats.codec import Codec
-from eqinfo.formats.model_folder import Model
+from eqinfo.formats.model_folder import NETWORK_NAME, Model
 from eqinfo.text.frames import frames_of_bytes
 
 BPE_ENTRIES = 1 << 16
@@ -259,10 +259,12 @@ def main() -> None:
         packed(starts, running),
         live_windows(spoken, running),
     )
+    paths = [model.path / NETWORK_NAME for model in running.values()]
+    m1_bytes = paths[0].stat().st_size if paths else 0
     if args.json:
         args.json.write_text(measured.json())
     parts = ["# Text of many kinds\n", pages.paragraph(INTRODUCTION)]
-    parts += [pages.provenance(sys.argv, PACKAGES) + contestants, *tables(measured, list(ours))]
+    parts += [pages.provenance(sys.argv, PACKAGES) + contestants, *tables(measured, list(ours), m1_bytes)]
     pages.publish(parts, args.output)
 
 
