@@ -1,7 +1,7 @@
 """Training text on disk: written once, then memory-mapped, so it may be larger than memory.
 
 Text from files, pipes and compressed files becomes two flat files of bytes, `train` and `valid`, each with
-a file of document ends. A few per cent of the documents take another shape (`shapes`). A unit is a document,
+a file of document ends. A few per cent of the documents take another shape (`augment`). A unit is a document,
 or a `UNIT_BYTES` piece of a longer one. About one unit in `HOLD_OUT_EVERY` goes to `valid`. The checksum of a
 unit decides this, so copies of a document are never split between training and validation.
 """
@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from eqinfo.errors import FormatError, InputError
-from eqinfo.m1.shapes import reshaped
+from eqinfo.m1.augment import augmented
 from eqinfo.system.arrays import I64, U8
 from eqinfo.text.documents import read_pieces
 
@@ -115,7 +115,7 @@ def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator
     for name, source in sources:
         unit = bytearray()
         for piece, ends_document in read_pieces(source, name, text_field):
-            unit += reshaped(piece)
+            unit += augmented(piece)
             start = 0
             while len(unit) - start > UNIT_BYTES:
                 yield bytes(unit[start : start + UNIT_BYTES]), False

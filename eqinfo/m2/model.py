@@ -207,7 +207,7 @@ class GPT(nn.Module):
         Args:
             idx: the new tokens, (B, T), at positions [n, n + T); T must be 1 unless n is 0.
             past: the KV cache: for each layer, keys and values of the n positions before, (B, H, n, D) each.
-                It is not changed: the caller adds the returned keys and values.
+                It is not changed: the caller (`covers.Context`) adds the returned keys and values.
         """
         assert self.spelling is None  # `plain` folds it
         n = past[0][0].shape[2]

@@ -1,4 +1,4 @@
-"""Devices and processes: which ones to train on, what they can do, how they share the work."""
+"""Devices and processes: which ones to train on, and what they can do; `loop` divides a batch among them."""
 
 import ctypes
 import importlib

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eqinfo.coder import arithmetic_coding
 from eqinfo.coder.integer_m1 import BOS, M1_TOTAL
-from eqinfo.coder.kernels import context_mixer, mixer_state, mixer_tables, refinement
+from eqinfo.coder.kernels import context_mixer, mixer_refinement, mixer_state, mixer_tables
 from eqinfo.coder.kernels.m1_step import new_state, step
 
 U8 = npt.NDArray[np.uint8]
@@ -139,16 +139,16 @@ def test_a_curve_by_hand() -> None:
     mixer.mixed[0] = mixer.squash[logit + mixer_tables.MAX_LOGIT]
     low, high = (int(mixer.squash[256 * point]) >> 4 for point in (2, 3))
     between = (low * 192 + high * 64 >> 8) << 4
-    assert refinement.refined(mixer, logit, 1) == max((2 * int(mixer.mixed[0]) + 2 * between) >> 2, 16)
+    assert mixer_refinement.refined(mixer, logit, 1) == max((2 * int(mixer.mixed[0]) + 2 * between) >> 2, 16)
     first = mixer.curves.copy()
-    refinement.learn(mixer, 1)
+    mixer_refinement.learn(mixer, 1)
     changed = np.argwhere(mixer.curves != first)
     assert changed.tolist() == [[k, mixer.points[k], 2] for k in range(2)]
     assert {int(mixer.curves[tuple(place)]) for place in changed} == {low + (65535 - low >> 5)}
     for bit, end in ((0, 0), (1, 65535 - 31)):  # it stays in range, and the probability too
         for _ in range(3000):
-            assert 16 <= refinement.refined(mixer, logit, 1) <= M1_TOTAL - 16
-            refinement.learn(mixer, bit)
+            assert 16 <= mixer_refinement.refined(mixer, logit, 1) <= M1_TOTAL - 16
+            mixer_refinement.learn(mixer, bit)
         assert mixer.curves[0, mixer.points[0], 2] == end
 
 

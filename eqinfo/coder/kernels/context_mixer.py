@@ -5,7 +5,7 @@ byte after the longest earlier match; and two for each of 8 or 11 contexts, as i
 compressors lpaq and paq8 (Mahoney 2005): what followed the context before (direct), and what followed the
 same history of bits in any context of its kind (indirect). Their logits are added with weights that learn
 with every bit, by gradient descent on coding cost. At first M1 has weight 1 and the others 1/16: the first
-bytes of a text cost what they cost M1 alone. In version 2 `refinement` corrects the result.
+bytes of a text cost what they cost M1 alone. In version 2 `mixer_refinement` corrects the result.
 
 All is in integers and in one order, so no float, thread or machine can change a bit. `predict` and `update`
 serve encoding and decoding. The mixer learns over the whole text, across document ends, where M1 is reset.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from eqinfo.coder.integer_m1 import HASH_MULTIPLIER, M1_TOTAL, M1_TOTAL_BITS, N_BYTES
-from eqinfo.coder.kernels import refinement
+from eqinfo.coder.kernels import mixer_refinement
 from eqinfo.coder.kernels.mixer_state import (
     COLUMN,
     CONTEXT_MASKS,
@@ -174,7 +174,7 @@ def predict(mixer: Mixer, node: Any) -> Any:
     mixer.mixed[0] = mixer.squash[logit + MAX_LOGIT]
     if mixer.version == FIRST:
         return mixer.mixed[0]
-    return refinement.refined(mixer, logit, node)
+    return mixer_refinement.refined(mixer, logit, node)
 
 
 @compiled
@@ -225,7 +225,7 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
         right = P_ONE if by_match == 1 + bit else 0
         mixer.matches[at] += (right - mixer.matches[at]) >> MATCH_SHIFT
     if not is_first:
-        refinement.learn(mixer, bit)
+        mixer_refinement.learn(mixer, bit)
 
 
 @compiled

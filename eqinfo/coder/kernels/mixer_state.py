@@ -3,7 +3,7 @@
 Version 1 is in streams of the codec `live ac`, version 2 in those of `live ac 2`; both stay readable. Version
 2 has three contexts more, one more set of weights, slower steps of learning, and a refinement of the result.
 
-What this module does not do: predict or learn (`context_mixer`, `refinement`).
+What this module does not do: predict or learn (`context_mixer`, `mixer_refinement`).
 """
 
 from typing import NamedTuple

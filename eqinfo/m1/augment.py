@@ -1,4 +1,4 @@
-"""Shapes that users' text has and corpora lack: a few per cent of the training documents take one.
+"""Augmentation: a few per cent of the training documents take a shape of users' text that corpora lack.
 
 Windows are chosen by their use in the training text. Without CR LF, capitals, tabs or wrapped lines in it,
 text in these shapes would be cut into far more windows. Nothing is random: a document's checksum decides.
@@ -16,10 +16,10 @@ INDENT_SIZES = 8, 4, 2  # spaces a level
 _INDENT = re.compile(r"^ +(?=\S)", re.MULTILINE)
 
 
-def reshaped(document: bytes) -> bytes:
+def augmented(document: bytes) -> bytes:
     r"""A document as it is, or in another shape, where it has what the shape changes.
 
-    >>> reshaped(b"chapter 29 begins"), reshaped(b"chapter 30 begins"), reshaped(b"line 14\nof text\n")
+    >>> augmented(b"chapter 29 begins"), augmented(b"chapter 30 begins"), augmented(b"line 14\nof text\n")
     (b'chapter 29 begins', b'CHAPTER 30 BEGINS', b'line 14\r\nof text\r\n')
 
     Args:
