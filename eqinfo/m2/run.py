@@ -22,7 +22,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder import integer_m1
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats import eqi, token_file
-from eqinfo.formats.codec import CodebookCodec, Codec, WindowCodec
+from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, Codec, WindowCodec
 from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
@@ -107,7 +107,7 @@ def start(
         codebook = codebook_of(codec)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
-        elif isinstance(codec, WindowCodec):  # eval cuts text with their M1
+        elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
             run_folder.write_file(folder / NETWORK_NAME, integer_m1.to_bytes(codec.network))
         return {
             "settings": asdict(settings),
