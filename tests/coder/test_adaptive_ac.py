@@ -152,6 +152,22 @@ def test_a_curve_by_hand() -> None:
         assert mixer.curves[0, mixer.points[0], 2] == end
 
 
+def test_the_bits_of_half_a_byte_have_slots_of_their_own_side_by_side() -> None:
+    state, mixer = new_state(NETWORK), mixer_state.new_mixer(10, 2)
+    step(NETWORK, state, BOS)
+    context_mixer.begin_byte(mixer, state.frequencies, array(b""))
+    for first in (1, 0b1_0110):
+        found = []
+        for n in range(4):
+            for bits in range(1 << n):
+                context_mixer.predict(mixer, first << n | bits)
+                found.append(mixer.at.copy())
+        for slots in np.transpose(found).tolist():
+            assert len(set(slots)) == 15
+            assert len({slot >> 4 for slot in slots}) == 1
+    assert mixer_tables.HALF_NODES[0b1_0110_01] == 0b1_01
+
+
 def test_the_column_context_sees_the_byte_above() -> None:
     """After two lines alike, the same place of a third has the key of the second, and no line, no byte."""
     keys = {}

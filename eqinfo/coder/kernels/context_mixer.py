@@ -40,6 +40,7 @@ from eqinfo.coder.kernels.mixer_state import (
 )
 from eqinfo.coder.kernels.mixer_tables import (
     COUNTS,
+    HALF_NODES,
     MAX_LOGIT,
     N_COUNTS,
     N_HISTORIES,
@@ -90,11 +91,14 @@ def begin_byte(mixer: Mixer, frequencies: I64, text: U8) -> None:
         frequencies: M1's, of the next byte, (256,).
         text: the bytes so far; nothing after them is read.
     """
-    best = 0
+    most = np.int64(0)
     for i in range(N_BYTES):
         mixer.before[i + 1] = mixer.before[i] + frequencies[i]  # before[256] becomes M1_TOTAL
-        if frequencies[i] > frequencies[best]:  # the first of equal ones
-            best = i
+    for i in range(N_BYTES):  # a loop of its own: the processor takes several at once
+        most = max(most, frequencies[i])
+    best = 0
+    while frequencies[best] < most:  # the first of equal ones
+        best += 1
     doubt = 0  # how often the probability of all others must double to reach M1_TOTAL, and no more than 7
     while doubt < N_DOUBTS - 1 and M1_TOTAL - frequencies[best] < M1_TOTAL >> doubt + 1:
         doubt += 1
@@ -148,9 +152,14 @@ def predict(mixer: Mixer, node: Any) -> Any:
         counts[MATCH] = length >> 3  # in [0, N_COUNTS)
         sureness = min(length >> 2, N_DOUBTS - 1)  # of the match, rather than of M1
     n_contexts = mixer.hashes.size
+    # version 1 looks each bit up anywhere; version 2 the four bits of half a byte among 16 slots side by side
+    within = 0 if mixer.version == FIRST else HALF_NODES[node]
+    is_new_key = mixer.version == FIRST or node == 1 or node >> 4 == 1
     for k in range(n_contexts):
-        key = (mixer.hashes[k] + np.uint64(node) * HASH_MULTIPLIER) * HASH_MULTIPLIER
-        at = np.int64(key >> mixer.slot_shift)  # the top 10 to 21 bits
+        if is_new_key:
+            mixer.keys[k] = (mixer.hashes[k] + np.uint64(node) * HASH_MULTIPLIER) * HASH_MULTIPLIER
+        key = mixer.keys[k]
+        at = np.int64(key >> mixer.slot_shift) ^ within  # the top 10 to 21 bits; the last 4 differ by bits
         check = np.int64(key >> CHECK_SHIFT) & 255  # bits 20 to 27; the slot's are 43 and above
         entry = np.int64(mixer.slots[k, at])
         # an empty slot, or one of another context, starts anew
@@ -196,14 +205,14 @@ def update(mixer: Mixer, node: Any, bit: Any, rate: Any) -> None:
     rate_bits = RATE_BITS[version]
     count_bits = rate_bits if is_first else rate_bits + 1  # `weights` move by half in version 2
     for i in range(inputs.size):
-        # the gradient of the coding cost: input times error; a change, rounded, is below 2**12
-        gradient = inputs[i] * error  # below 2**34
-        change = gradient + (1 << rate_bits - 1) >> rate_bits
-        mixer.weights[i, mixer.counts[i]] += gradient + (1 << count_bits - 1) >> count_bits  # M1's column: 0
+        # the gradient of the coding cost: input times error, below 2**34; a change, rounded, is below 2**12
+        change = inputs[i] * error + (1 << rate_bits - 1) >> rate_bits
         mixer.node_weights[node, i] += change
         mixer.byte_weights[byte, i] += change
         if not is_first:
             mixer.foresight_weights[row, i] += change
+        change = inputs[i] * error + (1 << count_bits - 1) >> count_bits
+        mixer.weights[i, mixer.counts[i]] += change  # M1's column is always 0
     history_shift = HISTORY_SHIFTS[version]
     for k in range(n_contexts):
         entry = mixer.entries[k]

@@ -76,6 +76,8 @@ class Mixer(NamedTuple):
         match: offset of the byte after the match, length of the match or 0, and 256 + that byte or 0, (3,).
         likeliest: 256 + M1's likeliest byte, and its class of doubt, (2,).
         hashes: of the contexts, (n_contexts,).
+        keys: slots and checks of the contexts: in version 2 with the bits before this half of the byte, else
+            with all before this bit, (n_contexts,).
         before: cumulative frequencies of M1: of the bytes before each byte, and of all, (257,).
         at: slot of each context for this bit, (n_contexts,).
         entries: contents of these slots, or NEW, (n_contexts,).
@@ -105,6 +107,7 @@ class Mixer(NamedTuple):
     match: I64
     likeliest: I64
     hashes: U64
+    keys: U64
     before: I64
     at: I64
     entries: I64
@@ -147,6 +150,7 @@ def new_mixer(text_length: int, version: int) -> Mixer:
         match=np.zeros(3, np.int64),
         likeliest=np.zeros(2, np.int64),
         hashes=np.zeros(n_contexts, np.uint64),
+        keys=np.zeros(n_contexts, np.uint64),
         before=np.zeros(N_BYTES + 1, np.int64),
         at=np.zeros(n_contexts, np.int64),
         entries=np.zeros(n_contexts, np.int64),

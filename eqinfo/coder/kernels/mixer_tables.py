@@ -15,6 +15,10 @@ MAX_LOGIT = 2840  # 1/256: the logit of 1 - 2**-16
 
 N_HISTORIES, N_COUNTS = 256, 8  # a history is a 1 and 0 to 7 bits: 8 counts
 COUNTS = np.array([max(n.bit_length() - 1, 0) for n in range(N_HISTORIES)], np.int64)
+# of each node, a 1 and then the bits of its half of the byte, in [1, 16): 0b1_0110_01 gives 0b1_01
+HALF_NODES = np.arange(N_HISTORIES, dtype=np.int64)
+for _n in range(4):
+    HALF_NODES[16 << _n : 32 << _n] = 1 << _n | np.arange(16 << _n) & (1 << _n) - 1
 
 # A curve of the refinement: probabilities at logits a unit of 256 apart, from -MAX_LOGIT on
 POINT_BITS = 8
