@@ -100,7 +100,7 @@ PUBLISHED = (
     "(bellard.org/ts_zip). On enwik9, 1 GB of Wikipedia, the Large Text Compression Benchmark gives "
     "0.926 bits/byte at 1.7 kB/s for cmix v18, 0.953 at 1.2 kB/s for nncp, 1.009 at 1.7 kB/s for paq8pxd v48 "
     "and 1.138 at 150 kB/s for zpaq 6.42; ts_zip gives 1.084. These learn from the whole gigabyte; an `ac` "
-    "frame of 128 KiB begins anew."
+    "frame of 1 MiB begins anew."
 )
 
 
