@@ -25,8 +25,8 @@ HEAD = """# Benchmarks
 
 Speed, memory and compressed size of eqinfo beside other tokenisers, general compressors and a plain
 training loop. On one thread eqinfo encodes text about 3 times as fast as tiktoken and sentencepiece and
-decodes about 10 times as fast as any other tokeniser here. Its streams of 16-bit windows are larger
-than those of `xz -9`; its `ac` streams are the smallest of all, at 0.05 MB/s.
+decodes about 8 times as fast as any other tokeniser here. Its streams of 16-bit windows are larger
+than those of `xz -9`; its `ac` streams are the smallest of all, at 0.035 MB/s.
 
 Every figure is the median of several runs, in which the programs take turns after one warm-up run,
 unless its section says otherwise. Every output was decoded back and compared with its input. Times on

@@ -126,11 +126,12 @@ def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
     yield pages.paragraph(
         "Rates are in MB per CPU second, in pieces of 1 MiB; `tokenizers` was measured on "
-        f"{n_bytes / SLOW_SHARE / 1e6:g} MB, the others on {n_bytes / 1e6:g} MB. This is the training text: "
-        "the codebook was made from 219 MB of it, the other tokenisers were trained on an even sample of "
-        f"{PEER_BYTES / 1e6:.0f} MB. *Ratio* is the rate of eqinfo, optimal, divided by the rate in the row: "
-        "above 1, eqinfo is faster. *Peak* is the peak memory of a process that loads the model, then "
-        "encodes and decodes one piece at a time. The rate of a memory copy is an upper bound for decoding."
+        f"{n_bytes / SLOW_SHARE / 1e6:g} MB, the others on {n_bytes / 1e6:g} MB. This is training text: "
+        "the codebook was made from a mix that holds it, the other tokenisers were trained on an even "
+        f"sample of {PEER_BYTES / 1e6:.0f} MB. *Ratio* is the rate of eqinfo, optimal, divided by the rate "
+        "in the row: above 1, eqinfo is faster. *Peak* is the peak memory of a process that loads the model, "
+        "then encodes and decodes one piece at a time. The rate of a memory copy is an upper bound for "
+        "decoding."
     )
     rows = compared(
         found,
