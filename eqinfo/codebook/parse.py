@@ -88,17 +88,17 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
             i += k
         return windows
     penalty = penalty_cost(codebook.unaligned_penalty)
-    cost, last = [0], [b""]  # least cost of text[:end], and its last window
+    # by end: least cost of text[:end] with the window that starts there; length of the last window before it
+    cost, last = [WINDOW_COST], [0]
     for end in range(1, n + 1):
-        tails = (text[end - k : end] for k in range(min(longest, end), 0, -1))
-        costs = [(cost[end - len(w)] + window_cost(w, penalty), -len(w), w) for w in tails if w in known]
-        best, _, window = min(costs)  # of equal costs, the longest window
-        cost.append(best)
-        last.append(window)
+        lengths = [k for k in range(min(longest, end), 0, -1) if text[end - k : end] in known]
+        last.append(min(lengths, key=lambda k: cost[end - k]))  # of equal costs, the first: the longest
+        is_inside = end < n and not is_aligned(text[end - 1], text[end])
+        cost.append(cost[end - last[end]] + WINDOW_COST + (penalty if is_inside else 0))
     windows, end = [], n
     while end:
-        windows.append(last[end])
-        end -= len(last[end])
+        windows.append(text[end - last[end] : end])
+        end -= last[end]
     return windows[::-1]
 
 

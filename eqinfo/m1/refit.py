@@ -1,4 +1,4 @@
-"""Candidates to codebook: the strings that text uses most become the windows.
+"""Candidates to codebook: the strings that save text the most windows become the windows.
 
 M1 does not run here. Its probabilities only break ties. The result is a sorted list of byte strings: no float
 goes into the codebook, apart from the penalty of unaligned cuts.
@@ -135,7 +135,7 @@ def refit(
     unaligned_penalty: float,
     on_progress: OnProgress,
 ) -> Codebook:
-    """The codebook of the candidates that text uses most.
+    """The codebook of the candidates that save text the most windows.
 
     1. Grow: M1's most probable strings are short. Each pass parses the texts and joins the most frequent
        pairs of neighbours to new candidates.

@@ -20,7 +20,6 @@ PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # of a walk: mask
 LENGTH_BITS, LONGEST = 8, 255  # bits of a window's length, and the greatest length
 UNKNOWN = np.int64(1) << 62  # above all costs
 BLOCK: Any = np.uint64(512)  # bytes of text whose windows are found at once; they stay in the level-1 cache
-USUAL: Any = np.uint64(4)  # most places in real text start at most 4 windows
 
 
 @compiled
