@@ -27,6 +27,7 @@ from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
+from eqinfo.m2.token_bytes import ByteNgrams
 from eqinfo.system.atomic_files import replacing
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import first_line, load_tensors
@@ -105,6 +106,7 @@ def start(
         # files from elsewhere have no codec
         codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
+        shape = shape_of(settings, tokens, codebook)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
         elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
@@ -121,7 +123,7 @@ def start(
             },
             "fingerprint": sidecar.fingerprint,
             "unit_bits": sidecar.unit_bits,
-            "model": _facts(shape_of(settings, tokens, codebook)),
+            "model": _facts(shape, ngrams_of(settings, shape, codebook)),
         }
 
     run_folder.start(folder, "m2", config, made=[STAGED, CODEBOOK_NAME, NETWORK_NAME])
@@ -229,12 +231,20 @@ def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GP
     return GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
 
 
-def _facts(shape: GPTConfig) -> dict[str, int]:
+def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> ByteNgrams | None:
+    """New byte n-grams; None if the tokens are no windows of a codebook, or have plain embeddings."""
+    if codebook is None or len(codebook.windows) != shape.vocab_size or settings.plain_embeddings:
+        return None
+    return ByteNgrams(codebook.windows, shape.n_embd)
+
+
+def _facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
     """A shape, its parameters and its FLOPs, for config.json."""
-    embeddings = 2 * shape.vocab_size * shape.n_embd
+    ngram_params = 0 if ngrams is None else ngrams.vectors.numel()
     return asdict(shape) | {
         "non_embedding_params": shape.n_params,
-        "params": shape.n_params + embeddings,
+        "ngram_params": ngram_params,
+        "params": shape.n_params + 2 * shape.vocab_size * shape.n_embd + ngram_params,
         "training_flops_per_token": shape.training_flops,
     }
 
@@ -264,17 +274,19 @@ def load_m2(folder: Path, device: torch.device) -> M2:
     shape, weights = _config_shape(config), folder / WEIGHTS
     if not weights.exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    found, want = weights.stat().st_size, 2 * _facts(shape)["params"]
+    codec = load_codec(folder, config)
+    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook_of(codec))
+    found, want = weights.stat().st_size, 2 * _facts(shape, ngrams)["params"]
     if found < want:  # checked before the memory for such a model is allocated
         raise MismatchError(
             f"{weights}: not the weights of its config; found {found} bytes, want {want} or more."
         )
-    state, model = load_tensors(weights, device), GPT(shape).to(device)
+    state, model = load_tensors(weights, device), GPT(shape, ngrams=ngrams).to(device)
     try:
         model.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as error:
         raise MismatchError(f"{weights}: not the weights of its config ({first_line(error)}).") from None
-    return M2(model, load_codec(folder, config), config)
+    return M2(model, codec, config)
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -282,7 +294,8 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     shape, measured = config["model"], config["measured"]
     rows = [
         ("parameters", f"{shape['params']:,}"),
-        ("of them not in embeddings", f"{shape['non_embedding_params']:,}"),
+        ("of them in layers", f"{shape['non_embedding_params']:,}"),
+        ("of them in byte n-grams", f"{shape['ngram_params']:,}"),
         ("tokens trained on", f"{measured['training_tokens']:,}"),
         ("time", f"{measured['training_s']:,.1f} s"),
     ]

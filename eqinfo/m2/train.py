@@ -12,8 +12,19 @@ from eqinfo.errors import FormatError, InputError
 from eqinfo.m2.batches import TokenBatches
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.metrics import Metrics
-from eqinfo.m2.model import GPT, Spelling
-from eqinfo.m2.run import STAGED, WEIGHTS, Settings, codebook_of, load_codec, load_data, read_config, shape_of
+from eqinfo.m2.model import GPT
+from eqinfo.m2.run import (
+    STAGED,
+    WEIGHTS,
+    Settings,
+    codebook_of,
+    load_codec,
+    load_data,
+    ngrams_of,
+    read_config,
+    shape_of,
+)
+from eqinfo.m2.token_bytes import Spelling
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import save_tensors
 from eqinfo.training.devices import peak_flops
@@ -69,15 +80,20 @@ class _Run:
         codebook = codebook_of(load_codec(folder, config))
         self.shape = shape_of(self.settings, train, codebook)
         torch.manual_seed(self.settings.seed)
-        spelling = None
-        if codebook is not None and not self.settings.plain_embeddings and train.tokens_an_id == 1:
-            spelling = Spelling(codebook.windows, self.shape.n_embd)  # its tokens are whole windows
+        spelling, ngrams = None, ngrams_of(self.settings, self.shape, codebook)
+        if ngrams is not None and codebook is not None:
+            spelling = Spelling(codebook.windows, self.shape.n_embd)
         size = self.settings.batch_size
         self.tokens_a_step = size * self.settings.block_size
+        model = GPT(self.shape, spelling, ngrams)
         self.trainer = Trainer(
-            GPT(self.shape, spelling), self.settings.budget, self.tokens_a_step, self.settings.lr, device,
+            model,
+            self.settings.budget,
+            self.tokens_a_step,
+            self.settings.lr,
+            device,
             self.settings.accumulate,
-        )  # fmt: skip
+        )
         if size % (self.trainer.world * self.settings.accumulate):
             raise InputError(
                 f"--batch-tokens: {size} blocks cannot be shared equally by {self.trainer.world} processes "
