@@ -26,7 +26,7 @@ from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, Codec, WindowCo
 from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
+from eqinfo.m2.model import GPT, GPTConfig, shape_of_name
 from eqinfo.m2.token_bytes import ByteNgrams
 from eqinfo.system.atomic_files import replacing
 from eqinfo.training import run_folder
@@ -61,7 +61,8 @@ class Settings:
             "validations": (0, 1000),
             "token_bits": (1, 32),
         }
-        run_folder.check(self, {"preset": M2_PRESETS}, limits)
+        run_folder.check(self, {}, limits)
+        shape_of_name(self.preset)
         run_folder.check_ranges(
             self, {"batch_tokens": (self.block_size, 1 << 30), "accumulate": (1, self.batch_size)}
         )
@@ -170,7 +171,7 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
         ValueError: it is not the shape that the settings give.
     """
     settings, vocab_size = Settings(**config["settings"]), config["model"]["vocab_size"]
-    shape = GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
+    shape = GPTConfig(vocab_size, settings.block_size, *shape_of_name(settings.preset))
     is_size = type(vocab_size) is int and vocab_size >= 2
     if not is_size or not asdict(shape).items() <= config["model"].items():
         raise ValueError("model: not the shape that its settings give")
@@ -228,7 +229,7 @@ def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GP
     """The model's shape; codewords without a window get no embedding."""
     whole = train.tokens_an_id == 1
     vocab_size = len(codebook.windows) if codebook is not None and whole else train.vocab_size
-    return GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
+    return GPTConfig(vocab_size, settings.block_size, *shape_of_name(settings.preset))
 
 
 def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> ByteNgrams | None:

@@ -258,9 +258,8 @@ def with_optimiser(trainer: Trainer, name: str) -> Trainer:
     """The trainer with Muon replaced by another optimiser with the same weight decay."""
     if name == MUON:
         return trainer
-    muon = next(
-        n for n, optimiser in enumerate(trainer.optimisers) if isinstance(optimiser, torch.optim.Muon)
-    )
+    kinds = [type(optimiser) for optimiser in trainer.optimisers]
+    muon = kinds.index(torch.optim.Muon)
     matrices = trainer.optimisers[muon].param_groups[0]["params"]
     adamw = torch.optim.AdamW(matrices, trainer.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     if name == SLOWER_ADAMW:

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, attention
+from eqinfo.errors import InputError
+from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, attention, shape_of_name
 from eqinfo.m2.token_bytes import MAX_TOKENS, ByteNgrams
 
 BYTES = [b"", *(bytes([byte]) for byte in range(256))]
@@ -37,6 +38,16 @@ def test_presets_have_about_the_parameters_of_their_name(preset):
     want = {"nano": 0.79e6, "2b": 2e9}.get(preset) or float(preset.removesuffix("m")) * 1e6
     assert config.n_params == pytest.approx(want, rel=0.06)
     assert config.n_embd % (2 * config.n_head) == 0
+
+
+def test_a_shape_may_be_named():
+    assert shape_of_name("6x8x512") == (6, 8, 512)
+    assert shape_of_name("nano") == M2_PRESETS["nano"]
+    for name in ("", "big", "6x8", "6x8x512x1", "0x8x512", "6x8x-512", "6x8x 512", "6x8x²", "6x8x999999"):
+        with pytest.raises(InputError, match=r"--preset: unknown; .* or LAYERSxHEADSxWIDTH\.$"):
+            shape_of_name(name)
+    with pytest.raises(InputError, match="found width 20, want a multiple of twice the 8 heads"):
+        shape_of_name("6x8x20")
 
 
 def test_training_flops_are_those_of_the_matrix_products():
