@@ -58,6 +58,7 @@ WARM_UP = 0.01  # share of the budget
 DECAY = 0.5  # share of the budget
 CHECKPOINT_EVERY_S = 120.0
 DEFAULT_MINUTES = 10.0
+SPARSE_RATE = 10.0  # times the learning rate: a row moves only when it is touched, not on by its momentum
 WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -122,7 +123,6 @@ class Trainer(Generic[Model]):
         self.optimisers = configure_optimizers(model, lr)
         sparse = model.sparse_parameters()
         self.dense = [p for p in model.parameters() if all(p is not other for other in sparse)]
-        self.lr = lr
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -170,7 +170,7 @@ class Trainer(Generic[Model]):
             started = time.monotonic()
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
-                    group["lr"] = self.lr * learning_rate(self.progress)
+                    group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
             loss = self._gradients(*batches(self.step))
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
@@ -271,5 +271,5 @@ def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimi
     if hidden:
         optimisers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
     if sparse:
-        optimisers.append(torch.optim.SparseAdam(sparse, lr=lr, betas=(0.9, 0.95)))
+        optimisers.append(torch.optim.SparseAdam(sparse, lr=SPARSE_RATE * lr, betas=(0.9, 0.95)))
     return optimisers

@@ -261,7 +261,8 @@ def with_optimiser(trainer: Trainer, name: str) -> Trainer:
     kinds = [type(optimiser) for optimiser in trainer.optimisers]
     muon = kinds.index(torch.optim.Muon)
     matrices = trainer.optimisers[muon].param_groups[0]["params"]
-    adamw = torch.optim.AdamW(matrices, trainer.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    lr = trainer.optimisers[muon].defaults["lr"]
+    adamw = torch.optim.AdamW(matrices, lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     if name == SLOWER_ADAMW:
         adamw.register_step_pre_hook(take_a_third)
     trainer.optimisers[muon] = adamw
