@@ -20,11 +20,14 @@ N_PLACED = 4  # bytes at either end of a token that have a vector for their posi
 SPELLED_STD = 0.25  # initial standard deviation of a spelling's input vectors
 SPELLED_WEIGHT = 0.5  # of each vector: a sum of some 20 vectors learns too fast otherwise
 
-LENGTHS = (3, 5, 7)  # of the n-grams in bytes, at most 7
+LENGTHS = (2, 3, 4, 5, 6, 7)  # of the n-grams in bytes, at most 7
 MAX_TOKENS = LENGTHS[-1] - 1  # that an n-gram can reach into before its own, since each has a byte
-N_ROWS = 1 << 15  # of a table, one for each length
+ROW_BITS = 17  # log2 of the rows that all lengths share
 NGRAM_STD = 0.1  # initial standard deviation of their vectors
-HASHES = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB)  # odd factors, below 2**62
+FACTORS = (  # of the hash of each length: odd, and below 2**63 as int64 wants
+    0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB,
+    0x2545F4914F6CDD1D, 0x369DEA0F31A53F85, 0x1B873593CC9E2D51,
+)  # fmt: skip
 
 
 class Spelling(nn.Module):
@@ -69,7 +72,7 @@ def _features(token: bytes) -> list[Hashable]:
 
 
 class ByteNgrams(nn.Module):
-    """Learned vectors for hashes of the last 3, 5 and 7 bytes of text up to the end of a token.
+    """Learned vectors for hashes of the last 2 to 7 bytes of text up to the end of a token.
 
     The text is that of the tokens given, after bytes of value 0. An end of text hides what is before it.
     """
@@ -83,7 +86,7 @@ class ByteNgrams(nn.Module):
         n_bytes = torch.tensor([len(token) or LENGTHS[-1] for token in tokens]).clamp(max=LENGTHS[-1])
         self.register_buffer("tails", tails, persistent=False)
         self.register_buffer("n_bytes", n_bytes, persistent=False)
-        self.vectors = nn.Parameter(torch.randn(len(LENGTHS) * N_ROWS, n_embd) * NGRAM_STD)
+        self.vectors = nn.Parameter(torch.randn(1 << ROW_BITS, n_embd) * NGRAM_STD)
 
     def rows(self, idx: Tensor) -> Tensor:
         """The rows of `vectors` for tokens (B, T), each of which sees those before it: (B, T, lengths)."""
@@ -93,11 +96,10 @@ class ByteNgrams(nn.Module):
             before = F.pad(idx[:, :-back], (back, 0), value=0)  # (B, T); an end of text where there is none
             tail = tail | torch.where(known < longest, self.tails[before] << 8 * known, 0)
             known = (known + self.n_bytes[before]).clamp(max=longest)
-        found = []
-        for table, (length, factor) in enumerate(zip(LENGTHS, HASHES, strict=True)):
-            hashed = (tail & (1 << 8 * length) - 1) * factor  # modulo 2**64, the same on every device
-            found.append(table * N_ROWS + (hashed >> 49 & N_ROWS - 1))
-        return torch.stack(found, -1)
+        grams = [tail & (1 << 8 * length) - 1 for length in LENGTHS]
+        # Products wrap modulo 2**64 on every device, and their highest bits depend on all bytes.
+        hashes = [gram * factor >> 64 - ROW_BITS for gram, factor in zip(grams, FACTORS, strict=True)]
+        return torch.stack(hashes, -1) & (1 << ROW_BITS) - 1
 
     def touched(self, idx: Tensor) -> tuple[Tensor, Tensor]:
         """The rows that tokens (B, T) use, (U,) ascending; their vectors, (U, C), with sparse gradients."""

@@ -7,7 +7,7 @@ from helpers.texts import mixed, prose
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.m2.token_bytes import HASHES, LENGTHS, N_ROWS, ByteNgrams, Spelling
+from eqinfo.m2.token_bytes import FACTORS, LENGTHS, ROW_BITS, ByteNgrams, Spelling
 from eqinfo.training.loop import Budget, Trainer
 
 WORDS = [b"", b"a", b"ab", b"abcdefghijk", b"b", b"ba", b"xbcdefghijk"]
@@ -59,8 +59,8 @@ def test_a_folded_model_computes_the_same_without_its_spelling():
 def rows_of_text(text):
     """The rows of the n-grams at the end of a text, by definition."""
     tail = (bytes(7) + text)[-7:]
-    products = [int.from_bytes(tail[-n:]) * factor for n, factor in zip(LENGTHS, HASHES, strict=True)]
-    return [table * N_ROWS + (product % 2**64 >> 49) for table, product in enumerate(products)]
+    products = [int.from_bytes(tail[-n:]) * factor for n, factor in zip(LENGTHS, FACTORS, strict=True)]
+    return [product % 2**64 >> 64 - ROW_BITS for product in products]
 
 
 @pytest.mark.parametrize("text", [prose(300), mixed(4)[:3000], bytes(50), b"\xff" * 50])
