@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from eqinfo import __version__
-from eqinfo.cli import console
+from eqinfo.cli import advice, console
 from eqinfo.cli.compress import compress
 from eqinfo.cli.decompress import decompress
 from eqinfo.cli.eval import evaluate
@@ -35,6 +35,14 @@ class Commands(TyperGroup):
         if args and args[0].startswith("-") and args[0] not in own:
             args = ["compress", *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; a wrong word in it gets advice."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            advice.advise(error)
+            raise
 
 
 app = typer.Typer(
