@@ -169,7 +169,7 @@ def _read(
     source = stack.enter_context(console.open_input(name, documents.open_text if as_text else None))
     if not as_text and not jsonl:
         return source, frames.frames_of_bytes(source, frame_bytes)
-    pieces = documents.read_pieces(source, str(name), text_field, jsonl)
+    pieces = documents.read_pieces(source, console.shown(name), text_field, jsonl)
     return source, frames.frames_of_pieces(pieces, frame_bytes)
 
 
@@ -181,4 +181,4 @@ def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:
     rate = f"{totals.original_bytes / max(totals.windows, 1):.2f} bytes/window"
     if codec.unit_bits == AC_UNIT_BITS:  # arithmetic coding has no windows
         rate = f"{8 * totals.compressed_bytes / max(totals.original_bytes, 1):.3f} bits/byte"
-    return f"{name}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, ratio {ratio:.2f}, {rate}"
+    return f"{console.shown(name)}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, ratio {ratio:.2f}, {rate}"

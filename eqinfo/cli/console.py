@@ -30,6 +30,11 @@ STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
 
 
+def shown(name: Path) -> str:
+    """The name of an input for people."""
+    return "stdin" if name == STANDARD else str(name)
+
+
 def say(message: str) -> None:
     """Prints a line on stderr; control characters, which names of files may have, are escaped."""
     tell("".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in message) + "\n")
@@ -65,12 +70,12 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
     except EqinfoError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename or name}: {error.strerror or error}"
+        message = f"{error.filename or shown(name)}: {error.strerror or error}"
     except (MemoryError, RuntimeError) as error:
         # on CPUs torch raises a plain RuntimeError when memory is short
         if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
             raise
-        message = f"{name}: not enough memory for this"
+        message = f"{shown(name)}: not enough memory for this"
     say(f"eqinfo: {message}")
     raise typer.Exit(1)
 
@@ -219,7 +224,7 @@ def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet
             if update is None and time.monotonic() - started > PROGRESS_AFTER_S:
                 from eqinfo.cli import display
 
-                update = display.bytes_bar(stack, str(name), total)
+                update = display.bytes_bar(stack, shown(name), total)
             if update is not None:
                 update(source.tell() if is_plain else done)
 
@@ -230,7 +235,7 @@ def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
 
     for name in names:
         with open_input(name, open_text) as source:
-            yield str(name), source
+            yield shown(name), source
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def decompress(
     finder = Model(model)
 
     def work(name: Path) -> None:
+        shown = console.shown(name)
         with ExitStack() as stack:
             source = stack.enter_context(console.open_input(name, binary=True))
             sidecar = token_file.sidecar_path(name)
@@ -57,15 +58,15 @@ def decompress(
             pieces: Iterator[bytes]
             if span is not None:
                 if is_tokens or not source.seekable():
-                    raise InputError(f"{name}: --range needs an .eqi file, which it can read from the end.")
-                pieces = read_range(source, finder, str(name), *span)
+                    raise InputError(f"{shown}: --range needs an .eqi file, which it can read from the end.")
+                pieces = read_range(source, finder, shown, *span)
             else:
                 if is_tokens:
-                    frames = token_file.read(source, token_file.Sidecar.load(sidecar), finder, str(name))
+                    frames = token_file.read(source, token_file.Sidecar.load(sidecar), finder, shown)
                 else:
-                    frames = eqi.read_frames(source, finder, str(name), threads)
+                    frames = eqi.read_frames(source, finder, shown, threads)
                 frames = console.with_progress(frames, source, name, quiet)
-                pieces = jsonl_of_frames(frames, str(name)) if jsonl else (frame.text for frame in frames)
+                pieces = jsonl_of_frames(frames, shown) if jsonl else (frame.text for frame in frames)
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
@@ -75,7 +76,7 @@ def decompress(
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:
-            console.say(f"{name}: {n_bytes} bytes{', sound' if test else ''}")
+            console.say(f"{shown}: {n_bytes} bytes{', sound' if test else ''}")
 
     console.for_each(files, output, work)
 

@@ -67,6 +67,11 @@ def evaluate(
 
     what = [model_path(path) for path in what or [Path(DEFAULT)]]
     with console.reporting(what[0]):
+        for path in what:
+            if path.is_file():
+                raise InputError(
+                    f"{path}: a file, not a folder of train-m1 or train-m2. Measure on it with --text {path}"
+                )
         from eqinfo.cli import display
         from eqinfo.eval import measure, tables
         from eqinfo.training.devices import pick_device
@@ -113,7 +118,8 @@ def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "He
     from eqinfo.text.documents import open_text
 
     with console.open_input(text, open_text) as source:
-        held_out = read_held_out(source, text, text_field, what)
+        path = None if text == console.STANDARD else text
+        held_out = read_held_out(source, path, text_field, what)
     if not held_out.is_whole and not quiet:
-        console.say(f"{text}: long; measured on its first {held_out.original_bytes} bytes")
+        console.say(f"{console.shown(text)}: long; measured on its first {held_out.original_bytes} bytes")
     return held_out

@@ -36,7 +36,7 @@ class HeldOut:
     4
 
     Attributes:
-        name: the path that the user gave.
+        name: the path that the user gave, or stdin.
         frames: the text. Empty for token files of other programs, whose text is unknown.
         is_whole: false if the text was cut to MAX_TEXT_BYTES.
         tokens: the ids, if the text is a token file. A run with the same vocabulary is measured on them.
@@ -85,12 +85,14 @@ class HeldOut:
         return count if self.frames else None
 
 
-def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequence[Path]) -> HeldOut:
+def read_held_out(
+    source: BinaryIO, path: Path | None, text_field: str, folders: Sequence[Path]
+) -> HeldOut:
     """A text to measure on.
 
     Args:
         source: the bytes, decompressed, as `documents.open_text` returns them.
-        path: their file. It is a token file if its sidecar is beside it.
+        path: their file; None for stdin. It is a token file if its sidecar is beside it.
         text_field: the field of JSONL records that holds the text.
         folders: the models and runs to measure. One of them must have the codec of a token file.
 
@@ -99,16 +101,17 @@ def read_held_out(source: BinaryIO, path: Path, text_field: str, folders: Sequen
         FormatError: a token file does not fit its sidecar.
         MismatchError: a token file was made with a codec that none of the folders has.
     """
-    if token_file.sidecar_path(path).is_file():
+    if path is not None and token_file.sidecar_path(path).is_file():
         return _held_out_of_tokens(source, path, folders)
-    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, str(path), text_field)))
+    name = "stdin" if path is None else str(path)
+    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, name, text_field)))
     if not any(frame.text for frame in frames):
-        raise InputError(f"{path}: no text in it. Give another --text.")
+        raise InputError(f"{name}: no text in it. Give another --text.")
     if frames[0].text[:4] == eqi.MAGIC + bytes([eqi.VERSION]):
         raise InputError(
-            f"{path}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
+            f"{name}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
         )
-    return HeldOut(str(path), frames, is_whole)
+    return HeldOut(name, frames, is_whole)
 
 
 def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -> HeldOut:

@@ -26,7 +26,7 @@ class TextFacts:
     """The text that was measured on.
 
     Attributes:
-        name: the path that the user gave.
+        name: the path that the user gave, or stdin.
         original_bytes: size of the measured text.
         documents: number of document ends in it, null if unknown.
         words: number of runs of bytes that are not white space, null if unknown.

@@ -104,19 +104,30 @@ class Codec(ABC):
         return self
 
 
-def mismatch(where: str, unit_bits: int, found: bytes, want: bytes) -> MismatchError:
+def described(unit_bits: int) -> str:
+    """What a codec with such units needs, for messages."""
+    if unit_bits == AC_UNIT_BITS:
+        return "an M1 for arithmetic coding"
+    is_listed = unit_bits < live_windows.WINDOW_BITS.start
+    return f"a codebook of {unit_bits} bits" if is_listed else f"an M1 for live windows of {unit_bits} bits"
+
+
+def mismatch(
+    where: str, unit_bits: int, needed: bytes, has: bytes | None, model: str = "the model at hand"
+) -> MismatchError:
     """The error to raise for a stream or token file that was made with another codec.
 
     Args:
-        where: name of the file, for the message.
+        where: name of the file.
         unit_bits: the file's.
-        found: the file's fingerprint, or its first bytes.
-        want: fingerprint of the codec at hand.
+        needed: the file's fingerprint, or its first bytes.
+        has: fingerprint of the codec at hand; None if there is none with such units.
+        model: name of the model at hand.
     """
-    made_with = "codebook" if AC_UNIT_BITS < unit_bits < live_windows.WINDOW_BITS.start else "M1"
+    at_hand = "none" if has is None else f"one with {has[:8].hex()}"
     return MismatchError(
-        f"{where}: made with another {made_with}; found fingerprint {found[:8].hex()}, "
-        f"want {want[:8].hex()}. Name the model it was made with (-m)."
+        f"{where}: needs {described(unit_bits)} with fingerprint {needed[:8].hex()}; {model} has {at_hand}. "
+        "Name the model it was made with (-m)."
     )
 
 

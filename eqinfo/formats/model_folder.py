@@ -182,14 +182,13 @@ class Model:
             paths = sorted(self.path.glob("*.eqcb"))  # none if the model is a file
             found = next((path for path in paths if read_fingerprint(path).startswith(fingerprint)), None)
             codebook = self._load(found) if found else self.codebook
+            if not codebook.fingerprint.startswith(fingerprint):
+                widths = (self.codebook.window_bits, *self.further_widths())
+                has = self.codebook_of(unit_bits).fingerprint if unit_bits in widths else None
+                raise mismatch(where, unit_bits, fingerprint, has, model_name(self.path))
             return CodebookCodec(codebook).find_codec(unit_bits, fingerprint, where)
         if not self._network_path.is_file():
-            words = "an arithmetic code" if unit_bits == AC_UNIT_BITS else f"live windows of {unit_bits} bits"
-            raise MismatchError(
-                f"{where}: {words}, made with an M1 that is not here; found fingerprint "
-                f"{fingerprint[:8].hex()}, and no {self._network_path}. "
-                "Name the model folder it was made with (-m)."
-            )
+            raise mismatch(where, unit_bits, fingerprint, None, model_name(self.path))
         key = unit_bits, fingerprint
         if key not in self._live:
             for codec in self._live_codecs(unit_bits):
@@ -198,7 +197,7 @@ class Model:
                     break
             else:
                 want = self._live_codec(unit_bits, False, RULES[0]).fingerprint
-                raise mismatch(where, unit_bits, fingerprint, want)
+                raise mismatch(where, unit_bits, fingerprint, want, model_name(self.path))
         return self._live[key]
 
     def _live_codec(self, unit_bits: int, carry: bool, rule: str) -> Codec:

@@ -29,6 +29,7 @@ Report = Callable[[str, float, str], None]  # phase, its progress in [0, 1], a w
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 FORMAT_VERSIONS = {"m1": 1, "m2": 2}
+KINDS = {"eqinfo m1": "a model of train-m1", "eqinfo m2": "a run of train-m2"}  # by format
 MAX_DEPTH = 20  # of a config.json
 BUDGETS = ("steps", "n_bytes", "n_tokens", "minutes")
 # errors that the use of a damaged config raises
@@ -253,12 +254,11 @@ def read_config(
             raise ValueError("too deep")
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
-        versions = {f"eqinfo {known}": n for known, n in FORMAT_VERSIONS.items() if kind in (None, known)}
-        if found not in versions:
-            raise FormatError(
-                f"{path}: of another format; found {shortened(found)}, want {' or '.join(versions)}."
-            )
-        if version != (want := versions[found]):
+        if found not in KINDS or kind not in (None, found.removeprefix("eqinfo ")):
+            what = KINDS.get(found, f"format {shortened(found)}")
+            known = KINDS.get(f"eqinfo {kind}", " or ".join(KINDS.values()))
+            raise FormatError(f"{folder}: found {what}, want {known}.")
+        if version != (want := FORMAT_VERSIONS[found.removeprefix("eqinfo ")]):
             raise FormatError(f"{path}: another version; found {shortened(version)}, want {want}.")
         check(config)
     except (InputError, *DAMAGE) as error:

@@ -151,7 +151,7 @@ def test_a_test_writes_nothing(eqi: Shell) -> None:
     eqi("decompress", "-tv", "a.eqi")
     assert eqi.err == f"a.eqi: {len(TEXT)} bytes, sound\n"
     eqi("decompress", "-t", stdin=Path("a.eqi").read_bytes()[:-1], status=1)
-    assert eqi.err.startswith("eqinfo: -, index: truncated; found ")
+    assert eqi.err.startswith("eqinfo: stdin, index: truncated; found ")
     assert names() == ["a.eqi"]
 
 
@@ -249,8 +249,9 @@ def test_a_stream_of_another_model_names_both(eqi: Shell, codebook: Codebook, tm
     eqi.model = tmp_path / "other.eqcb"
     eqi("decompress", stdin=data, status=1)
     assert eqi.err == (
-        f"eqinfo: -: made with another codebook; found fingerprint {codebook.fingerprint.hex()[:16]}, "
-        f"want {other.fingerprint.hex()[:16]}. Name the model it was made with (-m).\n"
+        "eqinfo: stdin: needs a codebook of 12 bits with fingerprint "
+        f"{codebook.fingerprint.hex()[:16]}; {tmp_path}/other.eqcb has none. "
+        "Name the model it was made with (-m).\n"
     )
 
 
@@ -488,9 +489,9 @@ def test_live_codings_without_m1_name_it(eqi: Shell, live_model: Path, model: Pa
     data = eqi("compress", "--window-bits", "24", stdin=TEXT)
     for eqi.model in (model, live_model / "codebook.eqcb"):
         assert eqi("decompress", stdin=data, status=1) == b""
-        assert eqi.err.startswith(
-            f"eqinfo: -: live windows of 24 bits, made with an M1 that is not here; "
-            f"found fingerprint {data[5:13].hex()}, and no "
+        assert eqi.err == (
+            "eqinfo: stdin: needs an M1 for live windows of 24 bits with fingerprint "
+            f"{data[5:13].hex()}; {eqi.model} has none. Name the model it was made with (-m).\n"
         )
 
 
@@ -562,6 +563,31 @@ def test_options_of_compress_work_with_and_without_its_name(
         want.stderr,
     )
     assert want.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["compress", "--rm", "a"], "No such option: --rm. Inputs are always kept; remove them with rm."),
+        (["compress", "-9", "a"], "No such option: -9. There are no compression levels; --window-bits ac"),
+        (["compress", "--level=3", "a"], "No such option: --level. There are no compression levels; "),
+        (["train-m2", "--learning-rate", "1"], "--learning-rate. The peak learning rate is --lr."),
+        (["compress", "-T", "x"], "'-T' / '--threads': found 'x', want a whole number"),
+        (["compress", "-T", "-1"], "found '-1', want at least 0"),
+        (["train-m2", "--lr", "x"], "'--lr': found 'x', want a number"),
+        (["a"], "No such command 'a'. To compress a file: eqinfo compress a"),
+        (["b"], "No such command 'b'.\n"),
+        (["compress", "--threds", "2"], "No such option: --threds (Possible options: --test, --threads"),
+    ],
+)
+def test_wrong_words_get_advice(
+    words: list[str], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").write_bytes(TEXT)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert advice in result.stderr
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(eqi: Shell) -> None:

@@ -289,7 +289,7 @@ def test_a_damaged_stream_gives_no_damaged_byte(folder: Path) -> None:
     data[-1000] ^= 4
     done = shell(folder, "eqinfo decompress -m m", stdin=bytes(data))
     assert done.returncode == 1
-    assert done.stderr.startswith(b"eqinfo: -, frame 1: damaged; ")
+    assert done.stderr.startswith(b"eqinfo: stdin, frame 1: damaged; ")
     assert done.stdout == text[: 1 << 20]
 
 
@@ -297,7 +297,7 @@ def test_a_range_can_be_read_from_a_redirected_file_but_not_from_a_pipe(folder: 
     done = shell(folder, "eqinfo compress -m m book && eqinfo decompress -m m --range 10:20 < book.eqi")
     assert done.stdout == TEXT[10:20]
     done = shell(folder, "cat book.eqi | eqinfo decompress -m m --range 10:20")
-    assert done.stderr == b"eqinfo: -: --range needs an .eqi file, which it can read from the end.\n"
+    assert done.stderr == b"eqinfo: stdin: --range needs an .eqi file, which it can read from the end.\n"
     assert done.returncode == 1
 
 

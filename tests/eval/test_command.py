@@ -240,7 +240,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
     [
         (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
         (["missing"], 1, "missing: not a model folder; config.json is missing."),
-        (["held.txt"], 1, "held.txt: not a model folder; config.json is missing."),
+        (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with --text held.txt"),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
         (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),
         (["mine", "--text", "-"], 1, "-: no text in it. Give another --text."),
@@ -251,7 +251,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
         ([*TEXT, "long", "--figure", "f.pdf"], 2, "found 'f.pdf', want a name in .svg or .png"),
         (["long", "--prompt", "a", "--json"], 2, "takes one run, and neither --text, --json nor --figure"),
         (["long", "short", "--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
-        (["mine", "--prompt", "a"], 1, "config.json: of another format; found eqinfo m1, want eqinfo m2."),
+        (["mine", "--prompt", "a"], 1, "mine: found a model of train-m1, want a run of train-m2."),
         (["long", "--prompt", "a", "--temperature", "-1"], 2, "Invalid value for '--temperature'"),
     ],
 )  # fmt: skip

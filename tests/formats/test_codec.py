@@ -28,6 +28,7 @@ from eqinfo.formats.codec import (
     CodebookCodec,
     Codec,
     WindowCodec,
+    described,
 )
 from eqinfo.formats.eqi import compress, read_frames
 from eqinfo.formats.eqi_index import read_range
@@ -247,7 +248,8 @@ def test_one_altered_weight_is_refused_by_fingerprint(model: Model, live_model: 
         with pytest.raises(MismatchError) as caught:
             found_in(other, data)
         assert str(caught.value).startswith(
-            f"x: made with another M1; found fingerprint {codec.fingerprint.hex()[:16]}, want "
+            f"x: needs {described(codec.unit_bits)} with fingerprint {codec.fingerprint.hex()[:16]}; "
+            f"{tmp_path} has one with "
         )
         assert str(caught.value).endswith(". Name the model it was made with (-m).")
 
@@ -255,13 +257,12 @@ def test_one_altered_weight_is_refused_by_fingerprint(model: Model, live_model: 
 def test_streams_that_need_weights_say_so_where_there_are_none(live_model: Path) -> None:
     path = live_model / "codebook.eqcb"  # a codebook is no folder, whatever lies beside it
     bare = Model(path)
-    for codec, what in ((CODECS[0], "live windows of 24 bits"), (CODECS[-1], "an arithmetic code")):
+    for codec, what in ((CODECS[0], "live windows of 24 bits"), (CODECS[-1], "arithmetic coding")):
         with pytest.raises(MismatchError) as caught:
             found_in(bare, stream(codec, FRAMES))
         assert str(caught.value) == (
-            f"x: {what}, made with an M1 that is not here; found fingerprint "
-            f"{codec.fingerprint.hex()[:16]}, and no {path}/m1.eqm1. "
-            "Name the model folder it was made with (-m)."
+            f"x: needs an M1 for {what} with fingerprint {codec.fingerprint.hex()[:16]}; {path} has none. "
+            "Name the model it was made with (-m)."
         )
 
 
@@ -274,9 +275,9 @@ def test_damaged_weights_are_named(live_model: Path, tmp_path: Path) -> None:
 
 def test_a_codebook_alone_refuses_all_else(codebook: Codebook) -> None:
     other = CodebookCodec(make_codebook(13))
-    with pytest.raises(MismatchError, match="made with another codebook"):
+    with pytest.raises(MismatchError, match="needs a codebook of 12 bits"):
         list(read_frames(io.BytesIO(stream(CodebookCodec(codebook), FRAMES)), other, "x"))
-    with pytest.raises(MismatchError, match="made with another M1"):
+    with pytest.raises(MismatchError, match="needs an M1 for live windows of 24 bits"):
         list(read_frames(io.BytesIO(stream(CODECS[0], FRAMES)), other, "x"))
 
 
@@ -390,7 +391,7 @@ def test_frames_that_only_add_up_are_refused_when_they_are_decoded(model: Model)
 def test_token_files_of_another_model_are_refused(model: Model, live_model: Path) -> None:
     data, sidecar = made_tokens(CODECS[0], FRAMES)
     with pytest.raises(
-        MismatchError, match=r"x\.bin: live windows of 24 bits, made with an M1 that is not here"
+        MismatchError, match=r"x\.bin: needs an M1 for live windows of 24 bits"
     ):
         read_tokens(Model(live_model / "codebook.eqcb"), data, sidecar)
     wrong: list[dict[str, Any]] = [{"unit_bits": bits} for bits in (0, 8, 21, 32, 2**70, -24)]

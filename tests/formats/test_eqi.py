@@ -321,8 +321,8 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> No
         "x: another version of the format; found 7, want 1."
     )
     assert refusal(other, data) == (
-        f"x: made with another codebook; found fingerprint {codebook.fingerprint.hex()[:16]}, "
-        f"want {other.fingerprint.hex()[:16]}. Name the model it was made with (-m)."
+        f"x: needs a codebook of 12 bits with fingerprint {codebook.fingerprint.hex()[:16]}; the model at "
+        f"hand has one with {other.fingerprint.hex()[:16]}. Name the model it was made with (-m)."
     )
     assert refusal(codebook, data[:30]).startswith("x, frame 0: truncated; found ")
     assert refusal(codebook, data[:-1]).startswith("x, index: truncated; found ")

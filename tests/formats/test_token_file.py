@@ -169,8 +169,8 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook, tmp_p
     with pytest.raises(MismatchError) as caught:
         read(other, data, sidecar)
     assert str(caught.value) == (
-        f"x.bin: made with another codebook; found fingerprint {sidecar.fingerprint[:16]}, "
-        f"want {other.fingerprint.hex()[:16]}. Name the model it was made with (-m)."
+        f"x.bin: needs a codebook of 12 bits with fingerprint {sidecar.fingerprint[:16]}; the model at "
+        f"hand has one with {other.fingerprint.hex()[:16]}. Name the model it was made with (-m)."
     )
     with pytest.raises(FormatError) as damaged:
         read(codebook, data, replace(sidecar, original_bytes=6))

@@ -318,7 +318,7 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
             "--batch-tokens: 8 blocks cannot be shared equally by 1 processes with --accumulate 3.",
         ),
         (["train.bin", "--device", "cuda"], 1, "--device: no usable GPU in this machine. Use --device cpu."),
-        (["train.bin", "-m", "DEFAULT"], 1, "train.bin: made with another codebook; found fingerprint"),
+        (["train.bin", "-m", "DEFAULT"], 1, "train.bin: needs a codebook of 12 bits with fingerprint"),
         (["short.bin"], 1, "short.bin: shorter than its sidecar says; found"),
         (["train", "--steps", "3"], 1, "train.json: no such file. A token file needs its sidecar"),
         (["other.bin", "train.bin"], 1, "train.bin: of another vocabulary than other.bin"),
@@ -388,7 +388,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
     config = json.loads((folder / "config.json").read_bytes())
     for changes, error, match in [
         ({"format_version": 9}, FormatError, "another version; found 9, want 1"),
-        ({"format": "eqinfo m1"}, FormatError, "of another format; found eqinfo m1, want eqinfo m2"),
+        ({"format": "eqinfo m1"}, FormatError, "found a model of train-m1, want a run of train-m2"),
         ({"settings": {"preset": 3}}, FormatError, "damaged"),
         ({"settings": []}, FormatError, "damaged"),
         ({"model": {}}, FormatError, "damaged"),
@@ -397,7 +397,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"unit_bits": "24"}, FormatError, "damaged"),
         ({"unit_bits": 2**40}, FormatError, "damaged"),
         ({"unit_bits": 7}, FormatError, "damaged; found units of 7 bits"),
-        ({"unit_bits": 24}, MismatchError, "made with an M1 that is not here"),
+        ({"unit_bits": 24}, MismatchError, "needs an M1 for live windows of 24 bits"),
         ({"fingerprint": "x"}, FormatError, "damaged"),
         ({"fingerprint": None}, FormatError, "damaged"),
         ({"model": config["model"] | {"n_layer": 3}}, FormatError, "damaged .model: not the shape"),
@@ -414,7 +414,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         ({"data": config["data"] | {"train": {"files": ["a"]}}}, FormatError, "damaged"),
         ({"measured": config["measured"] | {"training_s": float("inf")}}, FormatError, "damaged"),
         ({"measured": config["measured"] | {"training_s": "a"}}, FormatError, "damaged"),
-        ({"fingerprint": "00" * 32}, MismatchError, "made with another codebook"),
+        ({"fingerprint": "00" * 32}, MismatchError, "needs a codebook"),
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):
