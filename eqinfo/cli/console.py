@@ -8,10 +8,9 @@ import os
 import re
 import signal
 import sys
-import time
 from codecs import iterdecode
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
@@ -201,32 +200,40 @@ def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) ->
     return name.with_name(stem)
 
 
-def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet: bool) -> Iterator["Frame"]:
+def with_progress(
+    frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet: bool, total: int | None = None
+) -> Iterator["Frame"]:
     """Yields the same frames; after PROGRESS_AFTER_S a bar on the terminal shows how much is done.
 
     Args:
         frames: read from the source, or decoded from it.
-        source: the input. The bar shows the position in a plain file, else the bytes of text so far.
+        source: the input.
         name: of the input.
         quiet: show no bar.
+        total: bytes of text in all. If None, a plain file of text tells by its size.
     """
     if quiet or not is_terminal(sys.stderr):
         yield from frames
         return
-    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
-    total = os.fstat(source.fileno()).st_size if is_plain else None
-    started, done = time.monotonic(), 0
-    with ExitStack() as stack:
-        update: Callable[[int], None] | None = None
-        for frame in frames:
-            yield frame
-            done += len(frame.text)
-            if update is None and time.monotonic() - started > PROGRESS_AFTER_S:
-                from eqinfo.cli import display
+    from eqinfo.cli import display
+    from eqinfo.coder.progress import CODED
 
-                update = display.bytes_bar(stack, shown(name), total)
-            if update is not None:
-                update(source.tell() if is_plain else done)
+    position = None  # of the source, which may hold more than the text: JSONL
+    if total is None and isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable():
+        total, position = os.fstat(source.fileno()).st_size, source.tell
+    read, finished, before, share = 0, 0, int(CODED[0]), 1.0
+
+    def done() -> int:
+        """The bytes that are done; where M1 runs, also inside a frame."""
+        return int((int(CODED[0]) - before or finished) * share)
+
+    with display.bytes_bar(shown(name), total, done, PROGRESS_AFTER_S):
+        for frame in frames:
+            read += len(frame.text)
+            if position is not None and read:
+                share = position() / read
+            yield frame
+            finished = read
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:

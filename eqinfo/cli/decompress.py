@@ -43,7 +43,7 @@ def decompress(
     if span is not None and jsonl:
         raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
     from eqinfo.formats import eqi, token_file
-    from eqinfo.formats.eqi_index import read_range
+    from eqinfo.formats.eqi_index import read_range, text_bytes
     from eqinfo.formats.model_folder import Model
     from eqinfo.text.documents import jsonl_of_frames
 
@@ -62,10 +62,13 @@ def decompress(
                 pieces = read_range(source, finder, shown, *span)
             else:
                 if is_tokens:
-                    frames = token_file.read(source, token_file.Sidecar.load(sidecar), finder, shown)
+                    facts = token_file.Sidecar.load(sidecar)
+                    n_text: int | None = facts.original_bytes
+                    frames = token_file.read(source, facts, finder, shown)
                 else:
+                    n_text = text_bytes(source)
                     frames = eqi.read_frames(source, finder, shown, threads)
-                frames = console.with_progress(frames, source, name, quiet)
+                frames = console.with_progress(frames, source, name, quiet, n_text)
                 pieces = jsonl_of_frames(frames, shown) if jsonl else (frame.text for frame in frames)
             if test:
                 n_bytes = sum(map(len, pieces))

@@ -3,8 +3,9 @@
 import io
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from rich import table
 from rich.console import Console
@@ -18,6 +19,7 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -27,21 +29,44 @@ from eqinfo.system.signals import undoing
 # a title, the heads of columns, rows of cells, and the (row, column) of the best cells
 Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 
+REFRESH_S = 0.1
 UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
 
 
-def bytes_bar(stack: ExitStack, name: str, total: int | None) -> Callable[[int], None]:
-    """Shows a bar until the stack closes; returns a function that sets how many bytes are done.
+@contextmanager
+def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: float) -> Iterator[None]:
+    """Shows a bar with rate and time left if the block takes long. A thread asks how much is done.
 
     Args:
-        stack: owns the bar.
         name: of the file.
         total: bytes in all; None if unknown.
+        done: how many bytes are done.
+        after_s: seconds until the bar appears.
     """
-    columns = [TextColumn(escape(name)), BarColumn(), DownloadColumn(), TimeRemainingColumn()]
-    progress = stack.enter_context(_bars(columns, transient=True))
-    task = progress.add_task("", total=total)
-    return lambda completed: progress.update(task, completed=completed)
+    columns = [
+        TextColumn(escape(name)),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    ]
+    ended = threading.Event()
+
+    def show() -> None:
+        if ended.wait(after_s):
+            return
+        with suppress(OSError), _bars(columns, transient=True) as progress:  # the terminal may be closed
+            task = progress.add_task("", total=total)
+            while not ended.wait(REFRESH_S):
+                progress.update(task, completed=done())
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

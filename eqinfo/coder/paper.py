@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import BOS, Network
 from eqinfo.coder.intervals import PAPER_TOTAL, narrow, paper_frequencies
+from eqinfo.coder.progress import CODED
 from eqinfo.coder.reference import Reader
 from eqinfo.text.frames import Bytes, Frame, pieces_of_frames
 
@@ -127,6 +128,7 @@ class _Tables:
 
     def end_window(self, length: int) -> None:
         """Start the next window, `length` symbols after the start of the last one."""
+        CODED[0] += length
         self._known = self._known[length:]
         if not self._carry or not self._known:
             self.begin()

@@ -10,7 +10,7 @@ from io import SEEK_END
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
-from eqinfo.errors import damaged
+from eqinfo.errors import FormatError, damaged
 from eqinfo.formats import eqi
 from eqinfo.formats.packing import MAX_VARINT_BYTES, read_varint, varint
 from eqinfo.text.frames import FRAME_BYTES, read_fully
@@ -98,6 +98,22 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
         streams.append(_stream_before(source, position, where))
         position = streams[-1].start
     return streams[::-1]
+
+
+def text_bytes(source: BinaryIO) -> int | None:
+    """Size in bytes of the joined texts of all streams in a file, unchecked; None if it cannot tell.
+
+    The source is left at its start.
+    """
+    if not source.seekable() or source.tell():
+        return None
+    try:
+        streams = read_streams(source, "")
+        return sum(length for stream in streams for _, length, _ in stream.frames())
+    except (FormatError, OSError):  # damage is reported when the frames are read
+        return None
+    finally:
+        source.seek(0)
 
 
 def read_range(

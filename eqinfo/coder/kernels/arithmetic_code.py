@@ -55,6 +55,7 @@ def encode(network: Network, state: State, mixer: Mixer, text: U8, ends: I64) ->
                     out, n_out, low, width, before, state.frequencies[symbol]
                 )
             i += 1
+            state.coded[0] += 1
         if segment < ends.size:  # the last segment, which is open, has no end to code
             n_out, low, width = rc.encode_symbol(out, n_out, low, width, 0, 1)
     return rc.finish(out, n_out, low, width)
@@ -111,4 +112,5 @@ def decode(
             text[n_text] = symbol
             n_read = rc.decode_symbol(payload, interval, n_read, before, state.frequencies[symbol])
         n_text += 1
+        state.coded[0] += 1
     return text, ends, rc.is_whole(payload, interval, n_read)  # damage in the last symbol shows here

@@ -147,6 +147,7 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
                 if carry or rest != NOTHING:  # else the window is full: M1 is reset before the next byte
                     key = read(network, work, key, byte)
                 i += 1
+                work.state.coded[0] += 1
             out[n_out, 0], out[n_out, 1] = low  # the first of the node's: its stop symbol's
             n_out += 1
             if not carry:
@@ -187,6 +188,7 @@ def decode_windows(
             is_start = False
             out[n_out] = byte
             n_out += 1
+            work.state.coded[0] += 1
             if n_out > text_length:
                 return out, ends[:n_ends]  # out is full
             if carry or offset != NOTHING:  # else the window ends, and M1 is reset before its next use

@@ -28,6 +28,7 @@ from eqinfo.coder.integer_m1 import (
     WIDTH,
     Network,
 )
+from eqinfo.coder.progress import CODED
 from eqinfo.system.arrays import I8, I16, I32, I64, U8, U16, U64
 from eqinfo.system.jit import compiled
 
@@ -58,6 +59,7 @@ class State(NamedTuple):
         mixed: scratch, rows of the n-gram tables, (MIXED,).
         inner: scratch, gated states, (INNER,).
         sums: scratch, results of matrix-vector products, (3 INNER,).
+        coded: `progress.CODED`; the coders' loops add the bytes of text that they have coded, (1,).
     """
 
     states: I32
@@ -68,6 +70,7 @@ class State(NamedTuple):
     mixed: I16
     inner: I16
     sums: I32
+    coded: I64
 
 
 def new_state(network: Network) -> State:
@@ -81,6 +84,7 @@ def new_state(network: Network) -> State:
         mixed=np.zeros(MIXED, np.int16),
         inner=np.zeros(INNER, np.int16),
         sums=np.zeros(3 * INNER, np.int32),
+        coded=CODED,
     )
 
 
