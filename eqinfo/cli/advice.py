@@ -1,11 +1,20 @@
-"""Advice where the command line is wrong: options of gzip, xz, zstd and other trainers, a forgotten command.
-
-typer finds the mistake; this module says what to type instead.
-"""
+"""Advice: what to type instead of options of other programs, and what to do if a stream barely shrank."""
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from eqinfo.errors import EqinfoError
+
+if TYPE_CHECKING:
+    from eqinfo.formats.codec import Codec
+    from eqinfo.formats.eqi import Totals
+    from eqinfo.formats.model_folder import Model
+    from eqinfo.text.frames import Frame
+
+SAMPLE_BYTES = 1 << 14  # half a second of arithmetic coding
+POOR_RATIO, WORTH_IT = 2.0, 1.2  # ratio of a stream that barely shrank; a gain that is worth a line
 
 NO_LEVELS = "There are no compression levels; --window-bits ac gives the smallest stream."
 FOREIGN_OPTIONS = {
@@ -14,7 +23,7 @@ FOREIGN_OPTIONS = {
     "--batch-size": "The tokens in a step are --batch-tokens.",
     "--epochs": "The length of training is --steps, --tokens or --minutes.",
     "--vocab-size": "The vocabulary has 2**BITS ids: --window-bits BITS.",
-} | dict.fromkeys(("--level", "--best", "--fast", "--ultra", *(f"-{level}" for level in range(10))), NO_LEVELS)
+} | dict.fromkeys(("--level", "--best", "--fast", "--ultra", *map("-{}".format, range(10))), NO_LEVELS)
 PLAIN = {  # typer's words for a value, and ours
     "Input should be ": "",
     "a valid integer, unable to parse string as an integer": "a whole number",
@@ -25,7 +34,7 @@ PLAIN = {  # typer's words for a value, and ours
 
 
 def advise(error: Any) -> None:
-    """Rewrites the message of an error where there is something better to say.
+    """Rewrites the message of an error of the command line where there is something better to say.
 
     Args:
         error: what typer raised. One about a value has pydantic's error as its cause.
@@ -40,3 +49,37 @@ def advise(error: Any) -> None:
         error.message = f"found {str(first['input'])!r}, want {want}"
     elif (found := re.fullmatch("No such command '(.*)'.", str(error))) and Path(found[1]).exists():
         error.message += f" To compress a file: eqinfo compress {found[1]}"
+
+
+def sampled(frames: Iterable["Frame"], sample: bytearray) -> Iterator["Frame"]:
+    """The same frames; the beginning of the first goes to the sample."""
+    for frame in frames:
+        sample += frame.text[: SAMPLE_BYTES - len(sample)]
+        yield frame
+
+
+def of_ratio(totals: "Totals", codec: "Codec", model: "Model", sample: bytes) -> str:
+    """What to do if a stream barely shrank; nothing if it did, or nothing here would help.
+
+    Args:
+        totals: of the stream.
+        codec: that it was made with.
+        model: the codec's.
+        sample: the beginning of the text, which is coded for an estimate.
+    """
+    from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec
+    from eqinfo.text.frames import Frame
+
+    ratio = totals.original_bytes / max(totals.compressed_bytes, 1)
+    if ratio > POOR_RATIO or totals.original_bytes < 4 * SAMPLE_BYTES or not isinstance(codec, CodebookCodec):
+        return ""
+    own = "train-m1 makes windows for texts of this kind"
+    try:
+        network = model.network
+    except EqinfoError:  # the model is a codebook alone
+        return f"barely smaller; {own}"
+    _, payload = ArithmeticCodec(network).encode(Frame(sample))
+    better = len(sample) / len(payload)
+    if better < WORTH_IT * ratio:
+        return ""
+    return f"barely smaller; --window-bits ac gives a ratio of about {better:.1f}, slowly, and {own}"

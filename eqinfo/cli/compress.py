@@ -1,24 +1,18 @@
 """`eqinfo compress`: text to .eqi streams or token files; -d, -t and -l as in gzip."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
+from eqinfo.cli.compress_job import Job
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
 from eqinfo.errors import InputError
-from eqinfo.system.atomic_files import replacing
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
-    from eqinfo.formats.eqi import Totals
-    from eqinfo.text.frames import Frame
 
 
 def compress(
@@ -30,10 +24,13 @@ def compress(
     ] = False,
     as_json: Json = False,
     output: options.Output = None,
+    output_dir: options.OutputDir = None,
     model: options.Model = None,
     stdout: options.Stdout = False,
     force: options.Force = False,
     keep: options.Keep = True,
+    skip_existing: options.SkipExisting = False,
+    recursive: options.Recursive = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     threads: options.Threads = 1,
@@ -41,10 +38,18 @@ def compress(
         bool,
         typer.Option(
             "--tokens",
-            help="Write token ids for train-m2 to FILE.bin, with FILE.bin.json beside it. FILE is plain text "
-            "or .jsonl, plain or .gz or .zst.",
+            help="Write token ids for train-m2 to FILE.bin, with FILE.bin.json beside it; with -o, those of "
+            "all inputs to one file. FILE is plain text, a document, or .jsonl, plain or .gz or .zst.",
         ),
     ] = False,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="With --tokens: write this share of the documents, such as 1%, to FILE.valid.bin instead. "
+            "Their checksums choose them, as in train-m1.  [default: none]",
+        ),
+    ] = None,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Read JSONL: each record is a document. With -d: write JSONL.")
     ] = False,
@@ -84,9 +89,12 @@ def compress(
         decompress(
             files,
             output=output,
+            output_dir=output_dir,
             model=model,
             stdout=stdout,
             force=force,
+            skip_existing=skip_existing,
+            recursive=recursive,
             test=test,
             quiet=quiet,
             verbose=verbose,
@@ -95,44 +103,62 @@ def compress(
             jsonl=jsonl,
         )
         return
-    if byte_range is not None:
-        raise typer.BadParameter("for -d only", param_hint="--range")
-    if as_json:
-        raise typer.BadParameter("for -l only", param_hint="--json")
+    for given, option, use in (
+        (byte_range is not None, "--range", "-d"),
+        (as_json, "--json", "-l"),
+        (hold_out is not None and not tokens, "--hold-out", "--tokens"),
+    ):
+        if given:
+            raise typer.BadParameter(f"for {use} only", param_hint=option)
     if method not in (None, "optimal", "greedy"):
         raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
-    from eqinfo.formats import eqi, token_file
+    every = None if hold_out is None else _every(hold_out)
     from eqinfo.formats.model_folder import Model
 
     with console.reporting():
+        chosen = Model(model)
         codec = _with_parse(
-            Model(model).codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
+            chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )
+    places = inputs.in_folders(files, recursive, inputs.is_no_output)
+    inputs.check_output_dir(output_dir, places, output)
+    job = Job(
+        chosen,
+        codec,
+        text_field=text_field,
+        jsonl=jsonl,
+        every=every,
+        output=output,
+        output_dir=output_dir,
+        stdout=stdout,
+        force=force,
+        skip_existing=skip_existing,
+        quiet=quiet,
+        verbose=verbose,
+        threads=threads,
+    )
+    names = [*places]
+    if not tokens:
+        console.for_each(names, output, lambda name: job.to_stream(name, places[name]))
+    elif output is not None:
+        console.for_each(names[:1], None, lambda name: job.to_tokens(names, places[name]))
+    else:
+        console.for_each(names, None, lambda name: job.to_tokens([name], places[name]))
 
-    def work(name: Path) -> None:
-        target = console.compressed_name(
-            name, output, stdout, token_file.TOKENS_SUFFIX if tokens else eqi.STREAM_SUFFIX
-        )
-        with ExitStack() as stack:
-            source, frames = _read(stack, name, tokens, jsonl, text_field, codec.frame_bytes)
-            frames = console.with_progress(frames, source, name, quiet)
-            if tokens:
-                if target is None or (target.exists() and not target.is_file()):
-                    raise InputError(
-                        "--tokens: the ids need a file, for the sidecar beside it. Name one with -o."
-                    )
-                # the stack closes in reverse order: the sidecar appears after the ids it describes
-                sidecar = stack.enter_context(replacing(token_file.sidecar_path(target), force))
-            sink = stack.enter_context(console.open_output(target, name, force, binary=not stdout))
-            if tokens:
-                totals, facts = token_file.write(frames, sink, codec, threads)
-                sidecar.write(facts.to_json())
-            else:
-                totals = eqi.compress(frames, sink, codec, threads)
-        if verbose or (target is not None and not quiet and console.is_terminal(sys.stderr)):
-            console.say(_summary(name, totals, codec))
 
-    console.for_each(files, output, work)
+def _every(share: str) -> int:
+    """One in how many documents a share such as 1% or 0.01 is.
+
+    Raises:
+        typer.BadParameter: it is no share.
+    """
+    try:
+        value = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
+    except ValueError:
+        value = 0
+    if not 1e-9 <= value <= 0.5:
+        raise typer.BadParameter(f"found {share!r}, want a share of up to 50%", param_hint="--hold-out")
+    return round(1 / value)
 
 
 def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
@@ -153,32 +179,3 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
     if not isinstance(codec, CodebookCodec):
         raise InputError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
     return CodebookCodec(replace(codec.codebook, **chosen))
-
-
-def _read(
-    stack: ExitStack, name: Path, tokens: bool, jsonl: bool, text_field: str, frame_bytes: int
-) -> tuple[BinaryIO, Iterator["Frame"]]:
-    """Opens an input; returns it and its frames.
-
-    A stream holds a file's bytes as they are, unless --jsonl asks for documents. A token file holds text as
-    train-m1 reads it: decompressed, and a JSONL record is a document.
-    """
-    from eqinfo.text import documents, frames
-
-    as_text = tokens or (jsonl and documents.is_jsonl(name.name))
-    source = stack.enter_context(console.open_input(name, documents.open_text if as_text else None))
-    if not as_text and not jsonl:
-        return source, frames.frames_of_bytes(source, frame_bytes)
-    pieces = documents.read_pieces(source, console.shown(name), text_field, jsonl)
-    return source, frames.frames_of_pieces(pieces, frame_bytes)
-
-
-def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:
-    """The line that --verbose prints for a file."""
-    from eqinfo.formats.codec import AC_UNIT_BITS
-
-    ratio = totals.original_bytes / max(totals.compressed_bytes, 1)
-    rate = f"{totals.original_bytes / max(totals.windows, 1):.2f} bytes/window"
-    if codec.unit_bits == AC_UNIT_BITS:  # arithmetic coding has no windows
-        rate = f"{8 * totals.compressed_bytes / max(totals.original_bytes, 1):.3f} bits/byte"
-    return f"{console.shown(name)}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, ratio {ratio:.2f}, {rate}"

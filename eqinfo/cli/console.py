@@ -159,12 +159,17 @@ def open_output(
         OSError: it cannot be written.
     """
     if target is not None:
-        if target.is_file() and name != STANDARD and target.samefile(name):
-            raise InputError(f"{target}: is input and output at once. Name another output with -o.")
+        refuse_same(target, name)
         return replacing(target, force, like=name.stat() if name.is_file() else None)
     if binary and is_terminal(sys.stdout):
         raise InputError("stdout: a terminal, and the output is binary. Name a file with -o, or give -c.")
     return _open_stdout("Name an output with -o.")
+
+
+def refuse_same(target: Path, name: Path) -> None:
+    """Raises InputError if an output is the input."""
+    if target.is_file() and name != STANDARD and target.samefile(name):
+        raise InputError(f"{target}: is input and output at once. Name another output with -o.")
 
 
 def _open_stdout(advice: str) -> AbstractContextManager[NamedSink]:

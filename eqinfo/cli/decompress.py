@@ -4,12 +4,17 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
 from eqinfo.errors import InputError
+
+if TYPE_CHECKING:
+    from eqinfo.codebook.codebook import Codebook
+    from eqinfo.formats.model_folder import Model
+    from eqinfo.text.frames import Frame
 
 Range = Annotated[
     str | None,
@@ -25,10 +30,13 @@ Range = Annotated[
 def decompress(
     files: options.Files = None,
     output: options.Output = None,
+    output_dir: options.OutputDir = None,
     model: options.Model = None,
     stdout: options.Stdout = False,
     force: options.Force = False,
     keep: options.Keep = True,
+    skip_existing: options.SkipExisting = False,
+    recursive: options.Recursive = False,
     test: Annotated[bool, typer.Option("-t", "--test", help="Check the inputs and write nothing.")] = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -37,51 +45,100 @@ def decompress(
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help='Write each document as a JSONL record, {"text": ...}.')
     ] = False,
+    ids: Annotated[
+        bool,
+        typer.Option(
+            "--ids",
+            help="The inputs are token ids alone, as a language model writes them: uint16 for windows of up "
+            "to 16 bits, else uint32.",
+        ),
+    ] = False,
+    window_bits: Annotated[
+        int | None,
+        typer.Option(help="With --ids: which codebook of the model.  [default: the model's first]"),
+    ] = None,
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
     span = _span(byte_range)
-    if span is not None and jsonl:
-        raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
+    if span is not None and (jsonl or ids):
+        raise typer.BadParameter("not with --jsonl or --ids", param_hint="--range")
     from eqinfo.formats import eqi, token_file
-    from eqinfo.formats.eqi_index import read_range, text_bytes
+    from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model
     from eqinfo.text.documents import jsonl_of_frames
 
     finder = Model(model)
+    codebook = None
+    if ids:
+        with console.reporting():
+            codebook = finder.codebook_of(window_bits)
+    places = inputs.in_folders(files, recursive, inputs.is_output)
+    inputs.check_output_dir(output_dir, places, output)
 
     def work(name: Path) -> None:
-        shown = console.shown(name)
+        shown, is_tokens = console.shown(name), ids or inputs.is_token_file(name)
+        has_ids = is_tokens or name.suffix == token_file.TOKENS_SUFFIX
+        suffix = token_file.TOKENS_SUFFIX if has_ids else eqi.STREAM_SUFFIX
+        target = None
+        if not test:
+            target = console.restored_name(name, output, stdout, suffix)
+            target = inputs.moved(target, output_dir, places[name])
+        if skip_existing and inputs.is_done(target, name, verbose):
+            return
         with ExitStack() as stack:
             source = stack.enter_context(console.open_input(name, binary=True))
-            sidecar = token_file.sidecar_path(name)
-            is_tokens = name != console.STANDARD and sidecar.is_file()
             pieces: Iterator[bytes]
             if span is not None:
                 if is_tokens or not source.seekable():
                     raise InputError(f"{shown}: --range needs an .eqi file, which it can read from the end.")
                 pieces = read_range(source, finder, shown, *span)
             else:
-                if is_tokens:
-                    facts = token_file.Sidecar.load(sidecar)
-                    n_text: int | None = facts.original_bytes
-                    frames = token_file.read(source, facts, finder, shown)
-                else:
-                    n_text = text_bytes(source)
-                    frames = eqi.read_frames(source, finder, shown, threads)
+                frames, n_text = _frames(source, name, finder, codebook, threads)
                 frames = console.with_progress(frames, source, name, quiet, n_text)
                 pieces = jsonl_of_frames(frames, shown) if jsonl else (frame.text for frame in frames)
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
-                target = console.restored_name(
-                    name, output, stdout, token_file.TOKENS_SUFFIX if is_tokens else eqi.STREAM_SUFFIX
-                )
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:
             console.say(f"{shown}: {n_bytes} bytes{', sound' if test else ''}")
 
-    console.for_each(files, output, work)
+    console.for_each([*places], output, work)
+
+
+def _frames(
+    source: BinaryIO, name: Path, finder: "Model", codebook: "Codebook | None", threads: int
+) -> tuple[Iterator["Frame"], int | None]:
+    """The frames of an input, and the size of its text in bytes if that is known.
+
+    Args:
+        source: the input, open.
+        name: its name.
+        finder: the model.
+        codebook: what ids alone stand for; None for streams and token files.
+        threads: number of frames to decode at a time.
+    """
+    from eqinfo.formats import eqi, foreign_ids, token_file
+    from eqinfo.formats.eqi_index import text_bytes
+
+    shown, sidecar = console.shown(name), token_file.sidecar_path(name)
+    if inputs.is_token_file(name):
+        facts = foreign_ids.facts_of(sidecar.read_bytes(), str(sidecar))
+        if codebook is None and facts is None:
+            ours = token_file.Sidecar.load(sidecar)
+            return token_file.read(source, ours, finder, shown), ours.original_bytes
+        if codebook is None:
+            raise InputError(f"{shown}: ids of another program. Give --ids, and their model with -m.")
+        bits = (facts[0] - 1).bit_length() if facts else codebook.window_bits
+        return foreign_ids.read_ids(source, codebook, bits, shown), facts[1] if facts else None
+    if codebook is not None:
+        return foreign_ids.read_ids(source, codebook, codebook.window_bits, shown), None
+    if name.suffix == token_file.TOKENS_SUFFIX and source.seekable():
+        if source.read(len(eqi.MAGIC)) != eqi.MAGIC:
+            raise InputError(f"{shown}: its sidecar {sidecar} is missing. For ids alone give --ids and -m.")
+        source.seek(0)
+    return eqi.read_frames(source, finder, shown, threads), text_bytes(source)
 
 
 def _span(byte_range: str | None) -> tuple[int, int | None] | None:

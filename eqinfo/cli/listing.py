@@ -39,4 +39,6 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
         elif rows:
             from eqinfo.cli import display
 
-            display.show_tables([("", listing.HEAD, [row.cells() for row in rows], set())])
+            columns = zip(listing.HEAD, *(row.cells() for row in rows), strict=True)
+            head, *cells = zip(*(column for column in columns if any(column[1:])), strict=True)
+            display.show_tables([("", [*head], [[*row] for row in cells], set())])

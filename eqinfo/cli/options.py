@@ -31,6 +31,13 @@ Model = Annotated[
 ]
 Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing output files.")]
+OutputDir = Annotated[
+    Path | None, typer.Option("--output-dir", help="Folder for the outputs.  [default: beside the inputs]")
+]
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out inputs whose outputs exist already.")
+]
 Keep = Annotated[
     bool,
     typer.Option(

@@ -85,9 +85,7 @@ class HeldOut:
         return count if self.frames else None
 
 
-def read_held_out(
-    source: BinaryIO, path: Path | None, text_field: str, folders: Sequence[Path]
-) -> HeldOut:
+def read_held_out(source: BinaryIO, path: Path | None, text_field: str, folders: Sequence[Path]) -> HeldOut:
     """A text to measure on.
 
     Args:

@@ -14,7 +14,10 @@ from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
 from eqinfo.formats.token_file import Sidecar, sidecar_path
 
-HEAD = ["file", "bits", "fingerprint", "model", "streams", "frames", "windows", "bytes", "original", "ratio"]
+HEAD = [
+    "file", "bits", "fingerprint", "model", "streams", "frames", "windows", "documents", "bytes", "original",
+    "ratio",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Listing:
         window_bits: size of a window in bits; None for arithmetic coding, which has no windows.
         fingerprint: the first 8 bytes of the codec's, in hexadecimal.
         model_at_hand: whether the model can decode it.
-        streams: number of streams; 0 for a token file.
-        frames: number of frames; 0 for a token file of a codebook.
+        streams: number of streams; None for a token file.
+        frames: number of frames; None for a token file of a codebook.
         windows: number of windows, of which stored frames have none; None for arithmetic coding.
+        documents: number of document ends in a token file; None for streams, whose payloads hold them.
         compressed_bytes: size in the file.
         original_bytes: size of the text.
     """
@@ -37,9 +41,10 @@ class Listing:
     window_bits: int | None
     fingerprint: str
     model_at_hand: bool
-    streams: int
-    frames: int
+    streams: int | None
+    frames: int | None
     windows: int | None
+    documents: int | None
     compressed_bytes: int
     original_bytes: int
 
@@ -57,10 +62,9 @@ class Listing:
         row = asdict(self) | {
             "window_bits": self.window_bits or AC,
             "model_at_hand": "yes" if self.model_at_hand else "no",
-            "windows": "" if self.windows is None else self.windows,
             "compression_ratio": f"{self.compression_ratio:.2f}",
         }
-        return [cell if isinstance(cell, str) else f"{cell:,}" for cell in row.values()]
+        return [f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in row.values()]
 
 
 def of_file(source: BinaryIO, finder: eqi.Finder, name: Path) -> Iterator[Listing]:
@@ -90,7 +94,7 @@ def _of_tokens(sidecar: Sidecar, finder: eqi.Finder, name: Path) -> Listing:
     size = name.stat().st_size
     sidecar.check_size(size, str(name))
     unit_bits, fingerprint = sidecar.unit_bits or sidecar.window_bits, bytes.fromhex(sidecar.fingerprint)
-    sizes = 0, len(sidecar.frames), units, size, sidecar.original_bytes
+    sizes = None, len(sidecar.frames) or None, units, sidecar.documents, size, sidecar.original_bytes
     return _row(finder, name, unit_bits, fingerprint, sizes)
 
 
@@ -113,19 +117,26 @@ def _of_streams(
             windows += tag - 1
             compressed += size
             original += length
-    return _row(finder, name, unit_bits, fingerprint, (len(streams), n_frames, windows, compressed, original))
+    sizes = len(streams), n_frames, windows, None, compressed, original
+    return _row(finder, name, unit_bits, fingerprint, sizes)
 
 
 def _row(
-    finder: eqi.Finder, name: Path, unit_bits: int, fingerprint: bytes, sizes: tuple[int, int, int, int, int]
+    finder: eqi.Finder,
+    name: Path,
+    unit_bits: int,
+    fingerprint: bytes,
+    sizes: tuple[int | None, int | None, int, int | None, int, int],
 ) -> Listing:
-    """A row, given the last five of its columns."""
+    """A row, given the last six of its columns."""
     try:
         finder.find_codec(unit_bits, fingerprint, str(name))
         is_known = True
     except (InputError, MismatchError):
         is_known = False
-    streams, frames, units, compressed, original = sizes
+    streams, frames, units, documents, compressed, original = sizes
     window_bits, windows = (None, None) if unit_bits == AC_UNIT_BITS else (unit_bits, units)
     shown = fingerprint[: eqi.FINGERPRINT_BYTES].hex()
-    return Listing(str(name), window_bits, shown, is_known, streams, frames, windows, compressed, original)
+    return Listing(
+        str(name), window_bits, shown, is_known, streams, frames, windows, documents, compressed, original
+    )

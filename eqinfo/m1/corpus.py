@@ -1,14 +1,12 @@
 """Training text on disk: written once, then memory-mapped, so it may be larger than memory.
 
 Text from files, pipes and compressed files becomes two flat files of bytes, `train` and `valid`, each with
-a file of document ends. A few per cent of the documents take another shape (`augment`). A unit is a document,
-or a `UNIT_BYTES` piece of a longer one. About one unit in `HOLD_OUT_EVERY` goes to `valid`. The checksum of a
-unit decides this, so copies of a document are never split between training and validation.
+a file of document ends. A few per cent of the documents take another shape (`augment`). About one unit in
+`HOLD_OUT_EVERY` goes to `valid` (`text.hold_out`).
 """
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +18,8 @@ from eqinfo.errors import FormatError, InputError
 from eqinfo.m1.augment import augmented
 from eqinfo.system.arrays import I64, U8
 from eqinfo.text.documents import read_pieces
+from eqinfo.text.hold_out import is_held_out, units_of_pieces
 
-UNIT_BYTES = 1 << 16
 HOLD_OUT_EVERY = 100
 SIDES = "train", "valid"
 MAX_VALID_BYTES = 1 << 23
@@ -89,7 +87,7 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
     previous = train
     for unit, ends_document in _units(sources, text_field):
         digest.update(unit)
-        held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
+        held_out = is_held_out(unit, HOLD_OUT_EVERY) and valid.n_bytes < MAX_VALID_BYTES
         side = valid if held_out else train
         if side is not previous:  # the document went on at the other side: its pieces are not contiguous
             side.end_document()
@@ -111,19 +109,10 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
 
 
 def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator[tuple[bytes, bool]]:
-    """Units of text, each with whether its document ends there."""
+    """Units of augmented text, each with whether its document ends there."""
     for name, source in sources:
-        unit = bytearray()
-        for piece, ends_document in read_pieces(source, name, text_field):
-            unit += augmented(piece)
-            start = 0
-            while len(unit) - start > UNIT_BYTES:
-                yield bytes(unit[start : start + UNIT_BYTES]), False
-                start += UNIT_BYTES
-            del unit[:start]
-            if ends_document:
-                yield bytes(unit), True
-                unit.clear()
+        pieces = read_pieces(source, name, text_field)
+        yield from units_of_pieces((augmented(piece), ends_document) for piece, ends_document in pieces)
 
 
 def _hold_out_tail(folder: Path) -> None:

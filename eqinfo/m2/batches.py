@@ -7,7 +7,6 @@ epoch. A batch is a pure function of seed and step, so a resumed run knows its d
 What this module does not do: decode tokens, or change files.
 """
 
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,10 @@ import torch
 from torch import Tensor
 
 from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.formats.token_file import END_OF_TEXT, MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
+from eqinfo.formats import foreign_ids
+from eqinfo.formats.token_file import MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
 from eqinfo.system.arrays import I64, Ids
 
-LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
 CHECKED_IDS = 1 << 22  # ids in a slice of `check`
 
 
@@ -236,13 +235,12 @@ def _open(path: Path) -> tuple[Sidecar, Ids]:
     with where.open("rb") as file:
         data = file.read(MAX_SIDECAR_BYTES)
     n_bytes, offset = path.stat().st_size, 0
-    if (facts := _foreign_facts(data, str(where))) is None:
+    if (facts := foreign_ids.facts_of(data, str(where))) is None:
         sidecar = Sidecar.from_json(data, str(where))
     else:
-        if np.fromfile(path, "<i4", 2).tolist() in ([LLM_C_MAGIC, 1], [LLM_C_MAGIC, 2]):  # and its version
-            offset = LLM_C_HEADER_BYTES
+        offset = foreign_ids.header_bytes(np.fromfile(path, np.uint8, 8).tobytes())
         if n_bytes < offset:
-            raise FormatError(f"{path}: truncated; the header of llm.c has {LLM_C_HEADER_BYTES} bytes.")
+            raise FormatError(f"{path}: truncated; the header of llm.c has {offset} bytes.")
         vocab_size, original_bytes, end_of_text = facts
         bits = (vocab_size - 1).bit_length()
         n_ids = (n_bytes - offset) // token_type(bits).itemsize
@@ -250,18 +248,3 @@ def _open(path: Path) -> tuple[Sidecar, Ids]:
     sidecar.check_size(n_bytes - offset, str(path))
     n, dtype = sidecar.tokens, token_type(sidecar.window_bits)
     return sidecar, np.memmap(path, dtype, "r", offset, n) if n else np.empty(0, dtype)
-
-
-def _foreign_facts(data: bytes, where: str) -> list[int] | None:
-    """vocab_size, original_bytes and end_of_text of another program's sidecar; None if it is one of ours."""
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    needed, ours = {"vocab_size", "original_bytes"}, {"format", "fingerprint", "crc32", "sidecar_crc32"}
-    if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
-        return None
-    numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
-    if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:
-        raise FormatError(f"{where}: vocab_size, original_bytes and end_of_text must be whole numbers.")
-    return numbers

@@ -390,9 +390,7 @@ def test_frames_that_only_add_up_are_refused_when_they_are_decoded(model: Model)
 
 def test_token_files_of_another_model_are_refused(model: Model, live_model: Path) -> None:
     data, sidecar = made_tokens(CODECS[0], FRAMES)
-    with pytest.raises(
-        MismatchError, match=r"x\.bin: needs an M1 for live windows of 24 bits"
-    ):
+    with pytest.raises(MismatchError, match=r"x\.bin: needs an M1 for live windows of 24 bits"):
         read_tokens(Model(live_model / "codebook.eqcb"), data, sidecar)
     wrong: list[dict[str, Any]] = [{"unit_bits": bits} for bits in (0, 8, 21, 32, 2**70, -24)]
     wrong += [{"fingerprint": text} for text in ("", "00", "00" * 32, sidecar.fingerprint.upper())]

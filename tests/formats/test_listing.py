@@ -86,11 +86,28 @@ def test_token_files_are_listed_from_their_sidecars(codebook: Codebook, tmp_path
         totals, sidecar = token_file.write(frames, sink, codec)
         (tmp_path / "a.bin.json").write_bytes(sidecar.to_json())
         (row,) = rows(sink.getvalue(), codec, tmp_path / "a.bin")
-        assert (row.original_bytes, row.windows, row.streams) == (len(TEXT), totals.windows, 0)
+        assert (row.original_bytes, row.windows, row.documents) == (len(TEXT), totals.windows, 1)
+        assert row.streams is None
         assert row.window_bits == codec.unit_bits
         assert row.model_at_hand
         with pytest.raises(FormatError, match="than its sidecar says"):
             rows(sink.getvalue()[:-1], codec, tmp_path / "a.bin")
+
+
+def test_a_table_has_the_columns_that_say_something(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").write_bytes(TEXT)
+    for options, has in (
+        ([], "streams  frames  windows  bytes"),
+        (["--tokens"], "windows  documents  bytes"),
+    ):
+        CliRunner().invoke(app, ["compress", "a", "-m", str(model), *options])
+        name = "a.bin" if options else "a.eqi"
+        head, row = CliRunner().invoke(app, ["-l", "-m", str(model), name]).stdout.splitlines()
+        assert has in head
+        assert len(head.split()) == len(row.split())
 
 
 def test_json_is_an_object_a_line_and_bad_files_are_named(

@@ -93,9 +93,7 @@ def test_a_stream_says_which_m1_it_needs(live_model: Path, tmp_path: Path) -> No
     (tmp_path / "m1.eqm1").write_bytes(integer_m1.to_bytes(random_network(seed=1)))
     for bits in ("24", "128", "ac"):
         data = stream(Model(live_model), bits)
-        with pytest.raises(
-            MismatchError, match=f"fingerprint {data[5:13].hex()}; {tmp_path} has one with "
-        ):
+        with pytest.raises(MismatchError, match=f"fingerprint {data[5:13].hex()}; {tmp_path} has one with "):
             restored(Model(tmp_path), data)
 
 
@@ -153,7 +151,7 @@ def test_a_folder_may_have_codebooks_of_several_widths(wide_model: Path, live_mo
         assert str(caught.value).startswith(
             f"--window-bits: found {bits}, want 12 (the codebook's), 9, 14, 24, 32,"
         )
-    with pytest.raises(MismatchError, match="needs a codebook of 14 bits .* has none"):
+    with pytest.raises(MismatchError, match=r"needs a codebook of 14 bits .* has none"):
         restored(Model(live_model), stream(model, "14"))
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from eqinfo.errors import FormatError, InputError
 from eqinfo.m1 import corpus
+from eqinfo.text.hold_out import UNIT_BYTES
 
 
 def jsonl(documents):
@@ -30,7 +31,7 @@ def test_every_document_is_on_one_side_and_copies_are_together(tmp_path):
     assert 0.002 < facts.valid_bytes / facts.train_bytes < 0.05
 
 
-@pytest.mark.parametrize("size", [1, 2, 19, 1000, 3 * corpus.UNIT_BYTES + 5])
+@pytest.mark.parametrize("size", [1, 2, 19, 1000, 3 * UNIT_BYTES + 5])
 def test_a_small_plain_text_is_split_near_its_end(tmp_path, size):
     data = np.random.default_rng(1).integers(0, 256, size, np.uint8).tobytes()
     corpus.stage([("a.txt", io.BytesIO(data))], tmp_path, "text")

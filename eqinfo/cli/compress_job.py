@@ -1,0 +1,148 @@
+"""What `eqinfo compress` does with its inputs: each to a stream or a token file, or all to one token file."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from eqinfo.cli import advice, console, inputs
+from eqinfo.errors import InputError
+from eqinfo.system.atomic_files import replacing
+
+if TYPE_CHECKING:
+    from eqinfo.formats.codec import Codec
+    from eqinfo.formats.eqi import Totals
+    from eqinfo.formats.model_folder import Model
+    from eqinfo.formats.token_file import Sidecar
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with each input: the options of the command."""
+
+    model: "Model"
+    codec: "Codec"
+    text_field: str
+    jsonl: bool
+    every: int | None  # hold out one unit in so many
+    output: Path | None
+    output_dir: Path | None
+    stdout: bool
+    force: bool
+    skip_existing: bool
+    quiet: bool
+    verbose: bool
+    threads: int
+
+    def to_stream(self, name: Path, place: Path) -> None:
+        """Compresses an input to an .eqi stream."""
+        from eqinfo.formats import eqi
+        from eqinfo.text.frames import frames_of_bytes, frames_of_pieces
+
+        target = self._target(name, place, eqi.STREAM_SUFFIX)
+        if self._is_done(target, name):
+            return
+        sample = bytearray()
+        with ExitStack() as stack:
+            if self.jsonl:
+                source, pieces = self._documents(stack, name)
+                frames = frames_of_pieces(pieces, self.codec.frame_bytes)
+            else:  # a file's bytes as they are
+                source = stack.enter_context(console.open_input(name))
+                frames = frames_of_bytes(source, self.codec.frame_bytes)
+            frames = console.with_progress(advice.sampled(frames, sample), source, name, self.quiet)
+            sink = stack.enter_context(console.open_output(target, name, self.force, binary=not self.stdout))
+            totals = eqi.compress(frames, sink, self.codec, self.threads)
+        if self._is_told(target):
+            console.say(_summary(name, totals, self.codec))
+            if hint := advice.of_ratio(totals, self.codec, self.model, bytes(sample)):
+                console.say(f"{console.shown(name)}: {hint}")
+
+    def to_tokens(self, names: list[Path], place: Path) -> None:
+        """Writes a token file of inputs, and one of the documents that are held out."""
+        from eqinfo.formats import token_file
+        from eqinfo.text.frames import frames_of_pieces
+        from eqinfo.text.hold_out import Aside
+
+        name, size = names[0], self.codec.frame_bytes
+        target = self._target(name, place, token_file.TOKENS_SUFFIX)
+        if target is None or (target.exists() and not target.is_file()):
+            raise InputError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
+        if self._is_done(target, name):
+            return
+        with ExitStack() as stack:
+            source, pieces = self._documents(stack, name)
+            for other in names[1:]:
+                console.refuse_same(target, other)
+                pieces = chain(pieces, self._later_documents(other))
+            aside = stack.enter_context(Aside(self.every)) if self.every else None
+            frames = frames_of_pieces(aside.kept(pieces) if aside else pieces, size)
+            total = inputs.total_size(names) if names[1:] else None
+            parts = {target: console.with_progress(frames, source, name, self.quiet, total)}
+            if aside:
+                valid = target.with_suffix(f".valid{target.suffix}")
+                parts[valid] = frames_of_pieces(aside.pieces(), size)
+            # the stack closes in reverse order: a sidecar appears after the ids that it describes
+            sinks = {
+                path: (
+                    stack.enter_context(replacing(token_file.sidecar_path(path), self.force)),
+                    stack.enter_context(console.open_output(path, name, self.force)),
+                )
+                for path in parts
+            }
+            written = {}
+            for path, (sidecar, sink) in sinks.items():
+                _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
+                sidecar.write(written[path].to_json())
+            if aside and not aside.n_units:
+                raise InputError("--hold-out: the share holds no document. Give a larger one.")
+        if self._is_told(target):
+            for path, facts in written.items():
+                console.say(_token_summary(path, facts))
+
+    def _target(self, name: Path, place: Path, suffix: str) -> Path | None:
+        """The output for an input; None is stdout."""
+        target = console.compressed_name(name, self.output, self.stdout, suffix)
+        return inputs.moved(target, self.output_dir, place)
+
+    def _is_done(self, target: Path | None, name: Path) -> bool:
+        return self.skip_existing and inputs.is_done(target, name, self.verbose)
+
+    def _is_told(self, target: Path | None) -> bool:
+        """Whether to say what was done."""
+        return self.verbose or (target is not None and not self.quiet and console.is_terminal(sys.stderr))
+
+    def _documents(self, stack: ExitStack, name: Path) -> tuple[BinaryIO, Iterator[tuple[bytes, bool]]]:
+        """Opens an input, decompressed; returns it and the pieces of its documents."""
+        from eqinfo.text.documents import open_text, read_pieces
+
+        source = stack.enter_context(console.open_input(name, open_text))
+        return source, read_pieces(source, console.shown(name), self.text_field, self.jsonl)
+
+    def _later_documents(self, name: Path) -> Iterator[tuple[bytes, bool]]:
+        """The pieces of an input's documents; it is opened when the first is read."""
+        with ExitStack() as stack:
+            yield from self._documents(stack, name)[1]
+
+
+def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:
+    """The line that --verbose prints for a file."""
+    from eqinfo.formats.codec import AC_UNIT_BITS
+
+    ratio, shown = totals.original_bytes / max(totals.compressed_bytes, 1), console.shown(name)
+    rate = f"{totals.original_bytes / max(totals.windows, 1):.2f} bytes/window"
+    if codec.unit_bits == AC_UNIT_BITS:  # arithmetic coding has no windows
+        rate = f"{8 * totals.compressed_bytes / max(totals.original_bytes, 1):.3f} bits/byte"
+    return f"{shown}: {totals.original_bytes} -> {totals.compressed_bytes} bytes, ratio {ratio:.2f}, {rate}"
+
+
+def _token_summary(path: Path, facts: "Sidecar") -> str:
+    """The line that --verbose prints for a token file."""
+    rate = facts.original_bytes / max(facts.tokens, 1)
+    return (
+        f"{path}: {facts.tokens} tokens, {facts.documents} document{'s' * (facts.documents != 1)}, "
+        f"{facts.original_bytes} bytes, {rate:.2f} bytes/token"
+    )

@@ -1,0 +1,101 @@
+"""Which files a command works on, and where their outputs go: -r, --output-dir and --skip-existing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from eqinfo.cli import console
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX
+
+
+def in_folders(
+    files: list[Path] | None, recursive: bool, is_wanted: Callable[[Path], bool]
+) -> dict[Path, Path]:
+    """The inputs, each with its place in an --output-dir: its name, or its path from the folder it is in.
+
+    Args:
+        files: what the user named; none is stdin.
+        recursive: take the files in folders, in the order of their paths.
+        is_wanted: whether to take a file in a folder.
+    """
+    found = dict[Path, Path]()
+    for name in files or [console.STANDARD]:
+        if recursive and name.is_dir():
+            paths = sorted(path for path in name.rglob("*") if path.is_file() and is_wanted(path))
+            found |= {path: Path(name.name, path.relative_to(name)) for path in paths}
+        else:
+            found[name] = Path(name.name)
+    return found
+
+
+def is_no_output(path: Path) -> bool:
+    """Whether a file is none that compress writes, so that a second run over a folder leaves them alone."""
+    from eqinfo.formats.eqi import STREAM_SUFFIX
+    from eqinfo.formats.token_file import TOKENS_SUFFIX, sidecar_path
+
+    is_temporary = path.name.startswith(TEMPORARY_PREFIX)
+    is_made = path.name.endswith((STREAM_SUFFIX, str(sidecar_path(Path(TOKENS_SUFFIX)))))
+    return not (is_temporary or is_made or is_token_file(path))
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is one that decompress restores."""
+    from eqinfo.formats.eqi import STREAM_SUFFIX
+
+    return path.suffix == STREAM_SUFFIX or is_token_file(path)
+
+
+def is_token_file(path: Path) -> bool:
+    """Whether a file has a sidecar beside it."""
+    from eqinfo.formats.token_file import sidecar_path
+
+    return path != console.STANDARD and sidecar_path(path).is_file()
+
+
+def check_output_dir(folder: Path | None, places: dict[Path, Path], output: Path | None) -> None:
+    """Checks that each input has an output of its own in a folder.
+
+    Raises:
+        typer.BadParameter: -o names another place, or two inputs have one.
+    """
+    if folder is None:
+        return
+    if output is not None:
+        raise typer.BadParameter("not with -o", param_hint="--output-dir")
+    inputs = dict[Path, Path]()  # by place
+    for path, place in places.items():
+        if place in inputs:
+            raise typer.BadParameter(f"one output for {inputs[place]} and {path}", param_hint="--output-dir")
+        inputs[place] = path
+
+
+def moved(target: Path | None, folder: Path | None, place: Path) -> Path | None:
+    """The output of an input at a place in a folder, whose folders are made; None is stdout.
+
+    Args:
+        target: the output beside the input.
+        folder: None leaves it there.
+        place: of the input.
+    """
+    if target is None or folder is None:
+        return target
+    path = folder / place.with_name(target.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def is_done(target: Path | None, name: Path, verbose: bool) -> bool:
+    """Whether an input's output exists; it is complete then, as outputs appear whole."""
+    if target is None or not target.is_file():
+        return False
+    if verbose:
+        console.say(f"{console.shown(name)}: skipped; {target} exists")
+    return True
+
+
+def total_size(names: list[Path]) -> int | None:
+    """Size in bytes of plain files of text; None if some are none."""
+    if any(name.suffix in (".gz", ".zst") or not name.is_file() for name in names):
+        return None
+    return sum(name.stat().st_size for name in names)

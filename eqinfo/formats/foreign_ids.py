@@ -1,0 +1,80 @@
+"""Ids of other programs (nanoGPT, llm.c, samplers): their files, what users say about them, and their text.
+
+A file holds ids alone, unsigned little-endian integers of 16 or 32 bits; that of llm.c has a header before
+them. Users may write a sidecar of a few numbers beside it.
+
+What this module does not do: read token files that `compress --tokens` made (`token_file`).
+"""
+
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.errors import FormatError
+from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
+from eqinfo.text.frames import Frame, read_fully
+
+LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
+
+
+def header_bytes(head: bytes) -> int:
+    """Size of the header of a file that begins with these bytes: llm.c's, or none."""
+    magic, version = np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist()
+    return LLM_C_HEADER_BYTES if magic == LLM_C_MAGIC and version in (1, 2) else 0
+
+
+def facts_of(data: bytes, where: str) -> list[int] | None:
+    """vocab_size, original_bytes and end_of_text of another program's sidecar; None if it is one of ours.
+
+    Args:
+        data: contents of the sidecar.
+        where: its name.
+
+    Raises:
+        FormatError: they are no whole numbers.
+    """
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    needed, ours = {"vocab_size", "original_bytes"}, {"format", "fingerprint", "crc32", "sidecar_crc32"}
+    if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
+        return None
+    numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
+    if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:
+        raise FormatError(f"{where}: vocab_size, original_bytes and end_of_text must be whole numbers.")
+    return numbers
+
+
+def read_ids(source: BinaryIO, codebook: Codebook, id_bits: int, where: str) -> Iterator[Frame]:
+    """The text of ids, READ_TOKENS of them a frame; id 0 ends a document.
+
+    Args:
+        source: the file, at its start.
+        codebook: the windows that the ids stand for.
+        id_bits: 16 or fewer are stored in 16 bits, more in 32.
+        where: name of the file.
+
+    Raises:
+        FormatError: an id is not in the codebook, or the file ends inside one.
+    """
+    dtype, n_windows, at = token_type(id_bits), len(codebook.windows), 0
+    head = read_fully(source, LLM_C_HEADER_BYTES)
+    data = head[header_bytes(head) :] + read_fully(source, READ_TOKENS * dtype.itemsize)
+    while data:
+        if len(data) % dtype.itemsize:
+            raise FormatError(f"{where}: ends inside an id of {dtype.itemsize} bytes. Get a complete copy.")
+        ids = np.frombuffer(data, dtype)
+        if (wrong := np.flatnonzero(ids >= n_windows)).size:
+            raise FormatError(
+                f"{where}: id {ids[wrong[0]]} at position {at + wrong[0]} is not in the codebook; "
+                f"want 0 to {n_windows - 1}. Name the model that the ids are of (-m)."
+            )
+        ends = np.cumsum(codebook.lengths[ids])[np.flatnonzero(ids == END_OF_TEXT)]
+        yield Frame(parse.decode(codebook, ids), ends.tolist())
+        at += ids.size
+        data = read_fully(source, READ_TOKENS * dtype.itemsize)

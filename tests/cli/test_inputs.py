@@ -1,0 +1,212 @@
+"""Which inputs become which outputs: folders, several inputs to one file, held-out documents, ids alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.texts import mixed, prose
+from typer.testing import CliRunner
+
+from eqinfo.cli.app import app
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.m1 import corpus
+from eqinfo.text.documents import open_text
+
+TEXT = prose(300)
+
+
+class Shell:
+    """Runs commands with a model; `err` is of the last one."""
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+
+    def __call__(self, command: str, *words: object, stdin: bytes = b"", status: int = 0) -> bytes:
+        result = CliRunner().invoke(app, [command, "-m", str(self.model), *map(str, words)], input=stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        self.err = result.stderr
+        assert result.exit_code == status, result.stderr
+        return result.stdout_bytes
+
+
+@pytest.fixture
+def eqi(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(model)
+
+
+def files(folder: str = ".") -> list[str]:
+    return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+
+
+def write(path: str, data: bytes) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(data)
+
+
+def write_tree() -> dict[str, bytes]:
+    tree = {"d/a": TEXT, "d/e/b": b"", "d/e/c.jsonl": b'{"text": "to be"}\n', "d/z": mixed(20)}
+    for name, data in tree.items():
+        write(name, data)
+    return tree
+
+
+def test_folders_go_to_a_folder_and_back(eqi: Shell) -> None:
+    tree = write_tree()
+    eqi("compress", "-r", "d", "--output-dir", "out")
+    assert files("out") == [f"out/{name}.eqi" for name in tree]
+    eqi("decompress", "-r", "out/d", "--output-dir", "back")
+    assert {name: Path("back", name).read_bytes() for name in tree} == tree
+    eqi("-d", "-r", "out/d", "--output-dir", "again")
+    assert len(files("again")) == len(tree)
+
+
+def test_without_r_a_folder_is_refused(eqi: Shell) -> None:
+    write_tree()
+    eqi("compress", "d", status=1)
+    assert eqi.err == "eqinfo: d: Is a directory\n"
+
+
+def test_a_second_run_over_a_folder_does_what_is_new(eqi: Shell) -> None:
+    tree = write_tree()
+    eqi("compress", "-r", "d")
+    eqi("compress", "-r", "d", "--tokens")
+    before = files()
+    assert len(before) == 4 * len(tree)
+    eqi("compress", "-r", "d", status=1)
+    assert "exists already" in eqi.err
+    write("d/new", TEXT)
+    for words in (["-r", "d"], ["--tokens", "-r", "d"]):
+        eqi("compress", "-v", "--skip-existing", *words)
+        assert "d/a: skipped; d/a." in eqi.err
+    assert sorted({*files()} - {*before}) == ["d/new", "d/new.bin", "d/new.bin.json", "d/new.eqi"]
+    eqi("decompress", "--skip-existing", "d/new.eqi")
+    assert eqi.err == ""
+
+
+def test_two_inputs_with_one_place_in_the_output_folder_are_refused(eqi: Shell) -> None:
+    write("a/t", TEXT)
+    write("b/t", TEXT)
+    eqi("compress", "a/t", "b/t", "--output-dir", "out", status=2)
+    assert "one output for a/t and b/t" in eqi.err
+    eqi("compress", "a/t", "-o", "x", "--output-dir", "out", status=2)
+    assert files() == ["a/t", "b/t"]
+    eqi("compress", "-r", "a", "b", "--output-dir", "out")
+    assert files("out") == ["out/a/t.eqi", "out/b/t.eqi"]
+
+
+def test_several_inputs_go_to_one_token_file_each_a_document(eqi: Shell) -> None:
+    tree = write_tree()
+    eqi("compress", "--tokens", "-v", "d/a", "d/e/c.jsonl", "-", "-o", "all.bin", stdin=b"or not")
+    facts = json.loads(Path("all.bin.json").read_bytes())
+    assert facts["documents"] == 3
+    assert eqi.err.startswith(f"all.bin: {facts['tokens']} tokens, 3 documents, {len(TEXT) + 11} bytes, ")
+    assert eqi("decompress", "-c", "all.bin") == TEXT + b"to be" + b"or not"
+    eqi("compress", "--tokens", "-r", "d", "-o", "tree.bin")
+    assert eqi("decompress", "-c", "tree.bin") == TEXT + b"to be" + tree["d/z"]
+
+
+def test_a_bad_input_among_several_leaves_no_token_file(eqi: Shell) -> None:
+    write_tree()
+    eqi("compress", "--tokens", "d/a", "missing", "-o", "all.bin", status=1)
+    assert eqi.err == "eqinfo: missing: No such file or directory\n"
+    eqi("compress", "--tokens", "-f", "d/a", "d/z", "-o", "d/z", status=1)
+    assert "is input and output at once" in eqi.err
+    assert files("d") == files()
+
+
+def test_documents_are_held_out_by_their_checksums_as_train_m1_does(eqi: Shell, tmp_path: Path) -> None:
+    texts = [f"document {n}: {'x' * (n % 50)}" for n in range(2000)]
+    write("t.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    eqi("compress", "--tokens", "--hold-out", "1%", "t.jsonl")
+    kept, held = (
+        [json.loads(line)["text"] for line in eqi("decompress", "--jsonl", "-c", name).splitlines()]
+        for name in ("t.jsonl.bin", "t.jsonl.valid.bin")
+    )
+    assert 5 < len(held) < 60
+    assert kept == [text for text in texts if text not in held]
+    with open_text(Path("t.jsonl")) as source:
+        corpus.stage([("t.jsonl", source)], tmp_path / "corpus", "text")
+    of_m1 = (tmp_path / "corpus" / "valid").read_text()
+    n_same = sum(text in of_m1 for text in held)
+    assert n_same > 0.8 * len(held)  # train-m1 alters a few per cent of the documents first
+
+
+def test_long_documents_are_held_out_in_part_and_all_text_is_in_one_of_the_files(eqi: Shell) -> None:
+    text = prose(100_000)
+    write("t", text)
+    eqi("compress", "--tokens", "--hold-out", "0.5", "t", "-o", "a.bin")
+    parts = [eqi("decompress", "-c", name) for name in ("a.bin", "a.valid.bin")]
+    assert sum(map(len, parts)) == len(text)
+    assert all(len(part) > 1 << 15 for part in parts)
+    assert all(text[i : i + 500] in part for part in parts for i in [text.index(part[-500:])])
+
+
+@pytest.mark.parametrize("share", ["0", "60%", "x", "-1%", "1e400"])
+def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
+    write("t", TEXT)
+    eqi("compress", "--tokens", "--hold-out", share, "t", status=2)
+    assert "want a share of up to 50%" in eqi.err
+
+
+def test_a_share_without_a_document_is_refused_and_nothing_is_left(eqi: Shell) -> None:
+    write("t", b"to be")
+    eqi("compress", "--tokens", "--hold-out", "1%", "t", status=1)
+    assert eqi.err == "eqinfo: --hold-out: the share holds no document. Give a larger one.\n"
+    eqi("compress", "--hold-out", "1%", "t", status=2)
+    assert files() == ["t"]
+
+
+# ---- ids alone
+
+
+def ids_of(codebook: Codebook, text: bytes = TEXT) -> bytes:
+    return parse.encode(codebook, text, [len(text)]).astype("<u2").tobytes()
+
+
+def test_ids_alone_come_back(eqi: Shell, codebook: Codebook) -> None:
+    write("ids.bin", ids_of(codebook))
+    assert eqi("decompress", "--ids", "-c", "ids.bin") == TEXT
+    assert eqi("decompress", "--ids", stdin=ids_of(codebook)) == TEXT
+    eqi("decompress", "--ids", "ids.bin")
+    assert Path("ids").read_bytes() == TEXT
+    assert json.loads(eqi("decompress", "--ids", "--jsonl", "-c", "ids.bin"))["text"] == TEXT.decode()
+    header = np.zeros(256, "<i4")
+    header[:3] = 20240520, 1, 5
+    assert eqi("decompress", "--ids", stdin=header.tobytes() + ids_of(codebook)) == TEXT
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(4096, "<u2"), (100_000, "<u4")])
+def test_the_sidecar_of_two_numbers_says_how_wide_ids_are(
+    eqi: Shell, codebook: Codebook, vocab_size: int, dtype: str
+) -> None:
+    write("ids.bin", parse.encode(codebook, TEXT).astype(dtype).tobytes())
+    write("ids.bin.json", json.dumps({"vocab_size": vocab_size, "original_bytes": len(TEXT)}).encode())
+    assert eqi("decompress", "--ids", "-c", "ids.bin") == TEXT
+    eqi("decompress", "-c", "ids.bin", status=1)
+    assert eqi.err == "eqinfo: ids.bin: ids of another program. Give --ids, and their model with -m.\n"
+
+
+def test_what_is_wrong_with_ids_is_named_by_place(eqi: Shell, codebook: Codebook) -> None:
+    ids = np.zeros(100_000, "<u2")
+    ids[99_999] = len(codebook.windows)
+    eqi("decompress", "--ids", stdin=ids.tobytes(), status=1)
+    assert eqi.err == (
+        "eqinfo: stdin: id 4096 at position 99999 is not in the codebook; want 0 to 4095. "
+        "Name the model that the ids are of (-m).\n"
+    )
+    eqi("decompress", "--ids", stdin=b"abc", status=1)
+    assert eqi.err == "eqinfo: stdin: ends inside an id of 2 bytes. Get a complete copy.\n"
+    eqi("decompress", "--ids", "--window-bits", "14", stdin=b"ab", status=1)
+    assert "--window-bits: found 14" in eqi.err
+
+
+def test_a_token_file_without_its_sidecar_is_called_that(eqi: Shell, codebook: Codebook) -> None:
+    write("ids.bin", ids_of(codebook))
+    eqi("decompress", "ids.bin", status=1)
+    assert eqi.err == (
+        "eqinfo: ids.bin: its sidecar ids.bin.json is missing. For ids alone give --ids and -m.\n"
+    )
