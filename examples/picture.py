@@ -5,21 +5,17 @@ Usage: picture.py   (needs `pip install bpe-openai` for the BPE that it compares
 Writes cuts.svg from what the tokenisers return, and bytes_per_token.svg from the table in kinds.md.
 """
 
-from collections.abc import Iterable
-from html import escape
-from itertools import accumulate
+from itertools import pairwise
 from pathlib import Path
 
 import eqinfo
+from eqinfo.eval.drawing import BLUES, CHARACTER, FAINT, MARGIN, RED, Piece, boxes, svg, text
 from eqinfo.formats.model_folder import model_path
 
 HERE = Path(__file__).parent
 SENTENCE = "let us strive on to finish the work we are in, to bind up the nation's wounds"
 
-# One light panel under everything, so that both pictures read alike on light and dark pages.
-PANEL, INK, FAINT, RED = "#ffffff", "#1f2328", "#59636e", "#cf222e"
-FILLS = {"eqinfo": ("#b6e3ff", "#ddf4ff"), "paper": ("#f2dd8a", "#fff8c5"), "bpe": ("#d0d7de", "#eaeef2")}
-CHARACTER, HEIGHT, MARGIN = 10, 30, 20  # pixels: the width of a character, the height of a window
+FILLS = {"eqinfo": BLUES, "paper": ("#f2dd8a", "#fff8c5"), "bpe": ("#d0d7de", "#eaeef2")}
 
 COLUMNS_OF_KINDS_MD = {  # the column of the table, its name in the chart, its colour
     "16 bits": ("eqinfo, 65,536 windows", "#0969da"),
@@ -30,43 +26,12 @@ COLUMNS_OF_KINDS_MD = {  # the column of the table, its name in the chart, its c
 GROUPS = "English prose", "source code", "data, logs, mail", "other languages"
 
 
-def text(x: float, y: float, words: str, size: int = 14, fill: str = INK, more: str = "") -> str:
-    """A line of text in an SVG, its baseline at (x, y)."""
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{fill}" {more}>{escape(words)}</text>'
-
-
-def svg(width: int, height: int, title: str, parts: Iterable[str]) -> str:
-    """A whole SVG on a light panel."""
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" font-family="system-ui, sans-serif" role="img">\n<title>{escape(title)}</title>\n'
-        f'<rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8" fill="{PANEL}" '
-        'stroke="#d1d9e0"/>'
-    )
-    return "\n".join([head, *parts, "</svg>\n"])
-
-
 def row(y: int, kind: str, name: str, pieces: list[str], ids: list[int]) -> list[str]:
-    """A sentence in its pieces, each in a box, with a red bar where a cut falls inside a word."""
-    parts = [text(MARGIN, y, name, more='font-weight="600"')]
-    top = y + 10
-    starts = [0, *accumulate(map(len, pieces))]
-    for k, (piece, token, start) in enumerate(zip(pieces, ids, starts, strict=False)):
-        x, width = MARGIN + start * CHARACTER, len(piece) * CHARACTER
-        parts.append(
-            f'<rect x="{x + 1}" y="{top}" width="{width - 2}" height="{HEIGHT}" rx="4" '
-            f'fill="{FILLS[kind][k % 2]}"/>'
-        )
-        fixed = (
-            f'class="{kind}" font-family="ui-monospace, Menlo, Consolas, monospace" '
-            f'textLength="{width - 4}" lengthAdjust="spacingAndGlyphs"'
-        )
-        parts.append(text(x + 2, top + 20, piece.replace(" ", "·"), 15, more=fixed))
-        if kind == "eqinfo":
-            parts.append(text(x + width / 2, top + HEIGHT + 13, str(token), 9, FAINT, 'text-anchor="middle"'))
-        if start and SENTENCE[start - 1].isalnum() and SENTENCE[start].isalnum():
-            parts.append(f'<rect x="{x - 1.5}" y="{top - 3}" width="3" height="{HEIGHT + 6}" fill="{RED}"/>')
-    return parts
+    """A sentence in its pieces, below a line that says whose they are."""
+    heading = text(MARGIN, y, name, more='font-weight="600"')
+    inside = [a[-1:].isalnum() and b[0].isalnum() for a, b in pairwise(["", *pieces])]
+    below = [str(token) if kind == "eqinfo" else "" for token in ids]
+    return [heading, *boxes(y + 10, list(map(Piece, pieces, below, inside)), kind, FILLS[kind])]
 
 
 def cuts() -> str:

@@ -4,10 +4,11 @@ import io
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from rich import table
+from rich.color import ColorSystem
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.style import Style
 from rich.text import Text
 
 from eqinfo.cli import console
@@ -30,6 +32,8 @@ from eqinfo.system.signals import undoing
 Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 
 REFRESH_S = 0.1
+MARK = "│"  # between windows in a pipe
+WINDOW_COLOURS = "#afd7ff", "#ffd787", "#afffaf", "#ffafd7"  # neighbours differ
 UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
 
 
@@ -143,6 +147,31 @@ def show_tables(tables: Sequence[Table]) -> None:
             page.print()
         page.print(*([Text(title)] if title else []), grid, sep="\n")
     console.show("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
+
+
+def show_windows(windows: Iterable[str]) -> None:
+    """Prints text in its windows on stdout: coloured on a terminal, else with markers between them."""
+    terminal = Console()
+    is_coloured = terminal.is_terminal and not terminal.no_color
+    styles = [Style.parse(f"black on {colour}") for colour in WINDOW_COLOURS]
+
+    def pieces() -> Iterator[bytes]:
+        is_line_start = True
+        for k, window in enumerate(windows):
+            shown = window if is_line_start or is_coloured or window == "\n" else MARK + window
+            if is_coloured:  # each line by itself, or the colour would go on to the edge
+                style = styles[k % len(styles)]
+                lines = (
+                    style.render(line, color_system=ColorSystem.EIGHT_BIT) if line else ""
+                    for line in window.split("\n")
+                )
+                shown = "\n".join(lines)
+            yield shown.encode()
+            is_line_start = window.endswith("\n")
+        if not is_line_start:
+            yield b"\n"
+
+    console.show_pieces(pieces())
 
 
 def _grid(

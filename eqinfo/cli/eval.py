@@ -34,7 +34,21 @@ def evaluate(
     text_field: options.TextField = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw bits/byte of runs into this .svg or .png file, replacing it.")
+        Path | None,
+        typer.Option(
+            help="Draw bits/byte of runs into this .svg or .png file, replacing it; with --show, the cuts."
+        ),
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            help="Show where the windows of a model or an .eqcb file cut the --text; measure nothing.",
+        ),
+    ] = False,
+    window_bits: Annotated[
+        int | None,
+        typer.Option(help="With --show: which codebook of the model.  [default: the model's first]"),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Print the bytes with which a run continues this text; '-' is stdin.")
@@ -62,6 +76,11 @@ def evaluate(
                 "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
             )
         _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device)
+        return
+    if show:
+        if text is None or as_json or (what and len(what) > 1):
+            raise typer.BadParameter("takes a --text and one model, and no --json", param_hint="--show")
+        _show(what[0] if what else None, window_bits, text, text_field, figure, quiet)
         return
     from eqinfo.formats.model_folder import DEFAULT, model_path
 
@@ -91,6 +110,30 @@ def evaluate(
             console.show(document.to_json())
         else:
             display.show_tables(tables.tables(document))
+
+
+def _show(
+    model: Path | None, window_bits: int | None, text: Path, text_field: str, figure: Path | None, quiet: bool
+) -> None:
+    """Prints or draws a text in the windows of a codebook."""
+    with console.reporting(text):
+        from eqinfo.cli import display
+        from eqinfo.eval import cuts
+        from eqinfo.formats.model_folder import Model
+        from eqinfo.text.documents import open_text, read_pieces
+        from eqinfo.text.frames import frames_of_pieces
+
+        codebook, name = Model(model).codebook_of(window_bits), console.shown(text)
+        with console.open_input(text, open_text) as source:
+            frames = frames_of_pieces(read_pieces(source, name, text_field))
+            if figure is not None:
+                with replacing(figure, force=True) as sink:
+                    sink.write(cuts.picture(codebook, frames, name))
+                return
+            counts = cuts.Counts()
+            display.show_windows(cuts.shown(codebook, frames, counts))
+        if not quiet:
+            console.say(f"{name}: {counts}")
 
 
 def _continue(

@@ -23,10 +23,10 @@ import zstandard
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError
 from eqinfo.eval.held_out import HeldOut, tokens_for
-from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
+from eqinfo.eval.results import Compressed, LiveRow, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi
-from eqinfo.formats.codec import CodebookCodec
-from eqinfo.formats.model_folder import Model, model_name
+from eqinfo.formats.codec import AC_UNIT_BITS, CodebookCodec, Codec
+from eqinfo.formats.model_folder import AC, Model, model_name
 from eqinfo.m1 import run as m1_run
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position, window_use
@@ -39,6 +39,8 @@ from eqinfo.training import run_folder
 # The speed of generation is measured on continuations of the beginning of the text.
 PROMPT_BYTES, GENERATED_BYTES = 256, 1024
 MAX_CONTINUATIONS = 4  # M2 may end one early
+# Streams in which M1 runs take seconds for so many bytes, the beginning of the text.
+LIVE_BYTES, LIVE_KINDS = 1 << 17, ("64", AC)
 
 
 def _xz(data: bytes) -> bytes:
@@ -87,16 +89,17 @@ def measure(
     Raises:
         EqinfoError: a folder is damaged, or the text does not suit it.
     """
-    m1_rows, m2_rows = list[M1Row](), list[M2Row]()
+    m1_rows, live_rows, m2_rows = list[M1Row](), list[LiveRow](), list[M2Row]()
     for folder, config in zip(folders, read_configs(folders), strict=True):
         if config["format"] == "eqinfo m1":
             m1_rows += _m1_rows(folder, config, held_out, report)
+            live_rows += [] if held_out is None else _live_rows(folder, held_out, report)
         else:
             m2_rows.append(_m2_row(folder, config, held_out, device, report))
     m1_rows.sort(key=lambda row: -(row.bytes_per_window or 0))
     m2_rows.sort(key=lambda row: math.inf if row.bits_per_byte is None else row.bits_per_byte)
     text = None if held_out is None else _text_facts(held_out, COMPRESSORS if m1_rows else (), report)
-    return Results(text, m1_rows, m2_rows)
+    return Results(text, m1_rows, live_rows, m2_rows)
 
 
 @contextmanager
@@ -128,16 +131,14 @@ def compressed_size(data: bytes, compressor: str, where: str) -> int:
     return len(packed)
 
 
-def stream_size(codebook: Codebook, frames: list[Frame], where: str) -> int:
-    """Size in bytes of the .eqi stream of frames; the stream is decompressed and compared."""
+def stream_totals(codec: Codec, frames: list[Frame], where: str) -> eqi.Totals:
+    """Sizes of the .eqi stream of frames; the stream is decompressed and compared."""
     sink = io.BytesIO()
-    codec = CodebookCodec(codebook)
-    eqi.compress(frames, sink, codec)
-    size = sink.tell()
+    totals = eqi.compress(frames, sink, codec)
     sink.seek(0)
     decoded = [(text, list(ends)) for text, ends in eqi.read_frames(sink, codec, where)]
     _check(decoded == [(text, list(ends)) for text, ends in frames], where, ".eqi")
-    return size
+    return totals
 
 
 def _check(same: bool, where: str, what: str) -> None:
@@ -173,10 +174,11 @@ def _m1_rows(
     text = Text(np.frombuffer(held_out.data, np.uint8), np.array(held_out.document_ends, np.int64))
     measured = []
     for row, (_, codebook) in zip(rows, codebooks, strict=True):
-        with _phase(report, f"{folder}: windows of {row.window_bits} bits, {row.rule}"):
+        with _phase(report, f"{model_name(folder)}: windows of {row.window_bits} bits, {row.rule}"):
             use = window_use(codebook, held_out.frames)
-            size = stream_size(codebook, held_out.stream_frames, held_out.name)
-        with _phase(report, f"{folder}: M1 at their starts"):
+            totals = stream_totals(CodebookCodec(codebook), held_out.stream_frames, held_out.name)
+            size = totals.compressed_bytes
+        with _phase(report, f"{model_name(folder)}: M1 at their starts"):
             bits = bits_by_position(network, codebook, text)
         measured.append(
             replace(
@@ -193,6 +195,21 @@ def _m1_rows(
             )
         )
     return measured
+
+
+def _live_rows(folder: Path, held_out: HeldOut, report: run_folder.Report) -> list[LiveRow]:
+    """The rows of streams in which the model's M1 runs, of the beginning of the text."""
+    text, ends = held_out.stream_frames[0]
+    part = Frame(text[:LIVE_BYTES], [end for end in ends if end <= LIVE_BYTES])
+    rows, n_bytes = [], len(part.text)
+    for kind in LIVE_KINDS:
+        codec = Model(folder).codec(kind, False, "live")
+        with _phase(report, f"{model_name(folder)}: {kind}"):
+            totals = stream_totals(codec, [part], held_out.name)
+        is_ac, size = codec.unit_bits == AC_UNIT_BITS, totals.compressed_bytes
+        bits, rate = (None, None) if is_ac else (codec.unit_bits, n_bytes / totals.windows)
+        rows.append(LiveRow(model_name(folder), bits, n_bytes, rate, size, n_bytes / size))
+    return rows
 
 
 def _m2_row(

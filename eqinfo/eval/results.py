@@ -1,8 +1,8 @@
 """The results of eval, as `eqinfo eval --json` prints them.
 
-`Results` has the keys `text` (a `TextFacts`, or null without a text), `m1` (a list of `M1Row`) and `m2` (a
-list of `M2Row`). The keys of these objects are the attributes of the classes. A figure that was not measured,
-or is not finite, is null.
+`Results` has the keys `text` (a `TextFacts`, or null without a text), `m1` (a list of `M1Row`), `live` (of
+`LiveRow`) and `m2` (of `M2Row`). The keys of these objects are the attributes of the classes. A figure that
+was not measured, or is not finite, is null.
 
 What this module does not do: measure (`measure`).
 """
@@ -81,6 +81,29 @@ class M1Row:
 
 
 @dataclass(frozen=True)
+class LiveRow:
+    """A stream in which M1 runs: live windows of 64 bits, or arithmetic coding.
+
+    It is slow, so of a long text only the beginning is measured.
+
+    Attributes:
+        model: the folder.
+        window_bits: size of a codeword in bits; null for arithmetic coding.
+        measured_bytes: size of the part of the text that was measured, its beginning.
+        bytes_per_window: original bytes / windows; null for arithmetic coding.
+        compressed_bytes: size of the .eqi stream of that part.
+        compression_ratio: measured bytes / compressed bytes.
+    """
+
+    model: str
+    window_bits: int | None
+    measured_bytes: int
+    bytes_per_window: float | None
+    compressed_bytes: int
+    compression_ratio: float
+
+
+@dataclass(frozen=True)
 class M2Row:
     """A run of train-m2.
 
@@ -123,6 +146,7 @@ class Results:
 
     text: TextFacts | None
     m1: list[M1Row]
+    live: list[LiveRow]
     m2: list[M2Row]
 
     def to_json(self) -> str:

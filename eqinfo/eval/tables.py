@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eqinfo.errors import InputError
-from eqinfo.eval.results import M1Row, Results
-from eqinfo.formats.model_folder import model_path
+from eqinfo.eval.results import LiveRow, M1Row, Results
+from eqinfo.formats.model_folder import AC, model_path
 from eqinfo.m1 import run as m1_run
 from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
@@ -35,13 +35,13 @@ class Column(NamedTuple):
     best: Callable[[Iterable[float]], float]  # min or max
 
 
+HUGE = 1e12  # figures from here on are shown as powers of ten
 M1_COLUMNS = [
     Column("bytes/window", "bytes_per_window", ".3f", max),
     Column("compressed bytes", "compressed_bytes", ",", min),
-    Column("compression ratio", "compression_ratio", ".3f", max),
+    Column("ratio", "compression_ratio", ".3f", max),
     Column("aligned cuts", "aligned_share", ".1%", max),
     Column("windows used", "windows_used", ",", max),
-    Column("entropy, bits", "entropy_bits", ".3f", max),
     Column("KL to uniform, bits", "kl_to_uniform_bits", ".3f", min),
 ]
 M2_COLUMNS = [
@@ -65,9 +65,14 @@ def tables(results: Results) -> list[Table]:
     title = f"{text.name}: {'' if text.is_whole else 'first '}{text.original_bytes:,} bytes{words}"
     found = []
     if results.m1:
-        rows: list[tuple[str, object]] = [(_name(row), row) for row in results.m1]
+        is_one = len({row.model for row in results.m1}) == 1
+        names = [_name(row, is_one) for row in results.m1]
+        rows: list[tuple[str, object]] = list(zip(names, results.m1, strict=True))
+        rows += [(_live_name(row, is_one, text.original_bytes), row) for row in results.live]
         rows += [(row.name, row) for row in text.compressors]
-        found += [_table(title, "windows", rows, M1_COLUMNS), _by_position(results.m1)]
+        if is_one:
+            title = f"{results.m1[0].model} on {title}"
+        found += [_table(title, "windows", rows, M1_COLUMNS), _by_position(names, results.m1)]
     if results.m2:
         found.append(_table(title, "run", [(row.run, row) for row in results.m2], M2_COLUMNS))
     return found
@@ -84,16 +89,25 @@ def _training_tables(results: Results) -> list[Table]:
     ]
 
 
-def _name(row: M1Row) -> str:
-    """The name of a codebook in tables."""
+def _name(row: M1Row, is_one: bool) -> str:
+    """The name of a codebook in tables; without the model if there is one only."""
     rule = ", published rule" if row.rule == "published" else ""
-    return f"{row.model}, {row.window_bits} bits{rule}"
+    return f"{'' if is_one else f'{row.model}, '}{row.window_bits} bits{rule}"
+
+
+def _live_name(row: LiveRow, is_one: bool, text_bytes: int) -> str:
+    """The name of a stream in which M1 runs."""
+    part = f", first {row.measured_bytes >> 10} KiB" if row.measured_bytes < text_bytes else ""
+    kind = AC if row.window_bits is None else f"{row.window_bits} bits"
+    return f"{'' if is_one else f'{row.model}, '}{kind}{part}"
 
 
 def _shown(figure: float | None, form: str) -> str:
     """The text of a cell; `form` as in `Column`."""
     if figure is None:
         return "-"
+    if figure >= HUGE:
+        return f"{figure:.1e}"
     return f"{figure / 1e6:,.3f}" if form == "M" else format(figure, form)
 
 
@@ -110,7 +124,7 @@ def _table(title: str, what: str, rows: list[tuple[str, object]], columns: list[
     return Table(title, [what, *(column.head for column in columns)], lines, best)
 
 
-def _by_position(rows: list[M1Row]) -> Table:
+def _by_position(names: list[str], rows: list[M1Row]) -> Table:
     """M1's bits/byte by position, with a column for each codebook: bytes 1 to 8, then every eighth."""
     columns = zip_longest(*(row.bits_per_byte_by_position or [] for row in rows))
     cells = [
@@ -118,7 +132,7 @@ def _by_position(rows: list[M1Row]) -> Table:
         for i, figures in enumerate(columns, 1)
         if i <= 8 or i % 8 == 0
     ]
-    return Table("M1, bits/byte by position in the window", ["", *map(_name, rows)], cells, set())
+    return Table("M1, bits/byte by position in the window", ["", *names], cells, set())
 
 
 def check_figure(path: Path, configs: Sequence[dict[str, Any]], has_text: bool) -> None:

@@ -141,7 +141,7 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The measurements of a run for people: titles, each with rows of a name and a figure."""
     measured = config["measured"]
     by_position = measured["bits_per_byte_by_position"]
-    return [
+    shown: list[tuple[str, list[tuple[str, str]]]] = [
         (
             "M1 on held-out text, bits/byte by position in the window",
             [(f"byte {i + 1}", f"{bits:.3f}") for i, bits in enumerate(by_position) if i < 8 or i % 8 == 7],
@@ -156,3 +156,4 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ),
         ("windows unused", [(name, f"{n:,}") for name, n in measured["windows_unused"].items()]),
     ]
+    return [(title, rows) for title, rows in shown if rows]

@@ -92,7 +92,7 @@ def attributes(kind: type) -> list[str]:
 
 def test_a_model_is_measured_beside_the_published_rule_and_general_compressors(run_eval: Eval) -> None:
     found = run_eval.json("mine", "--text", "held.txt")
-    assert list(found) == ["text", "m1", "m2"]
+    assert list(found) == ["text", "m1", "live", "m2"]
     assert list(found["text"]) == attributes(TextFacts)
     facts = {"name": "held.txt", "original_bytes": len(HELD_OUT), "documents": 1, "is_whole": True}
     assert found["text"] | facts == found["text"]
@@ -187,9 +187,9 @@ def test_tables_in_a_pipe_are_plain_and_a_row_is_a_line(run_eval: Eval) -> None:
     assert "\x1b" not in shown
     parts = shown.split("\n\n")
     assert [part.splitlines()[0] for part in parts] == [
-        f"-: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
+        f"mine on stdin: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
         "M1, bits/byte by position in the window",
-        f"-: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
+        f"stdin: {len(HELD_OUT):,} bytes, {len(HELD_OUT.split()):,} words",
     ]
     for part, first in zip(parts, ("windows", "", "run"), strict=True):
         head, *rows = (re.split("  +", line) for line in part.splitlines()[1:])

@@ -22,7 +22,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
 from eqinfo.eval import held_out, measure, tables
 from eqinfo.eval.held_out import HeldOut, read_held_out, tokens_for
-from eqinfo.eval.results import Compressed, M1Row, M2Row, Results, TextFacts
+from eqinfo.eval.results import Compressed, LiveRow, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi, token_file
 from eqinfo.formats.codec import CodebookCodec, Codec, WindowCodec
 from eqinfo.m1 import measure as m1_measure
@@ -248,7 +248,8 @@ def test_sizes_are_those_of_the_commands_and_modules(codebook: Codebook, tmp_pat
     sink = io.BytesIO()
     eqi.compress(frames_of_bytes(io.BytesIO(data)), sink, CodebookCodec(codebook))
     plain = HeldOut("a.txt", documents_of([data]))
-    assert measure.stream_size(codebook, plain.stream_frames, "a") == len(sink.getvalue())
+    totals = measure.stream_totals(CodebookCodec(codebook), plain.stream_frames, "a")
+    assert totals.compressed_bytes == len(sink.getvalue())
     assert measure.compressed_size(data, "gzip -9", "a") == len(gzip.compress(data, 9, mtime=0))
     assert measure.compressed_size(data, "xz -9", "a") == len(lzma.compress(data, preset=9))
     assert measure.compressed_size(data, "zstd -19", "a") < len(gzip.compress(data, 9))
@@ -268,11 +269,11 @@ def test_no_size_is_given_of_a_stream_that_does_not_come_back(
     frames = documents_of([prose(50)])
     monkeypatch.setattr(eqi, "compress", lambda _, sink, codec: None)
     with pytest.raises(EqinfoError):
-        measure.stream_size(codebook, frames, "a")
+        measure.stream_totals(CodebookCodec(codebook), frames, "a")
     monkeypatch.undo()
     monkeypatch.setattr(eqi, "read_frames", lambda *_: iter([Frame(frames[0].text)]))  # an end is lost
     with pytest.raises(FormatError, match=r"a: did not come back from \.eqi"):
-        measure.stream_size(codebook, frames, "a")
+        measure.stream_totals(CodebookCodec(codebook), frames, "a")
 
 
 def test_perplexity_is_null_where_there_is_none() -> None:
@@ -296,15 +297,19 @@ def results() -> Results:
     run = M2Row("a$b$", **shared, measured={}, bits_per_byte=2.0, flops_per_byte=5e5, bytes_per_step=4.0)
     worse = M2Row("_c", **shared, measured={}, bits_per_byte=2.5, flops_per_byte=2e6, bytes_per_step=1.0)
     broken = M2Row("nan", **shared, measured={}, bytes_per_step=4.0)
-    return Results(text, [ours, paper], [run, worse, broken])
+    live = [LiveRow("mine", 64, 1000, 8.0, 250, 4.0), LiveRow("mine", None, 800, None, 160, 5.0)]
+    return Results(text, [ours, paper], live, [run, worse, broken])
 
 
 def test_tables_hold_every_figure_and_mark_the_best_of_a_column() -> None:
     windows, positions, found = tables.tables(results())
-    assert windows.title == found.title == "held.txt: 1,000 bytes, 200 words"
-    assert [row[0] for row in windows.rows] == ["mine, 12 bits", "mine, 12 bits, published rule", "xz -9"]
-    assert windows.rows[2] == ["xz -9", "-", "300", "3.333", "-", "-", "-", "-"]
-    assert windows.best == {(0, 1), (2, 2), (2, 3)}
+    assert windows.title == "mine on held.txt: 1,000 bytes, 200 words"
+    assert found.title == "held.txt: 1,000 bytes, 200 words"
+    names = ["12 bits", "12 bits, published rule", "64 bits", "ac, first 0 KiB", "xz -9"]
+    assert [row[0] for row in windows.rows] == names
+    assert windows.rows[2] == ["64 bits", "8.000", "250", "4.000", "-", "-", "-"]
+    assert windows.rows[4] == ["xz -9", "-", "300", "3.333", "-", "-", "-"]
+    assert windows.best == {(2, 1), (3, 2), (3, 3)}
     assert positions.rows == [["byte 1", "5.000", "5.500"], ["byte 2", "-", "-"]]
     assert found.best == {(0, 1), (0, 4), (0, 6), (2, 6)}  # of equal ones both; nothing if all are
     assert found.rows[0][:5] == ["a$b$", "2.0000", "-", "-", "0.500"]
@@ -312,9 +317,9 @@ def test_tables_hold_every_figure_and_mark_the_best_of_a_column() -> None:
 
 def test_json_has_the_documented_keys_and_no_nan() -> None:
     found = json.loads(results().to_json(), parse_constant=lambda word: pytest.fail(word))
-    assert list(found) == ["text", "m1", "m2"]
+    assert list(found) == ["text", "m1", "live", "m2"]
     assert list(found["text"]) == list(TextFacts.__dataclass_fields__)
-    for row, kind in ((found["m1"][0], M1Row), (found["m2"][0], M2Row)):
+    for row, kind in ((found["m1"][0], M1Row), (found["live"][0], LiveRow), (found["m2"][0], M2Row)):
         assert list(row) == list(kind.__dataclass_fields__)
         assert all(f"        {name}: " in (kind.__doc__ or "") for name in row)
     assert found["m2"][2]["bits_per_byte"] is None
