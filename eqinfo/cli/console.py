@@ -280,5 +280,15 @@ def show_pieces(pieces: Iterable[bytes]) -> None:
         if is_terminal(sys.stdout):  # bytes that are no UTF-8 stay as they are
             decoded = iterdecode(pieces, "utf-8", "surrogateescape")
             pieces = (characters.encode("utf-8", "surrogateescape") for characters in decoded)
-        for piece in pieces:
+        for piece in whole_lines(pieces):
             sink.write(piece)
+
+
+def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes; if stdout is a terminal, a line feed after them, so that the prompt gets its own line."""
+    last = b"\n"
+    for piece in pieces:
+        last = piece or last
+        yield piece
+    if is_terminal(sys.stdout) and not last.endswith(b"\n"):
+        yield b"\n"

@@ -92,6 +92,8 @@ def decompress(
                 if is_tokens or not source.seekable():
                     raise InputError(f"{shown}: --range needs an .eqi file, which it can read from the end.")
                 pieces = read_range(source, finder, shown, *span)
+                if target is None:
+                    pieces = console.whole_lines(pieces)
             else:
                 frames, n_text = _frames(source, name, finder, codebook, threads)
                 frames = console.with_progress(frames, source, name, quiet, n_text)

@@ -18,7 +18,7 @@ File `.eqcb`; integers are little-endian:
     u32 n: number of windows, at most 2**window_bits
     u32 s: number of bytes in all suffixes, at most 2**23
     32s fingerprint
-    u32 CRC-32 (zlib's) of the header with 0 in this field, then the body
+    u32 CRC-32 (zlib's) of the 51 bytes before it, four zero bytes and the body, joined
     body: one zstd frame with its content size (2n + s) in its header, which decompresses to
         n bytes: for each window, the number of first bytes that it shares with the window before
         n bytes: for each window, the length of its suffix, the bytes after the shared ones

@@ -6,16 +6,20 @@ only for inputs large enough to be worth it, as importing numba takes 0.4 s.
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _numba: Any = numba.config
+# with NUMBA_OPT=0 numba takes constants for variables; the code is then compiled anew in each process
+warnings.filterwarnings("ignore", "Cannot cache compiled function", numba.NumbaWarning)
 
 
 def _cache_folder(package: Path) -> str:
@@ -32,7 +36,8 @@ def _cache_folder(package: Path) -> str:
         digest.update(path.read_bytes())
     base = _numba.CACHE_DIR or package / "__pycache__"
     if not os.access(package, os.W_OK) and not _numba.CACHE_DIR:
-        base = os.path.expanduser("~/.cache/eqinfo")  # noqa: PTH111 - never fails, unlike Path.home
+        home = os.path.expanduser("~/.cache")  # noqa: PTH111 - never fails, unlike Path.home
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home) / "eqinfo"
     return str(Path(base) / f"numba-{digest.hexdigest()[:16]}")
 
 
@@ -51,6 +56,8 @@ def _ignoring_errors(save: Callable[..., None]) -> Callable[..., None]:
 
 def compiled(function: F) -> F:
     """The function as machine code, cached on disk if there is a folder that can be written and has room."""
+    if _numba.DISABLE_JIT:  # NUMBA_DISABLE_JIT: run the loops as plain Python
+        return cast(F, np.errstate(over="ignore")(function))  # integers wrap around, as compiled ones do
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
         dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
