@@ -285,7 +285,7 @@ def show_pieces(pieces: Iterable[bytes]) -> None:
 
 
 def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes; if stdout is a terminal, a line feed after them, so that the prompt gets its own line."""
+    """The same bytes; on a terminal a line feed after them, for the prompt."""
     last = b"\n"
     for piece in pieces:
         last = piece or last

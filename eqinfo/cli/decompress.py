@@ -60,8 +60,8 @@ def decompress(
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
     span = _span(byte_range)
-    if span is not None and (jsonl or ids):
-        raise typer.BadParameter("not with --jsonl or --ids", param_hint="--range")
+    if span is not None and jsonl:
+        raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
     from eqinfo.formats import eqi, token_file
     from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model

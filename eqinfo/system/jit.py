@@ -57,7 +57,7 @@ def _ignoring_errors(save: Callable[..., None]) -> Callable[..., None]:
 def compiled(function: F) -> F:
     """The function as machine code, cached on disk if there is a folder that can be written and has room."""
     if _numba.DISABLE_JIT:  # NUMBA_DISABLE_JIT: run the loops as plain Python
-        return cast(F, np.errstate(over="ignore")(function))  # integers wrap around, as compiled ones do
+        return np.errstate(over="ignore")(function)  # integers wrap around, as compiled ones do
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
         dispatcher: Any = numba.njit(cache=True, nogil=True)(function)

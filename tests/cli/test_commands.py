@@ -379,7 +379,7 @@ def test_a_token_file_that_does_not_fit_its_sidecar_is_refused(eqi: Shell) -> No
     assert eqi.err.startswith("eqinfo: a.bin: shorter than its sidecar says; found ")
     Path("a.bin.json").unlink()
     eqi("decompress", "-c", "a.bin", status=1)
-    assert "not an .eqi stream" in eqi.err
+    assert eqi.err == "eqinfo: a.bin: its sidecar a.bin.json is missing. For ids alone give --ids and -m.\n"
 
 
 # ---- live windows and arithmetic codes
@@ -432,7 +432,7 @@ def test_live_token_files_come_back(live: Shell, options: list[str]) -> None:
 def test_verbose_counts_bits_where_there_are_no_windows(live: Shell) -> None:
     data = live("compress", "-v", "--window-bits", "ac", stdin=TEXT)
     assert live.err == (
-        f"-: {len(TEXT)} -> {len(data)} bytes, ratio {len(TEXT) / len(data):.2f}, "
+        f"stdin: {len(TEXT)} -> {len(data)} bytes, ratio {len(TEXT) / len(data):.2f}, "
         f"{8 * len(data) / len(TEXT):.3f} bits/byte\n"
     )
 
@@ -519,6 +519,37 @@ def test_a_terminal_is_told_what_was_done_unless_quiet(eqi: Shell, monkeypatch: 
     assert eqi.err.splitlines()[-1].startswith(f"a: {len(TEXT)} -> ")
     eqi("compress", "-q", "-f", "a")
     assert eqi.err == ""
+
+
+def test_a_range_on_a_terminal_ends_its_line(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.eqi").write_bytes(eqi("compress", stdin=b"to be\nor not"))
+    for terminal, extra in ((False, b""), (True, b"\n")):
+        monkeypatch.setattr(console, "is_terminal", lambda stream, terminal=terminal: terminal)
+        assert eqi("decompress", "-cq", "--range", "0:5", "a.eqi") == b"to be" + extra
+        assert eqi("decompress", "-cq", "--range", "0:6", "a.eqi") == b"to be\n"
+        assert eqi("decompress", "-cq", "a.eqi") == b"to be\nor not"
+
+
+def test_a_text_that_barely_shrinks_gets_advice(eqi: Shell, live: Shell, codebook: Codebook) -> None:
+    lines = "".join(f"2026-11-25T17:{n % 60:02} GET /{n * 31 % 997} {n * 17 % 5003}ms\n" for n in range(3000))
+    Path("log").write_text(lines)
+    live("compress", "-v", "log", "-o", "a")
+    words = (
+        r"log: barely smaller; --window-bits ac gives a ratio of about ([0-9.]+), slowly, and train-m1 makes"
+    )
+    assert (found := re.search(words, live.err))
+    live("compress", "--window-bits", "ac", "-o", "b", stdin=lines[: 1 << 14].encode())
+    assert float(found[1]) == pytest.approx((1 << 14) / Path("b").stat().st_size, rel=0.05)
+    eqi("compress", "-v", "log", "-o", "c")  # a codebook without M1
+    assert eqi.err.endswith("\nlog: barely smaller; train-m1 makes windows for texts of this kind\n")
+    for name, data in (
+        ("noise", os.urandom(70_000)),
+        ("prose", prose(20_000)),
+        ("short", lines[:999].encode()),
+    ):
+        Path(name).write_bytes(data)
+        live("compress", "-v", name)
+        assert live.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [command.name for command in typer.main.get_group(app).commands.values()])

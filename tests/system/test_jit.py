@@ -1,6 +1,9 @@
 """Machine code on disk: kept where there is room, and never a reason to fail."""
 
+import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,33 @@ def test_machine_code_is_kept_apart_for_every_version_of_any_source(tmp_path: Pa
 
 def test_the_cache_is_that_of_the_whole_package() -> None:
     assert jit._cache_folder(Path(eqinfo.__file__).parent) == jit.CACHE_FOLDER
+
+
+PARSE = """
+import numpy as np
+from helpers.codebooks import golden_codebook
+from eqinfo.codebook import parse
+book, text = golden_codebook(), b"to be or not to be, that is the question" * 9
+found = parse.encode_compiled(book, np.frombuffer(text, np.uint8).copy(), np.empty(0, np.int64))
+assert [book.windows[k] for k in found] == parse.cut(book, text)
+"""
+
+
+@pytest.mark.parametrize("setting", ["NUMBA_DISABLE_JIT=1", "NUMBA_OPT=0"])
+def test_settings_of_numba_change_no_result_and_warn_of_nothing(tmp_path: Path, setting: str) -> None:
+    tests = Path(__file__).parents[1]
+    name, _, value = setting.partition("=")
+    more = {name: value, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE], env=os.environ | more, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_the_package_cannot_be_written_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    package = Path(eqinfo.__file__).parent
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert jit._cache_folder(package).startswith("/caches/eqinfo/numba-")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert jit._cache_folder(package).startswith(f"{Path.home()}/.cache/eqinfo/numba-")
