@@ -347,18 +347,24 @@ def test_a_long_job_shows_its_progress_on_a_terminal_only(start: Start) -> None:
     assert b"MB" in shown
 
 
-def test_progress_goes_on_inside_a_frame_where_m1_runs(folder: Path, start: Start, live_model: Path) -> None:
-    (folder / "long").write_bytes(prose(70_000))  # one frame
+def test_progress_goes_on_inside_a_frame_where_m1_runs(folder: Path, live_model: Path) -> None:
+    (folder / "long").write_bytes(prose(20_000))  # one frame
+    (folder / "soon.py").write_text(
+        "from eqinfo import __main__\nfrom eqinfo.cli import console\n"
+        "console.PROGRESS_AFTER_S = 0.01\n__main__.main()\n"
+    )
     screen, terminal = pty.openpty()
-    arguments = ("compress", "-m", str(live_model), "--window-bits", "ac", "-c", "long")
-    process = start(*arguments, stdout=subprocess.DEVNULL, stderr=terminal)
+    command = [sys.executable, "soon.py", "compress", "-m", live_model, "--window-bits", "ac", "-c", "long"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=terminal
+    )
     os.close(terminal)
     shown = b""
     with contextlib.suppress(OSError):  # the other side of the terminal is closed
         while data := os.read(screen, 1 << 16):
             shown += data
     os.close(screen)
-    assert process.wait() == 0
+    assert process.wait(60) == 0
     done = {float(size) for size in re.findall(rb"([0-9.]+)/[0-9.]+ kB", shown)}
     assert len(done) > 2
     assert re.search(rb"[0-9] kB/s", shown)
