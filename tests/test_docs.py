@@ -13,6 +13,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import eqinfo
@@ -178,6 +179,20 @@ def test_the_recipe_for_m2_runs(tmp_path: Path, model: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert b"bits/byte" in done.stdout
+
+
+def test_the_recipe_for_shards_runs_again_for_what_is_missing(tmp_path: Path) -> None:
+    shards = [tmp_path / f"{n}.txt" for n in range(3)]
+    for shard in shards:
+        shard.write_text(f"to be or not to be {shard.stem}")
+    wanted = [tmp_path / "out" / f"{shard.name}.bin" for shard in shards]
+    for _ in range(2):
+        command = [EXAMPLES / "corpus.sh", tmp_path / "out", *shards]
+        subprocess.run(command, env=ENVIRONMENT, check=True, timeout=120)
+        assert sorted(tmp_path.glob("out/*.bin")) == wanted
+        wanted[1].unlink()
+        wanted[1].with_suffix(".bin.json").unlink()
+    assert eqinfo.load().decode(np.fromfile(wanted[2], "<u2")) == shards[2].read_bytes()
 
 
 def mixed_by_kind(tmp_path: Path, *corpora: Path, megabytes: str) -> list[dict[str, str]]:

@@ -18,13 +18,14 @@ from eqinfo.errors import FormatError
 from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
 from eqinfo.text.frames import Frame, read_fully
 
-LLM_C_MAGIC, LLM_C_HEADER_BYTES = 20240520, 1024  # the header of llm.c's token files is 256 int32
+LLM_C_HEADER_BYTES = 1024  # the header of llm.c's token files is 256 int32
+LLM_C_HEADS = (20240520, 1), (20240520, 2), (20240801, 7)  # its magic number and version; the last: 32 bits
 
 
 def header_bytes(head: bytes) -> int:
     """Size of the header of a file that begins with these bytes: llm.c's, or none."""
-    magic, version = np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist()
-    return LLM_C_HEADER_BYTES if magic == LLM_C_MAGIC and version in (1, 2) else 0
+    found = tuple(np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist())
+    return LLM_C_HEADER_BYTES if found in LLM_C_HEADS else 0
 
 
 def facts_of(data: bytes, where: str) -> list[int] | None:

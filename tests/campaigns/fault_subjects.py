@@ -31,7 +31,7 @@ from eqinfo.coder import integer_m1
 from eqinfo.errors import EqinfoError
 from eqinfo.eval import measure, tables
 from eqinfo.eval.held_out import read_held_out
-from eqinfo.formats import eqi, eqi_index, listing, token_file
+from eqinfo.formats import eqi, eqi_index, foreign_ids, listing, token_file
 from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, Codec, WindowCodec
 from eqinfo.formats.eqi import CRC_BYTES, HEADER_BYTES, frame_seed, trailer
 from eqinfo.formats.model_folder import Model
@@ -414,9 +414,8 @@ def token_files() -> Iterator[Subject]:
             yield Subject(f".bin.json{kind}, {use}", facts, sidecar_read, reseal, bombs=bombs)
     foreign = b'{"vocab_size": 512, "original_bytes": 152, "end_of_text": 0}'
     numbers = np.arange(64, dtype="<u2").tobytes()
-    llm_c = (
-        np.array([m2_batches.LLM_C_MAGIC, 1, 64], "<i4").tobytes().ljust(m2_batches.LLM_C_HEADER_BYTES, b"\0")
-    )
+    header = np.array([*foreign_ids.LLM_C_HEADS[0], 64], "<i4").tobytes()
+    llm_c = header.ljust(foreign_ids.LLM_C_HEADER_BYTES, b"\0")
     yield Subject(
         ".bin.json from elsewhere, train-m2", foreign, in_folder("a.bin.json", loaded, {"a.bin": numbers}),
         is_checked=False,

@@ -243,7 +243,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
         (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with"),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
         (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),
-        (["mine", "--text", "-"], 1, "-: no text in it. Give another --text."),
+        (["mine", "--text", "-"], 1, "stdin: no text in it. Give another --text."),
         (["mine", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
         ([*TEXT, "mine", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2"),
         (["long", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2 and a --text."),
