@@ -70,9 +70,8 @@ def tables(results: Results) -> list[Table]:
         rows: list[tuple[str, object]] = list(zip(names, results.m1, strict=True))
         rows += [(_live_name(row, is_one, text.original_bytes), row) for row in results.live]
         rows += [(row.name, row) for row in text.compressors]
-        if is_one:
-            title = f"{results.m1[0].model} on {title}"
-        found += [_table(title, "windows", rows, M1_COLUMNS), _by_position(names, results.m1)]
+        heading = f"{results.m1[0].model} on {title}" if is_one else title
+        found += [_table(heading, "windows", rows, M1_COLUMNS), _by_position(names, results.m1)]
     if results.m2:
         found.append(_table(title, "run", [(row.run, row) for row in results.m2], M2_COLUMNS))
     return found
