@@ -31,7 +31,7 @@ from eqinfo.system.signals import undoing
 # a title, the heads of columns, rows of cells, and the (row, column) of the best cells
 Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 
-REFRESH_S = 0.1
+REFRESH_S = 0.25
 MARK = "│"  # between windows in a pipe
 WINDOW_COLOURS = "#afd7ff", "#ffd787", "#afffaf", "#ffafd7"  # neighbours differ
 UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
@@ -59,10 +59,10 @@ def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: fl
     def show() -> None:
         if ended.wait(after_s):
             return
-        with suppress(OSError), _bars(columns, transient=True) as progress:  # the terminal may be closed
+        with suppress(OSError), _bars(columns, transient=True, auto_refresh=False) as progress:
             task = progress.add_task("", total=total)
-            while not ended.wait(REFRESH_S):
-                progress.update(task, completed=done())
+            while not ended.wait(REFRESH_S):  # an OSError: the terminal is closed
+                progress.update(task, completed=done(), refresh=True)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
@@ -109,9 +109,10 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
 
 
 @contextmanager
-def _bars(columns: list[ProgressColumn], transient: bool) -> Iterator[Progress]:
+def _bars(columns: list[ProgressColumn], transient: bool, auto_refresh: bool = True) -> Iterator[Progress]:
     """Shows bars on stderr while the block runs. However it ends, the terminal's cursor comes back."""
-    progress = Progress(*columns, console=Console(stderr=True), transient=transient)
+    terminal = Console(stderr=True)
+    progress = Progress(*columns, console=terminal, transient=transient, auto_refresh=auto_refresh)
 
     def stop() -> None:
         with suppress(OSError):  # the terminal was closed

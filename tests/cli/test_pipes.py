@@ -331,9 +331,26 @@ def test_a_named_pipe_is_written_in_place(folder: Path) -> None:
     assert (folder / "pipe").is_fifo()
 
 
+def reader(screen: int) -> tuple[threading.Thread, bytearray]:
+    """Reads a terminal in a thread until its other side is closed, as a full terminal stops its writers."""
+    shown = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the other side is closed
+            while data := os.read(screen, 1 << 16):
+                shown.extend(data)
+        os.close(screen)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return thread, shown
+
+
 def test_a_long_job_shows_its_progress_on_a_terminal_only(start: Start) -> None:
     screen, terminal = pty.openpty()
     process = start("compress", "-m", "m", stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    thread, shown = reader(screen)
     assert process.stdin
     for _ in range(8):
         process.stdin.write(b"\0" * (1 << 20))
@@ -341,9 +358,7 @@ def test_a_long_job_shows_its_progress_on_a_terminal_only(start: Start) -> None:
         time.sleep(0.25)
     process.stdin.close()
     assert process.wait() == 0
-    os.close(terminal)
-    shown = os.read(screen, 1 << 16)
-    os.close(screen)
+    thread.join()
     assert b"MB" in shown
 
 
@@ -359,12 +374,9 @@ def test_progress_goes_on_inside_a_frame_where_m1_runs(folder: Path, live_model:
         command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=terminal
     )
     os.close(terminal)
-    shown = b""
-    with contextlib.suppress(OSError):  # the other side of the terminal is closed
-        while data := os.read(screen, 1 << 16):
-            shown += data
-    os.close(screen)
+    thread, shown = reader(screen)
     assert process.wait(60) == 0
+    thread.join()
     done = {float(size) for size in re.findall(rb"([0-9.]+)/[0-9.]+ kB", shown)}
     assert len(done) > 2
     assert re.search(rb"[0-9] kB/s", shown)
