@@ -387,7 +387,7 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
     folder = copied(trained[0], tmp_path / "run")
     config = json.loads((folder / "config.json").read_bytes())
     for changes, error, match in [
-        ({"format_version": 9}, FormatError, "another version; found 9, want 1"),
+        ({"format_version": 9}, FormatError, "another version; found 9, want 2"),
         ({"format": "eqinfo m1"}, FormatError, "found a model of train-m1, want a run of train-m2"),
         ({"settings": {"preset": 3}}, FormatError, "damaged"),
         ({"settings": []}, FormatError, "damaged"),
