@@ -238,7 +238,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether a signal asked to stop; to stop, raise KeyboardInterrupt.
 
     Raises:
-        typer.Exit: the block raised KeyboardInterrupt; the status is 128 + the signal's number.
+        signals.Stopped: the block raised KeyboardInterrupt.
     """
 
     def tell_user() -> None:
@@ -249,7 +249,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             yield lambda: number() > 0
         except KeyboardInterrupt:
             # under torchrun the signal may have reached another process only
-            raise typer.Exit(signals.status(number() or signal.SIGINT)) from None
+            raise signals.Stopped(number() or signal.SIGINT) from None
 
 
 def show(words: str) -> None:

@@ -1,4 +1,7 @@
-"""Signal handling: remove partial output, then exit with 128 + the signal number.
+"""Signal handling: remove partial output, then let the signal end the process.
+
+A shell shows the status 128 + the signal's number, and its loop over files ends with the command that Ctrl-C
+ended: it does so only if the signal itself ended the process.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) end a command at once. The handler raises no
 exception, because Python prints or loses one that is raised during an import, a compilation or the end of a
@@ -11,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -19,9 +22,12 @@ _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 _undo: list[Callable[[], None]] = []  # removes partial output; the innermost block's is last
 
 
-def status(number: int) -> int:
-    """The exit status that stands for a signal in shells: 128 + its number."""
-    return 128 + number
+class Stopped(BaseException):
+    """The job has stopped, as a signal asked: the program cleans up and then calls `end_by`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
@@ -49,11 +55,18 @@ def end_on_signals() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """The handler: remove partial output and exit."""
+    """The handler: remove partial output and end."""
     for undo in reversed(_undo):
         with suppress(Exception):
             undo()
-    os._exit(status(number))
+    end_by(number)
+
+
+def end_by(number: int) -> NoReturn:
+    """End the process by a signal."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    os._exit(128 + number)  # if the signal is blocked
 
 
 def _handle(handler: Handler) -> dict[int, Any]:
