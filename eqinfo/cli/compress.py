@@ -13,7 +13,7 @@ from eqinfo.cli import console, options
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
 from eqinfo.errors import InputError
-from eqinfo.system.atomic_files import replacing
+from eqinfo.system.atomic_files import is_stream, replacing
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -117,7 +117,7 @@ def compress(
             source, frames = _read(stack, name, tokens, jsonl, text_field, codec.frame_bytes)
             frames = console.with_progress(frames, source, name, quiet)
             if tokens:
-                if target is None or (target.exists() and not target.is_file()):
+                if target is None or is_stream(target):
                     raise InputError(
                         "--tokens: the ids need a file, for the sidecar beside it. Name one with -o."
                     )

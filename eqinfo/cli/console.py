@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 import typer
 
 from eqinfo.errors import EqinfoError, InputError
-from eqinfo.system import signals
-from eqinfo.system.atomic_files import NamedSink, replacing
+from eqinfo.system import notes, signals
+from eqinfo.system.atomic_files import NamedSink, descriptor_of, replacing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
+
+_is_quiet, _is_verbose = False, False  # what the options of this command say
 
 
 def say(message: str) -> None:
@@ -47,6 +49,29 @@ def tell(words: str) -> None:
     finally:
         if pipe:
             signal.signal(pipe, before)
+
+
+def set_quiet(quiet: bool) -> bool:
+    """Whether to say errors only; returns it, as a callback of an option does."""
+    global _is_quiet
+    _is_quiet = quiet
+    return quiet
+
+
+def set_verbose(verbose: bool) -> bool:
+    """Whether to say more than warnings and errors; returns it, as a callback of an option does."""
+    global _is_verbose
+    _is_verbose = verbose
+    return verbose
+
+
+def _say_note(words: str, is_warning: bool) -> None:
+    """Prints a note of a lower wing: warnings unless the user wants quiet, others if they want details."""
+    if _is_verbose or (is_warning and not _is_quiet):
+        say(f"eqinfo: {words}")
+
+
+notes.listen(_say_note)
 
 
 @contextmanager
@@ -83,7 +108,7 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
         typer.Exit: an input failed; status 1.
     """
     names = files or [STANDARD]
-    if output is not None and len(names) > 1:
+    if output is not None and len(names) > 1 and not _takes_all(output):
         raise typer.BadParameter(f"one output for {len(names)} inputs; use -c to join them", param_hint="-o")
     failed = False
     for name in names:
@@ -94,6 +119,11 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _takes_all(output: Path) -> bool:
+    """Whether an output takes several inputs: an open descriptor or a device does, as it stays open."""
+    return output == STANDARD or descriptor_of(output) is not None or output.is_char_device()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -205,23 +235,33 @@ def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet
         name: of the input.
         quiet: show no bar.
     """
-    if quiet or not is_terminal(sys.stderr):
-        yield from frames
-        return
-    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
-    total = os.fstat(source.fileno()).st_size if is_plain else None
+    total, has_bar = _plain_size(source), not quiet and is_terminal(sys.stderr)
     started, done = time.monotonic(), 0
     with ExitStack() as stack:
         update: Callable[[int], None] | None = None
         for frame in frames:
             yield frame
             done += len(frame.text)
-            if update is None and time.monotonic() - started > PROGRESS_AFTER_S:
+            if has_bar and update is None and time.monotonic() - started > PROGRESS_AFTER_S:
                 from eqinfo.cli import display
 
                 update = display.bytes_bar(stack, str(name), total)
             if update is not None:
-                update(source.tell() if is_plain else done)
+                update(done if total is None else source.tell())
+    _warn_if_shorter(source, str(name), total)
+
+
+def _plain_size(source: BinaryIO) -> int | None:
+    """Size in bytes of an input that is a plain file; None for others."""
+    if not isinstance(getattr(source, "raw", None), io.FileIO) or not source.seekable():
+        return None
+    return os.fstat(source.fileno()).st_size
+
+
+def _warn_if_shorter(source: BinaryIO, name: str, size: int | None) -> None:
+    """Warns if an input that was read to its end had another end at first, at `size`."""
+    if size is not None and source.tell() < size:
+        notes.warn(f"{name}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
@@ -230,7 +270,9 @@ def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
 
     for name in names:
         with open_input(name, open_text) as source:
+            size = _plain_size(source)
             yield str(name), source
+            _warn_if_shorter(source, str(name), size)
 
 
 @contextmanager

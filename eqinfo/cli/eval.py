@@ -27,8 +27,10 @@ def evaluate(
     text: Annotated[
         Path | None,
         typer.Option(
+            metavar="PATH",
+            parser=options.path,
             help="Measure on this text, its first 16 MiB: plain text or .jsonl, plain or .gz or .zst; a "
-            "token file; '-' is stdin.  [default: show what training measured]"
+            "token file; '-' is stdin.  [default: show what training measured]",
         ),
     ] = None,
     text_field: options.TextField = "text",

@@ -6,20 +6,44 @@ from typing import Annotated
 
 import typer
 
+from eqinfo.cli import console
+
 
 def _or_cores(threads: int) -> int:
     """The number of threads; 0 stands for the number of cores."""
     return threads or os.cpu_count() or 1
 
 
+def path(word: str) -> Path:
+    """The file that a word names. `./-` is a file of that name; `-` alone is a standard stream.
+
+    Raises:
+        typer.BadParameter: the word ends in a slash, and there is no such folder.
+    """
+    named = Path(word)
+    if word.endswith("/") and not named.is_dir():
+        raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")
+    return named.absolute() if named == console.STANDARD and word != str(console.STANDARD) else named
+
+
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILE", help="Inputs, which are kept; none, or '-', is stdin.", show_default=False
+        metavar="FILE",
+        parser=path,
+        help="Inputs, which are kept; none, or '-', is stdin.",
+        show_default=False,
     ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Output file; '-' is stdout.  [default: see above]")
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        parser=path,
+        help="Output file; '-' is stdout.  [default: see above]",
+    ),
 ]
 Model = Annotated[
     Path | None,
@@ -37,8 +61,13 @@ Keep = Annotated[
         "-k", "--keep", help="Accepted for gzip's sake; inputs are always kept.", show_default=False
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print a line about each file on stderr.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=console.set_quiet, help="Print errors only.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", callback=console.set_verbose, help="Print a line about each file on stderr."
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option(

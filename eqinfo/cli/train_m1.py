@@ -18,6 +18,7 @@ def train_m1(
         list[Path] | None,
         typer.Argument(
             metavar="TEXT",
+            parser=options.path,
             help="Plain text or .jsonl, plain or .gz or .zst; '-' is stdin.",
             show_default=False,
         ),
