@@ -42,13 +42,14 @@ def compress(
         typer.Option(
             "--tokens",
             help="Write token ids for train-m2 to FILE.bin, with FILE.bin.json beside it. FILE is plain text "
-            "or .jsonl, plain or .gz or .zst.",
+            "or JSONL (.jsonl, .ndjson, .json), as it is or compressed by gzip or zstd.",
         ),
     ] = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Read JSONL: each record is a document. With -d: write JSONL.")
     ] = False,
     text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
     window_bits: Annotated[
         str | None,
         typer.Option(
@@ -114,7 +115,7 @@ def compress(
             name, output, stdout, token_file.TOKENS_SUFFIX if tokens else eqi.STREAM_SUFFIX
         )
         with ExitStack() as stack:
-            source, frames = _read(stack, name, tokens, jsonl, text_field, codec.frame_bytes)
+            source, frames = _read(stack, name, tokens, jsonl, text_field, skip_bad, codec.frame_bytes)
             frames = console.with_progress(frames, source, name, quiet)
             if tokens:
                 if target is None or is_stream(target):
@@ -156,20 +157,26 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
 
 
 def _read(
-    stack: ExitStack, name: Path, tokens: bool, jsonl: bool, text_field: str, frame_bytes: int
+    stack: ExitStack,
+    name: Path,
+    tokens: bool,
+    jsonl: bool,
+    text_field: str,
+    skip_bad: bool,
+    frame_bytes: int,
 ) -> tuple[BinaryIO, Iterator["Frame"]]:
     """Opens an input; returns it and its frames.
 
     A stream holds a file's bytes as they are, unless --jsonl asks for documents. A token file holds text as
     train-m1 reads it: decompressed, and a JSONL record is a document.
     """
-    from eqinfo.text import documents, frames
+    from eqinfo.text import decompression, documents, frames
 
-    as_text = tokens or (jsonl and documents.is_jsonl(name.name))
-    source = stack.enter_context(console.open_input(name, documents.open_text if as_text else None))
-    if not as_text and not jsonl:
+    as_text = tokens or jsonl
+    source = stack.enter_context(console.open_input(name, decompression.decompressed if as_text else None))
+    if not as_text:
         return source, frames.frames_of_bytes(source, frame_bytes)
-    pieces = documents.read_pieces(source, str(name), text_field, jsonl)
+    pieces = documents.read_pieces(source, str(name), text_field, jsonl, skip_bad)
     return source, frames.frames_of_pieces(pieces, frame_bytes)
 
 

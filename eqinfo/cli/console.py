@@ -11,7 +11,7 @@ import sys
 import time
 from codecs import iterdecode
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
@@ -144,13 +144,14 @@ class _InterruptibleFile(io.FileIO):
 
 
 def open_input(
-    name: Path, opener: Callable[[Path], BinaryIO] | None = None, binary: bool = False
+    name: Path, opener: Callable[[BinaryIO, str], BinaryIO] | None = None, binary: bool = False
 ) -> AbstractContextManager[BinaryIO]:
     """Opens an input file or stdin, for reading bytes.
 
     Args:
         name: STANDARD is stdin.
-        opener: opens a file, for example one that decompresses; by default bytes are read as they are.
+        opener: makes a source of an open file and its name, for example one that decompresses; by default
+            bytes are read as they are.
         binary: refuse a terminal, because nobody types this format.
 
     Raises:
@@ -158,15 +159,24 @@ def open_input(
         OSError: there is no such file, or it cannot be read.
     """
     if name != STANDARD:
-        return closing(opener(name) if opener else io.BufferedReader(_InterruptibleFile(name)))
+        return _opened(io.BufferedReader(_InterruptibleFile(name)), name, opener)
     if sys.stdin is None:
         raise InputError("stdin: closed. Give it something to read, or name a file.")
     if binary and is_terminal(sys.stdin):
         raise InputError("stdin: a terminal, and the input is binary. Name a file.")
     raw = getattr(sys.stdin.buffer, "raw", None)
-    if not isinstance(raw, io.FileIO):
-        return nullcontext(sys.stdin.buffer)
-    return closing(io.BufferedReader(_InterruptibleFile(raw.fileno(), closefd=False)))
+    if not isinstance(raw, io.FileIO):  # in tests
+        return nullcontext(opener(sys.stdin.buffer, str(name)) if opener else sys.stdin.buffer)
+    return _opened(io.BufferedReader(_InterruptibleFile(raw.fileno(), closefd=False)), name, opener)
+
+
+@contextmanager
+def _opened(
+    file: BinaryIO, name: Path, opener: Callable[[BinaryIO, str], BinaryIO] | None
+) -> Iterator[BinaryIO]:
+    """A file, or what the opener makes of it; both are closed."""
+    with file, opener(file, str(name)) if opener else nullcontext(file) as source:
+        yield source
 
 
 def open_output(
@@ -266,10 +276,10 @@ def _warn_if_shorter(source: BinaryIO, name: str, size: int | None) -> None:
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
     """Yields names and open files of training texts, one at a time."""
-    from eqinfo.text.documents import open_text
+    from eqinfo.text.decompression import decompressed
 
     for name in names:
-        with open_input(name, open_text) as source:
+        with open_input(name, decompressed) as source:
             size = _plain_size(source)
             yield str(name), source
             _warn_if_shorter(source, str(name), size)

@@ -69,9 +69,13 @@ def decompress(
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
-                target = console.restored_name(
-                    name, output, stdout, token_file.TOKENS_SUFFIX if is_tokens else eqi.STREAM_SUFFIX
-                )
+                suffix = token_file.TOKENS_SUFFIX if is_tokens else eqi.STREAM_SUFFIX
+                try:
+                    target = console.restored_name(name, output, stdout, suffix)
+                except InputError:
+                    if not is_tokens:  # what it is says more than what its name is not
+                        eqi.parse_header(source.read(eqi.HEADER_BYTES), str(name))
+                    raise
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:

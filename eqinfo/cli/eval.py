@@ -29,11 +29,13 @@ def evaluate(
         typer.Option(
             metavar="PATH",
             parser=options.path,
-            help="Measure on this text, its first 16 MiB: plain text or .jsonl, plain or .gz or .zst; a "
-            "token file; '-' is stdin.  [default: show what training measured]",
+            help="Measure on this text, its first 16 MiB: plain text or JSONL, as it is or compressed by "
+            "gzip or zstd; a token file; '-' is stdin.  [default: show what training measured]",
         ),
     ] = None,
+    jsonl: options.Jsonl = False,
     text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
     figure: Annotated[
         Path | None, typer.Option(help="Draw bits/byte of runs into this .svg or .png file, replacing it.")
@@ -79,7 +81,7 @@ def evaluate(
             tables.check_figure(figure, configs, text is not None)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
-            held_out = None if text is None else _held_out(text, text_field, what, quiet)
+            held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
             with display.phases(quiet, lines=False) as progress:
                 document = measure.measure(what, held_out, where, progress)
             if figure is not None and sink is not None:
@@ -109,13 +111,15 @@ def _continue(
         console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
 
 
-def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":
+def _held_out(
+    text: Path, text_field: str, what: list[Path], quiet: bool, jsonl: bool, skip_bad: bool
+) -> "HeldOut":
     """The text to measure on."""
     from eqinfo.eval.held_out import read_held_out
-    from eqinfo.text.documents import open_text
+    from eqinfo.text.decompression import decompressed
 
-    with console.open_input(text, open_text) as source:
-        held_out = read_held_out(source, text, text_field, what)
+    with console.open_input(text, decompressed) as source:
+        held_out = read_held_out(source, text, text_field, what, jsonl, skip_bad)
     if not held_out.is_whole and not quiet:
         console.say(f"{text}: long; measured on its first {held_out.original_bytes} bytes")
     return held_out

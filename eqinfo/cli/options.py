@@ -75,6 +75,13 @@ Threads = Annotated[
     ),
 ]
 TextField = Annotated[str, typer.Option(help="Field of a JSONL record that holds its text.")]
+Jsonl = Annotated[
+    bool,
+    typer.Option("--jsonl", help="Read JSONL under any name, and from stdin: each record is a document."),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
+]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
 Minutes = Annotated[

@@ -72,13 +72,21 @@ class _Side:
         self._ends.close()
 
 
-def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str) -> Facts:
+def stage(
+    sources: Iterable[tuple[str, BinaryIO]],
+    folder: Path,
+    text_field: str,
+    as_jsonl: bool = False,
+    skip_bad: bool = False,
+) -> Facts:
     """Write the corpus files into a folder; `facts.json` comes last and marks them complete.
 
     Args:
         sources: names and open files, as `text.read_pieces` takes them.
         folder: made if missing.
         text_field: field of JSONL records that holds the text.
+        as_jsonl: read JSONL under any name.
+        skip_bad: pass over records without text.
 
     Raises:
         InputError: there is no text, or it cannot be read.
@@ -87,7 +95,8 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
     train, valid = _Side(folder, "train"), _Side(folder, "valid")
     digest, documents = hashlib.sha256(), 0
     previous = train
-    for unit, ends_document in _units(sources, text_field):
+    pieces = ((read_pieces(source, name, text_field, as_jsonl, skip_bad)) for name, source in sources)
+    for unit, ends_document in _units(pieces):
         digest.update(unit)
         held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
         side = valid if held_out else train
@@ -110,11 +119,11 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
     return facts
 
 
-def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator[tuple[bytes, bool]]:
-    """Units of text, each with whether its document ends there."""
-    for name, source in sources:
+def _units(texts: Iterable[Iterable[tuple[bytes, bool]]]) -> Iterator[tuple[bytes, bool]]:
+    """Units of text, each with whether its document ends there, from pieces of documents."""
+    for pieces in texts:
         unit = bytearray()
-        for piece, ends_document in read_pieces(source, name, text_field):
+        for piece, ends_document in pieces:
             unit += augmented(piece)
             start = 0
             while len(unit) - start > UNIT_BYTES:

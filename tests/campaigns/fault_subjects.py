@@ -42,11 +42,12 @@ from eqinfo.m1 import train as m1_train
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
+from eqinfo.m2 import data_files
 from eqinfo.m2 import metrics
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
-from eqinfo.text import documents
+from eqinfo.text import decompression, documents
 from eqinfo.text.frames import FRAME_BYTES, Frame
 from eqinfo.training import run_folder
 from eqinfo.training.loop import Budget, Trainer
@@ -415,7 +416,7 @@ def token_files() -> Iterator[Subject]:
     foreign = b'{"vocab_size": 512, "original_bytes": 152, "end_of_text": 0}'
     numbers = np.arange(64, dtype="<u2").tobytes()
     llm_c = (
-        np.array([m2_batches.LLM_C_MAGIC, 1, 64], "<i4").tobytes().ljust(m2_batches.LLM_C_HEADER_BYTES, b"\0")
+        np.array([data_files.LLM_C_MAGIC, 1, 64], "<i4").tobytes().ljust(data_files.LLM_C_HEADER_BYTES, b"\0")
     )
     yield Subject(
         ".bin.json from elsewhere, train-m2", foreign, in_folder("a.bin.json", loaded, {"a.bin": numbers}),
@@ -579,7 +580,7 @@ def checkpoint() -> Subject:
 def read_text(folder: Path) -> object:
     """Hashes of the documents of the one text in a folder."""
     (path,) = folder.iterdir()
-    with documents.open_text(path) as source:
+    with decompression.open_text(path) as source:
         return hashed(documents.read_pieces(source, path.name, "text"))
 
 

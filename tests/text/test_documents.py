@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo.errors import InputError
-from eqinfo.text.documents import is_jsonl, jsonl_of_frames, open_text, read_documents, read_pieces
+from eqinfo.text.decompression import open_text
+from eqinfo.text.documents import is_jsonl, jsonl_of_frames, read_documents, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 
