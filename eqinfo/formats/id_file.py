@@ -1,7 +1,7 @@
 """Ids in a file, read a slice at a time.
 
-Nothing is mapped into memory: each mapped file would keep a descriptor open, of which a process may have as few
-as 256, and the system kills a program that reads a mapped file which someone has cut meanwhile.
+Nothing is mapped into memory: each mapped file would keep a descriptor open, of which a process may have as
+few as 256, and the system kills a program that reads a mapped file which someone has cut meanwhile.
 
 What this module does not do: know what the ids mean (`token_file`).
 """

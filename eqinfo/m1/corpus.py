@@ -10,6 +10,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -92,23 +93,21 @@ def stage(
         InputError: there is no text, or it cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    train, valid = _Side(folder, "train"), _Side(folder, "valid")
     digest, documents = hashlib.sha256(), 0
-    previous = train
-    pieces = ((read_pieces(source, name, text_field, as_jsonl, skip_bad)) for name, source in sources)
-    for unit, ends_document in _units(pieces):
-        digest.update(unit)
-        held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
-        side = valid if held_out else train
-        if side is not previous:  # the document went on at the other side: its pieces are not contiguous
-            side.end_document()
-        side.write(unit)
-        if ends_document:
-            side.end_document()
-            documents += 1
-        previous = side
-    train.close()
-    valid.close()
+    pieces = (read_pieces(source, name, text_field, as_jsonl, skip_bad) for name, source in sources)
+    with closing(_Side(folder, "train")) as train, closing(_Side(folder, "valid")) as valid:
+        previous = train
+        for unit, ends_document in _units(pieces):
+            digest.update(unit)
+            held_out = zlib.crc32(unit) % HOLD_OUT_EVERY == 0 and valid.n_bytes < MAX_VALID_BYTES
+            side = valid if held_out else train
+            if side is not previous:  # the document went on at the other side: its pieces are not contiguous
+                side.end_document()
+            side.write(unit)
+            if ends_document:
+                side.end_document()
+                documents += 1
+            previous = side
     if not train.n_bytes + valid.n_bytes:
         raise InputError("corpus: no text in any of the inputs. Check the files.")
     if not (train.n_bytes and valid.n_bytes):

@@ -42,8 +42,7 @@ from eqinfo.m1 import train as m1_train
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
-from eqinfo.m2 import data_files
-from eqinfo.m2 import metrics
+from eqinfo.m2 import data_files, metrics
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig

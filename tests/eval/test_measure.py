@@ -83,7 +83,7 @@ def test_of_a_long_text_the_beginning_is_kept(monkeypatch: pytest.MonkeyPatch) -
         ("a.txt", b"", "a.txt: no text in it. Give another --text."),
         ("a.jsonl", b'{"text": ""}\n', "a.jsonl: no text in it. Give another --text."),
         ("a.jsonl", b"{}\n", "a.jsonl:1: no text in this record"),
-        ("-", b"EQI\x01\x0c12345678", "-: an .eqi stream. Pipe its text: eqinfo decompress -c"),
+        ("-", b"EQI\x01\x0c12345678", "-: an .eqi stream, not text. Try: eqinfo decompress -c | eqinfo"),
     ],
 )
 def test_what_is_no_text_is_refused(name: str, data: bytes, message: str) -> None:
@@ -119,7 +119,7 @@ def test_a_token_file_is_its_text_and_its_very_ids(model: Path, codebook: Codebo
     assert read.document_ends == np.cumsum([len(text) for text in texts]).tolist()
     ids = tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
     assert ids.n_tokens == path.stat().st_size // 2
-    assert np.array_equal(ids.parts[0], np.fromfile(path, "<u2"))
+    assert np.array_equal(ids.parts[0][:], np.fromfile(path, "<u2"))
     other = make_codebook(10)
     cut = tokens_for(untrained(CodebookCodec(other), 1024), Path("run"), read)
     assert np.array_equal(cut.parts[0], np.concatenate([parse.encode(other, *f) for f in read.frames]))

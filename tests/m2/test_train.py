@@ -320,7 +320,11 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
         (["train.bin", "--device", "cuda"], 1, "--device: no usable GPU in this machine. Use --device cpu."),
         (["train.bin", "-m", "DEFAULT"], 1, "train.bin: made with another codebook; found fingerprint"),
         (["short.bin"], 1, "short.bin: shorter than its sidecar says; found"),
-        (["train", "--steps", "3"], 1, "train.json: no such file. A token file needs its sidecar"),
+        (
+            ["train", "--steps", "3"],
+            1,
+            "train: text, not a token file. Make one of it: eqinfo compress --tokens",
+        ),
         (["other.bin", "train.bin"], 1, "train.bin: of another vocabulary than other.bin"),
         (["train.bin", "--valid", "other.bin"], 1, "other.bin: of another vocabulary than train.bin"),
         (["--resume"], 1, "run: not a model folder; config.json is missing. Name another, or start"),

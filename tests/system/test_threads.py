@@ -1,11 +1,17 @@
 """Items worked on in threads."""
 
+import os
+import resource
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+import eqinfo
 from eqinfo.errors import InputError
 from eqinfo.system.threads import ordered_map
 
@@ -31,6 +37,57 @@ def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads
         assert result == item * item
     assert given_out == 60
     assert max(lead) <= 2 * threads
+
+
+GB = 1 << 30
+NO_THREADS = 1 << 46  # bytes of a thread's stack: no address space has room for one
+
+
+def limited(stack_bytes: int, address_bytes: int = resource.RLIM_INFINITY) -> Callable[[], None]:
+    """Limits the threads of a program: each has a stack of this size in an address space of that size."""
+
+    def limit() -> None:
+        for what, size in ((resource.RLIMIT_STACK, stack_bytes), (resource.RLIMIT_AS, address_bytes)):
+            resource.setrlimit(what, (size, resource.getrlimit(what)[1]))
+
+    return limit
+
+
+@pytest.mark.parametrize(
+    ("limit", "numbers"), [(limited(NO_THREADS), range(1)), (limited(4 * GB, 14 * GB), range(1, 4))]
+)
+def test_work_goes_on_with_the_threads_that_there_are(limit: Callable[[], None], numbers: range) -> None:
+    code = (
+        "from eqinfo.system import notes, threads\n"
+        "notes.listen(lambda words, is_warning: print(words))\n"
+        "print(sum(threads.ordered_map(abs, range(100), 8)), threads.in_thread(abs, -3))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limit)
+    told, result = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert told in [f"threads: the system gives {n} of 8; going on with those." for n in numbers]
+    assert result == "4950 3"
+
+
+def test_commands_work_without_more_threads(model: Path, tmp_path: Path) -> None:
+    text = os.urandom(3 << 20)
+    (tmp_path / "text").write_bytes(text)
+    words = ["--preset", "tiny", "--window-bits", "9", "--rounds", "0", "--steps", "2", "--device", "cpu"]
+    for command in (
+        ["compress", "-m", model, "-T", "4", "text"],
+        ["decompress", "-m", model, "-T", "4", "text.eqi", "-o", "again"],
+        ["train-m1", "text", "-o", "run", "-q", *words],
+        ["compress", "-m", "run", "--window-bits", "ac", "run/config.json", "-T", "2"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "eqinfo", *map(str, command)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "OMP_NUM_THREADS": "4"},
+            capture_output=True,
+            preexec_fn=limited(NO_THREADS),
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "again").read_bytes() == text
 
 
 def test_an_ordered_map_that_fails_leaves_no_thread() -> None:
