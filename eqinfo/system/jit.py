@@ -57,7 +57,7 @@ def _survives(cache: Any) -> None:
     load, save = cache.load_overload, cache.save_overload
 
     def sealed(content: object) -> bytes:
-        data = dump(content)
+        data: bytes = dump(content)
         return data + hashlib.sha256(data).digest()  # the reader of `data` ignores what follows
 
     def checked(name: str) -> Any:
