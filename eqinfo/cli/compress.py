@@ -174,6 +174,7 @@ def _read(
 
     as_text = tokens or jsonl
     source = stack.enter_context(console.open_input(name, decompression.decompressed if as_text else None))
+    stack.enter_context(console.read_to_end(source, name))
     if not as_text:
         return source, frames.frames_of_bytes(source, frame_bytes)
     pieces = documents.read_pieces(source, str(name), text_field, jsonl, skip_bad)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
 
-_is_quiet, _is_verbose = False, False  # what the options of this command say
-
 
 def say(message: str) -> None:
     """Prints a line on stderr; control characters, which names of files may have, are escaped."""
@@ -49,29 +47,6 @@ def tell(words: str) -> None:
     finally:
         if pipe:
             signal.signal(pipe, before)
-
-
-def set_quiet(quiet: bool) -> bool:
-    """Whether to say errors only; returns it, as a callback of an option does."""
-    global _is_quiet
-    _is_quiet = quiet
-    return quiet
-
-
-def set_verbose(verbose: bool) -> bool:
-    """Whether to say more than warnings and errors; returns it, as a callback of an option does."""
-    global _is_verbose
-    _is_verbose = verbose
-    return verbose
-
-
-def _say_note(words: str, is_warning: bool) -> None:
-    """Prints a note of a lower wing: warnings unless the user wants quiet, others if they want details."""
-    if _is_verbose or (is_warning and not _is_quiet):
-        say(f"eqinfo: {words}")
-
-
-notes.listen(_say_note)
 
 
 @contextmanager
@@ -245,32 +220,32 @@ def with_progress(frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet
         name: of the input.
         quiet: show no bar.
     """
-    total, has_bar = _plain_size(source), not quiet and is_terminal(sys.stderr)
+    if quiet or not is_terminal(sys.stderr):
+        yield from frames
+        return
+    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
+    total = os.fstat(source.fileno()).st_size if is_plain else None
     started, done = time.monotonic(), 0
     with ExitStack() as stack:
         update: Callable[[int], None] | None = None
         for frame in frames:
             yield frame
             done += len(frame.text)
-            if has_bar and update is None and time.monotonic() - started > PROGRESS_AFTER_S:
+            if update is None and time.monotonic() - started > PROGRESS_AFTER_S:
                 from eqinfo.cli import display
 
                 update = display.bytes_bar(stack, str(name), total)
             if update is not None:
-                update(done if total is None else source.tell())
-    _warn_if_shorter(source, str(name), total)
+                update(source.tell() if is_plain else done)
 
 
-def _plain_size(source: BinaryIO) -> int | None:
-    """Size in bytes of an input that is a plain file; None for others."""
-    if not isinstance(getattr(source, "raw", None), io.FileIO) or not source.seekable():
-        return None
-    return os.fstat(source.fileno()).st_size
-
-
-def _warn_if_shorter(source: BinaryIO, name: str, size: int | None) -> None:
-    """Warns if an input that was read to its end had another end at first, at `size`."""
-    if size is not None and source.tell() < size:
+@contextmanager
+def read_to_end(source: BinaryIO, name: Path) -> Iterator[None]:
+    """Warns if a plain file got shorter while the block read it to its end."""
+    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
+    size = os.fstat(source.fileno()).st_size if is_plain else 0
+    yield
+    if is_plain and source.tell() < size:
         notes.warn(f"{name}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
 
 
@@ -279,10 +254,8 @@ def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
     from eqinfo.text.decompression import decompressed
 
     for name in names:
-        with open_input(name, decompressed) as source:
-            size = _plain_size(source)
+        with open_input(name, decompressed) as source, read_to_end(source, name):
             yield str(name), source
-            _warn_if_shorter(source, str(name), size)
 
 
 @contextmanager

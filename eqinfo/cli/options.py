@@ -7,11 +7,36 @@ from typing import Annotated
 import typer
 
 from eqinfo.cli import console
+from eqinfo.system import notes
 
 
 def _or_cores(threads: int) -> int:
     """The number of threads; 0 stands for the number of cores."""
     return threads or os.cpu_count() or 1
+
+
+def set_quiet(quiet: bool) -> bool:
+    """Whether to say errors only; returns it, as a callback of an option does."""
+    global _is_quiet
+    _is_quiet = quiet
+    return quiet
+
+
+def set_verbose(verbose: bool) -> bool:
+    """Whether to say more than warnings and errors; returns it, as a callback of an option does."""
+    global _is_verbose
+    _is_verbose = verbose
+    return verbose
+
+
+def _say_note(words: str, is_warning: bool) -> None:
+    """Prints a note of a lower wing: warnings unless the user wants quiet, others if they want details."""
+    if _is_verbose or (is_warning and not _is_quiet):
+        console.say(f"eqinfo: {words}")
+
+
+_is_quiet, _is_verbose = False, False  # what the options of this command say
+notes.listen(_say_note)
 
 
 def path(word: str) -> Path:
@@ -61,12 +86,10 @@ Keep = Annotated[
         "-k", "--keep", help="Accepted for gzip's sake; inputs are always kept.", show_default=False
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=console.set_quiet, help="Print errors only.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=set_quiet, help="Print errors only.")]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "-v", "--verbose", callback=console.set_verbose, help="Print a line about each file on stderr."
-    ),
+    typer.Option("-v", "--verbose", callback=set_verbose, help="Print a line about each file on stderr."),
 ]
 Threads = Annotated[
     int,

@@ -15,11 +15,13 @@ def test_compress_does_what_is_right_under_bad_conditions(tmp_path: Path) -> Non
     trials.learn([job])
     trials.limited(job, [1])
     conditions.streams(trials, job)
+    trials.once("no more threads", job, {0}, before=conditions.without_threads)
+    trials.damaged_cache(job)
     for terminal in (False, True):
         trials.interrupted(job, [signal.SIGINT, signal.SIGINT], terminal)
     trials.interrupted(job, [signal.SIGHUP], terminal=True)
     cells = {condition: row[job.name] for condition, row in trials.rows.items()}
     wrong = [f"{name}: {cell.text()}" for name, cell in cells.items() if cell.right < len(cell.outcomes)]
     assert not wrong
-    assert len(cells) == 13
+    assert len(cells) == 15
     assert "eqinfo: f: File too large" in trials.messages

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from launch import without_threads
 
 import eqinfo
 from eqinfo.errors import InputError
@@ -39,23 +40,13 @@ def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads
     assert max(lead) <= 2 * threads
 
 
-GB = 1 << 30
-NO_THREADS = 1 << 46  # bytes of a thread's stack: no address space has room for one
+def with_few_threads() -> None:
+    """Let a program start few threads: each has a stack of 4 GB in an address space of 14 GB."""
+    for what, size in ((resource.RLIMIT_STACK, 1 << 32), (resource.RLIMIT_AS, 14 << 30)):
+        resource.setrlimit(what, (size, resource.getrlimit(what)[1]))
 
 
-def limited(stack_bytes: int, address_bytes: int = resource.RLIM_INFINITY) -> Callable[[], None]:
-    """Limits the threads of a program: each has a stack of this size in an address space of that size."""
-
-    def limit() -> None:
-        for what, size in ((resource.RLIMIT_STACK, stack_bytes), (resource.RLIMIT_AS, address_bytes)):
-            resource.setrlimit(what, (size, resource.getrlimit(what)[1]))
-
-    return limit
-
-
-@pytest.mark.parametrize(
-    ("limit", "numbers"), [(limited(NO_THREADS), range(1)), (limited(4 * GB, 14 * GB), range(1, 4))]
-)
+@pytest.mark.parametrize(("limit", "numbers"), [(without_threads, range(1)), (with_few_threads, range(1, 4))])
 def test_work_goes_on_with_the_threads_that_there_are(limit: Callable[[], None], numbers: range) -> None:
     code = (
         "from eqinfo.system import notes, threads\n"
@@ -84,7 +75,7 @@ def test_commands_work_without_more_threads(model: Path, tmp_path: Path) -> None
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "OMP_NUM_THREADS": "4"},
             capture_output=True,
-            preexec_fn=limited(NO_THREADS),
+            preexec_fn=without_threads,
         )
         assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "again").read_bytes() == text
