@@ -4,8 +4,16 @@ import bz2
 import gzip
 import json
 import lzma
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +21,7 @@ import zstandard
 from helpers.texts import prose
 from typer.testing import CliRunner
 
+import eqinfo
 from eqinfo.cli.app import app
 from eqinfo.formats import token_file
 
@@ -271,6 +280,48 @@ def test_train_m2_reads_streams_under_any_name() -> None:
     assert json.loads(Path("run/config.json").read_text())["data"]["train"]["original_bytes"] == len(
         PLAIN * 9
     )
+
+
+def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a process of its own."""
+    command = [sys.executable, "-m", "eqinfo", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, **options)
+
+
+def shards(n: int) -> list[Path]:
+    """Token files."""
+    tokens(write("a.txt", PLAIN))
+    for k in range(n):
+        shutil.copy("t.bin", f"{k}.bin")
+        shutil.copy("t.bin.json", f"{k}.bin.json")
+    return [Path(f"{k}.bin") for k in range(n)]
+
+
+def test_more_token_files_than_may_be_open_are_trained_on() -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    files = shards(60)
+    words = ["-m", "m", *TRAINING, "--valid", files[0]]
+    with start("train-m2", *files, *words, preexec_fn=limit) as process:
+        assert process.stderr
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+    found = json.loads(Path("run/config.json").read_text())
+    assert found["data"]["train"]["original_bytes"] == 60 * len(PLAIN)
+
+
+def test_a_token_file_that_is_cut_while_training_reads_it_is_one_line() -> None:
+    (file,) = shards(1)
+    with start("train-m2", file, "-m", "m", *TRAINING, "--steps", "1000000") as process:
+        while not Path("run/metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.01)
+        os.truncate(file, 100)
+        assert process.stderr
+        said = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert re.fullmatch(f"eqinfo: .*/{file}: changed while it was read; found 100 bytes, .*--resume.\n", said)
+    assert Path("run/config.json").exists()
 
 
 # ---- ids of other programs

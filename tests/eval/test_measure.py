@@ -5,6 +5,9 @@ import io
 import json
 import lzma
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from helpers.texts import mixed, prose
 from hypothesis import given
 from hypothesis import strategies as st
 
+import eqinfo
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
@@ -90,6 +94,19 @@ def test_what_is_no_text_is_refused(name: str, data: bytes, message: str) -> Non
     with pytest.raises(InputError) as caught:
         read_held_out(io.BytesIO(data), Path(name), "text", [])
     assert str(caught.value).startswith(message)
+
+
+def test_a_figure_is_drawn_where_a_notebook_has_named_its_backend(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from eqinfo.eval import results, tables\n"
+        "tables.check_figure(Path('f.svg'), [{'format': 'eqinfo m2'}], True)\n"
+        "print(tables.figure(results.Results(None, [], []), '.svg')[:5])"
+    )
+    notebook = {"MPLBACKEND": "module://no_such_package.backend", "MPLCONFIGDIR": "/dev/null/no folder"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), **notebook}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("b'<?xml'\n", "")
 
 
 def write_tokens(path: Path, frames: list[Frame], codec: Codec) -> None:
