@@ -83,8 +83,13 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
         typer.Exit: an input failed; status 1.
     """
     names = files or [STANDARD]
-    if output is not None and len(names) > 1 and not _takes_all(output):
-        raise typer.BadParameter(f"one output for {len(names)} inputs; use -c to join them", param_hint="-o")
+    if output is not None and len(names) > 1:
+        with reporting(output):
+            takes_all = _takes_all(output)
+        if not takes_all:
+            raise typer.BadParameter(
+                f"one output for {len(names)} inputs; use -c to join them", param_hint="-o"
+            )
     failed = False
     for name in names:
         try:

@@ -9,7 +9,6 @@ What this module does not do: choose names, or touch the standard streams.
 import errno
 import os
 import shutil
-import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import BinaryIO
 
 from eqinfo.errors import InputError
 from eqinfo.system.notes import note
-from eqinfo.system.signals import undoing
+from eqinfo.system.signals import held_back, undoing
 
 TEMPORARY_PREFIX = ".eqinfo-"
 MAX_LINKS = 40  # symbolic links that a system follows one after another
@@ -167,24 +166,11 @@ def _rename(temporary: Path, target: Path, name: str) -> None:
         if not target.is_file():
             raise
         note(f"{name}: written in place, as renaming is refused ({error.strerror}).")
-        with _signals_later(), temporary.open("rb") as source, target.open("wb") as sink:
+        with held_back(), temporary.open("rb") as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink)
         with suppress(OSError):
             shutil.copystat(temporary, target)
         _discard(temporary)
-
-
-@contextmanager
-def _signals_later() -> Iterator[None]:
-    """Hold back signals that end the process until the block is done: the output is half written."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _discard(path: Path) -> None:

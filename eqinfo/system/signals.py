@@ -11,6 +11,7 @@ was ignored when the program started, as under nohup, stays ignored.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -76,6 +77,23 @@ def _handle(handler: Handler) -> dict[int, Any]:
         for number in _NUMBERS
         if signal.getsignal(number) != signal.SIG_IGN
     }
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """In the block, which writes what no one can undo, signals wait until its end."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    came = list[int]()
+    before = _handle(lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -61,6 +61,18 @@ def test_a_signal_ends_a_program_even_where_exceptions_are_lost() -> None:
     assert ends(code) == (-signal.SIGINT, "")
 
 
+def test_signals_that_are_held_back_come_at_the_end_of_the_block() -> None:
+    code = (
+        "signals.end_on_signals()\n"
+        "with signals.undoing(lambda: print('undone', flush=True)):\n"
+        "  with signals.held_back():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('to the end', flush=True)\n"
+        "  print('still here', flush=True)\n"
+    )
+    assert ends(code) == (-signal.SIGTERM, "to the end\nundone\n")
+
+
 def test_requests_to_stop_are_heard_once_and_only_ctrl_c_insists() -> None:
     code = (
         "signals.end_on_signals()\n"
