@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -43,18 +44,24 @@ def _cache_folder(package: Path) -> str:
 CACHE_FOLDER = _cache_folder(Path(__file__).parents[1])
 
 
-def _survives(cache: Any) -> None:
+@cache
+def _note_once(words: str) -> None:
+    """Note what holds for many functions."""
+    note(words)
+
+
+def _survives(store: Any) -> None:
     """Make a numba cache survive files that are damaged, unreadable or on a full disk.
 
     What cannot be loaded is removed and compiled anew; what cannot be saved, the next process compiles again.
     Machine code that was changed on the disk would crash the process: so a digest follows it in its file.
 
     Args:
-        cache: of a compiled function, `dispatcher._cache`.
+        store: the cache of a compiled function, `dispatcher._cache`.
     """
-    files = cache._cache_file
+    files = store._cache_file
     dump, load_data = files._dump, files._load_data
-    load, save = cache.load_overload, cache.save_overload
+    load, save = store.load_overload, store.save_overload
 
     def sealed(content: object) -> bytes:
         data: bytes = dump(content)
@@ -69,8 +76,8 @@ def _survives(cache: Any) -> None:
     def loaded(*arguments: Any) -> Any:
         try:
             return load(*arguments)
-        except Exception as error:  # unpickling damaged bytes raises any
-            note(f"cache of machine code: {files._index_path}: not readable ({error}); compiling anew.")
+        except Exception:  # unpickling damaged bytes raises any
+            _note_once(f"{CACHE_FOLDER}: damaged, or may not be read; compiling anew.")
             for path in Path(files._cache_path).glob(Path(files._index_path).stem + ".*"):
                 with suppress(OSError):
                     path.unlink()
@@ -81,7 +88,7 @@ def _survives(cache: Any) -> None:
             save(*arguments)
 
     files._dump, files._load_data = sealed, checked
-    cache.load_overload, cache.save_overload = loaded, saved
+    store.load_overload, store.save_overload = loaded, saved
 
 
 def compiled(function: F) -> F:
