@@ -6,7 +6,7 @@ from eqinfo.system import signals
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0, 1 (a job failed), 2 (wrong usage) or 128 + a signal."""
+    """Run the command line; the exit status is 0, 1 (a job failed) or 2 (wrong usage)."""
     signals.end_on_signals()
     _fill_closed_streams()
     from eqinfo.cli import app

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from eqinfo.errors import EqinfoError, InputError
 from eqinfo.system.atomic_files import replacing
-from eqinfo.text import documents as text
+from eqinfo.text import decompression
 
 SHARES = {"prose": 0.395, "english": 0.055, "code": 0.25, "lang": 0.25, "data": 0.05}
 EXPONENTS = {"prose": 1.0, "english": 0.5, "code": 0.6, "lang": 0.5, "data": 0.7}
@@ -58,7 +58,7 @@ def read(paths: list[Path]) -> dict[str, Kind]:
     """The documents of some corpora by kind."""
     kinds = defaultdict[str, Kind](Kind)
     for path in paths:
-        with text.open_text(path) as lines:
+        with decompression.open_text(path) as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)

@@ -19,7 +19,8 @@ WINGS = [
     {"m1", "m2"},
     {"formats"},
     {"coder", "codebook", "training"},
-    {"text", "system"},
+    {"text"},
+    {"system"},
     {"errors"},
 ]
 ORDER = {wing: place for place, wings in enumerate(WINGS) for wing in wings}

@@ -19,6 +19,7 @@ from eqinfo.cli.decompress import decompress
 from eqinfo.cli.eval import evaluate
 from eqinfo.cli.train_m1 import train_m1
 from eqinfo.cli.train_m2 import train_m2
+from eqinfo.system import signals
 
 # the coder uses no linear algebra, and starting OpenBLAS's threads costs 0.1 s of CPU time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -97,3 +98,5 @@ def main() -> None:
             app(prog_name="eqinfo")
     except typer.Exit as failed:
         sys.exit(failed.exit_code)
+    except signals.Stopped as stopped:
+        signals.end_by(stopped.number)

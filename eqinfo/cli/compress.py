@@ -39,7 +39,8 @@ def compress(
         typer.Option(
             "--tokens",
             help="Write token ids for train-m2 to FILE.bin, with FILE.bin.json beside it; with -o, those of "
-            "all inputs to one file. FILE is plain text, a document, or .jsonl, plain or .gz or .zst.",
+            "all inputs to one file. FILE is plain text, a document, or JSONL (.jsonl, .ndjson, .json), as "
+            "it is or compressed by gzip or zstd.",
         ),
     ] = False,
     hold_out: Annotated[
@@ -54,6 +55,7 @@ def compress(
         bool, typer.Option("--jsonl", help="Read JSONL: each record is a document. With -d: write JSONL.")
     ] = False,
     text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
     window_bits: Annotated[
         str | None,
         typer.Option(
@@ -127,6 +129,7 @@ def compress(
         codec,
         text_field=text_field,
         jsonl=jsonl,
+        skip_bad=skip_bad,
         every=every,
         output=output,
         output_dir=output_dir,

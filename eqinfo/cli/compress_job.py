@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from eqinfo.cli import advice, console, inputs
 from eqinfo.errors import InputError
-from eqinfo.system.atomic_files import replacing
+from eqinfo.system.atomic_files import is_stream, replacing
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -27,6 +27,7 @@ class Job:
     codec: "Codec"
     text_field: str
     jsonl: bool
+    skip_bad: bool
     every: int | None  # hold out one unit in so many
     output: Path | None
     output_dir: Path | None
@@ -52,6 +53,7 @@ class Job:
                 frames = frames_of_pieces(pieces, self.codec.frame_bytes)
             else:  # a file's bytes as they are
                 source = stack.enter_context(console.open_input(name))
+                stack.enter_context(console.read_to_end(source, name))
                 frames = frames_of_bytes(source, self.codec.frame_bytes)
             frames = console.with_progress(advice.sampled(frames, sample), source, name, self.quiet)
             sink = stack.enter_context(console.open_output(target, name, self.force, binary=not self.stdout))
@@ -69,7 +71,7 @@ class Job:
 
         name, size = names[0], self.codec.frame_bytes
         target = self._target(name, place, token_file.TOKENS_SUFFIX)
-        if target is None or (target.exists() and not target.is_file()):
+        if target is None or is_stream(target):
             raise InputError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
         if self._is_done(target, name):
             return
@@ -117,10 +119,13 @@ class Job:
 
     def _documents(self, stack: ExitStack, name: Path) -> tuple[BinaryIO, Iterator[tuple[bytes, bool]]]:
         """Opens an input, decompressed; returns it and the pieces of its documents."""
-        from eqinfo.text.documents import open_text, read_pieces
+        from eqinfo.text.decompression import decompressed
+        from eqinfo.text.documents import read_pieces
 
-        source = stack.enter_context(console.open_input(name, open_text))
-        return source, read_pieces(source, console.shown(name), self.text_field, self.jsonl)
+        source = stack.enter_context(console.open_input(name, decompressed))
+        stack.enter_context(console.read_to_end(source, name))
+        shown = console.shown(name)
+        return source, read_pieces(source, shown, self.text_field, self.jsonl, self.skip_bad)
 
     def _later_documents(self, name: Path) -> Iterator[tuple[bytes, bool]]:
         """The pieces of an input's documents; it is opened when the first is read."""

@@ -10,15 +10,15 @@ import signal
 import sys
 from codecs import iterdecode
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 import typer
 
 from eqinfo.errors import EqinfoError, InputError
-from eqinfo.system import signals
-from eqinfo.system.atomic_files import NamedSink, replacing
+from eqinfo.system import notes, signals
+from eqinfo.system.atomic_files import NamedSink, descriptor_of, replacing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -88,7 +88,12 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
     """
     names = files or [STANDARD]
     if output is not None and len(names) > 1:
-        raise typer.BadParameter(f"one output for {len(names)} inputs; use -c to join them", param_hint="-o")
+        with reporting(output):
+            takes_all = _takes_all(output)
+        if not takes_all:
+            raise typer.BadParameter(
+                f"one output for {len(names)} inputs; use -c to join them", param_hint="-o"
+            )
     failed = False
     for name in names:
         try:
@@ -98,6 +103,11 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _takes_all(output: Path) -> bool:
+    """Whether an output takes several inputs: an open descriptor or a device does, as it stays open."""
+    return output == STANDARD or descriptor_of(output) is not None or output.is_char_device()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -118,13 +128,14 @@ class _InterruptibleFile(io.FileIO):
 
 
 def open_input(
-    name: Path, opener: Callable[[Path], BinaryIO] | None = None, binary: bool = False
+    name: Path, opener: Callable[[BinaryIO, str], BinaryIO] | None = None, binary: bool = False
 ) -> AbstractContextManager[BinaryIO]:
     """Opens an input file or stdin, for reading bytes.
 
     Args:
         name: STANDARD is stdin.
-        opener: opens a file, for example one that decompresses; by default bytes are read as they are.
+        opener: makes a source of an open file and its name, for example one that decompresses; by default
+            bytes are read as they are.
         binary: refuse a terminal, because nobody types this format.
 
     Raises:
@@ -132,15 +143,24 @@ def open_input(
         OSError: there is no such file, or it cannot be read.
     """
     if name != STANDARD:
-        return closing(opener(name) if opener else io.BufferedReader(_InterruptibleFile(name)))
+        return _opened(io.BufferedReader(_InterruptibleFile(name)), name, opener)
     if sys.stdin is None:
         raise InputError("stdin: closed. Give it something to read, or name a file.")
     if binary and is_terminal(sys.stdin):
         raise InputError("stdin: a terminal, and the input is binary. Name a file.")
     raw = getattr(sys.stdin.buffer, "raw", None)
-    if not isinstance(raw, io.FileIO):
-        return nullcontext(sys.stdin.buffer)
-    return closing(io.BufferedReader(_InterruptibleFile(raw.fileno(), closefd=False)))
+    if not isinstance(raw, io.FileIO):  # in tests
+        return nullcontext(opener(sys.stdin.buffer, str(name)) if opener else sys.stdin.buffer)
+    return _opened(io.BufferedReader(_InterruptibleFile(raw.fileno(), closefd=False)), name, opener)
+
+
+@contextmanager
+def _opened(
+    file: BinaryIO, name: Path, opener: Callable[[BinaryIO, str], BinaryIO] | None
+) -> Iterator[BinaryIO]:
+    """A file, or what the opener makes of it; both are closed."""
+    with file, opener(file, str(name)) if opener else nullcontext(file) as source:
+        yield source
 
 
 def open_output(
@@ -241,12 +261,22 @@ def with_progress(
             finished = read
 
 
+@contextmanager
+def read_to_end(source: BinaryIO, name: Path) -> Iterator[None]:
+    """Warns if a plain file got shorter while the block read it to its end."""
+    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
+    size = os.fstat(source.fileno()).st_size if is_plain else 0
+    yield
+    if is_plain and source.tell() < size:
+        notes.warn(f"{shown(name)}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
+
+
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
     """Yields names and open files of training texts, one at a time."""
-    from eqinfo.text.documents import open_text
+    from eqinfo.text.decompression import decompressed
 
     for name in names:
-        with open_input(name, open_text) as source:
+        with open_input(name, decompressed) as source, read_to_end(source, name):
             yield shown(name), source
 
 
@@ -255,7 +285,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether a signal asked to stop; to stop, raise KeyboardInterrupt.
 
     Raises:
-        typer.Exit: the block raised KeyboardInterrupt; the status is 128 + the signal's number.
+        signals.Stopped: the block raised KeyboardInterrupt.
     """
 
     def tell_user() -> None:
@@ -266,7 +296,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             yield lambda: number() > 0
         except KeyboardInterrupt:
             # under torchrun the signal may have reached another process only
-            raise typer.Exit(signals.status(number() or signal.SIGINT)) from None
+            raise signals.Stopped(number() or signal.SIGINT) from None
 
 
 def show(words: str) -> None:

@@ -81,7 +81,7 @@ def decompress(
         suffix = token_file.TOKENS_SUFFIX if has_ids else eqi.STREAM_SUFFIX
         target = None
         if not test:
-            target = console.restored_name(name, output, stdout, suffix)
+            target = _restored_name(name, output, stdout, suffix)
             target = inputs.moved(target, output_dir, places[name])
         if skip_existing and inputs.is_done(target, name, verbose):
             return
@@ -141,6 +141,19 @@ def _frames(
             raise InputError(f"{shown}: its sidecar {sidecar} is missing. For ids alone give --ids and -m.")
         source.seek(0)
     return eqi.read_frames(source, finder, shown, threads), text_bytes(source)
+
+
+def _restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
+    """The output for an input; see `console.restored_name`."""
+    from eqinfo.formats import eqi
+
+    try:
+        return console.restored_name(name, output, stdout, suffix)
+    except InputError:
+        if suffix == eqi.STREAM_SUFFIX:  # what it is says more than what its name is not
+            with console.open_input(name) as source:
+                eqi.parse_header(source.read(eqi.HEADER_BYTES), console.shown(name))
+        raise
 
 
 def _span(byte_range: str | None) -> tuple[int, int | None] | None:

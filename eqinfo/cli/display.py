@@ -27,6 +27,7 @@ from rich.text import Text
 
 from eqinfo.cli import console
 from eqinfo.system.signals import undoing
+from eqinfo.system.threads import available
 
 # a title, the heads of columns, rows of cells, and the (row, column) of the best cells
 Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
@@ -111,8 +112,11 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
 @contextmanager
 def _bars(columns: list[ProgressColumn], transient: bool, auto_refresh: bool = True) -> Iterator[Progress]:
     """Shows bars on stderr while the block runs. However it ends, the terminal's cursor comes back."""
+    has_thread = available(1) > 0  # in which rich draws the bars
     terminal = Console(stderr=True)
-    progress = Progress(*columns, console=terminal, transient=transient, auto_refresh=auto_refresh)
+    progress = Progress(
+        *columns, console=terminal, transient=transient, auto_refresh=auto_refresh and has_thread
+    )
 
     def stop() -> None:
         with suppress(OSError):  # the terminal was closed

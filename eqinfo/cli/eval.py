@@ -27,11 +27,15 @@ def evaluate(
     text: Annotated[
         Path | None,
         typer.Option(
-            help="Measure on this text, its first 16 MiB: plain text or .jsonl, plain or .gz or .zst; a "
-            "token file; '-' is stdin.  [default: show what training measured]"
+            metavar="PATH",
+            parser=options.path,
+            help="Measure on this text, its first 16 MiB: plain text or JSONL, as it is or compressed by "
+            "gzip or zstd; a token file; '-' is stdin.  [default: show what training measured]",
         ),
     ] = None,
+    jsonl: options.Jsonl = False,
     text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
     figure: Annotated[
         Path | None,
@@ -80,7 +84,7 @@ def evaluate(
     if show:
         if text is None or as_json or (what and len(what) > 1):
             raise typer.BadParameter("takes a --text and one model, and no --json", param_hint="--show")
-        _show(what[0] if what else None, window_bits, text, text_field, figure, quiet)
+        _show(what[0] if what else None, window_bits, text, text_field, figure, quiet, jsonl, skip_bad)
         return
     from eqinfo.formats.model_folder import DEFAULT, model_path
 
@@ -101,7 +105,7 @@ def evaluate(
             tables.check_figure(figure, configs, text is not None)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
-            held_out = None if text is None else _held_out(text, text_field, what, quiet)
+            held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
             with display.phases(quiet, lines=False) as progress:
                 document = measure.measure(what, held_out, where, progress)
             if figure is not None and sink is not None:
@@ -113,19 +117,27 @@ def evaluate(
 
 
 def _show(
-    model: Path | None, window_bits: int | None, text: Path, text_field: str, figure: Path | None, quiet: bool
+    model: Path | None,
+    window_bits: int | None,
+    text: Path,
+    text_field: str,
+    figure: Path | None,
+    quiet: bool,
+    jsonl: bool,
+    skip_bad: bool,
 ) -> None:
     """Prints or draws a text in the windows of a codebook."""
     with console.reporting(text):
         from eqinfo.cli import display
         from eqinfo.eval import cuts
         from eqinfo.formats.model_folder import Model
-        from eqinfo.text.documents import open_text, read_pieces
+        from eqinfo.text.decompression import decompressed
+        from eqinfo.text.documents import read_pieces
         from eqinfo.text.frames import frames_of_pieces
 
         codebook, name = Model(model).codebook_of(window_bits), console.shown(text)
-        with console.open_input(text, open_text) as source:
-            frames = frames_of_pieces(read_pieces(source, name, text_field))
+        with console.open_input(text, decompressed) as source:
+            frames = frames_of_pieces(read_pieces(source, name, text_field, jsonl, skip_bad))
             if figure is not None:
                 with replacing(figure, force=True) as sink:
                     sink.write(cuts.picture(codebook, frames, name))
@@ -155,14 +167,16 @@ def _continue(
         console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
 
 
-def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":
+def _held_out(
+    text: Path, text_field: str, what: list[Path], quiet: bool, jsonl: bool, skip_bad: bool
+) -> "HeldOut":
     """The text to measure on."""
     from eqinfo.eval.held_out import read_held_out
-    from eqinfo.text.documents import open_text
+    from eqinfo.text.decompression import decompressed
 
-    with console.open_input(text, open_text) as source:
+    with console.open_input(text, decompressed) as source:
         path = None if text == console.STANDARD else text
-        held_out = read_held_out(source, path, text_field, what)
+        held_out = read_held_out(source, path, text_field, what, jsonl, skip_bad)
     if not held_out.is_whole and not quiet:
         console.say(f"{console.shown(text)}: long; measured on its first {held_out.original_bytes} bytes")
     return held_out

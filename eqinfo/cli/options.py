@@ -6,20 +6,69 @@ from typing import Annotated
 
 import typer
 
+from eqinfo.cli import console
+from eqinfo.system import notes
+
 
 def _or_cores(threads: int) -> int:
     """The number of threads; 0 stands for the number of cores."""
     return threads or os.cpu_count() or 1
 
 
+def set_quiet(quiet: bool) -> bool:
+    """Whether to say errors only; returns it, as a callback of an option does."""
+    global _is_quiet
+    _is_quiet = quiet
+    return quiet
+
+
+def set_verbose(verbose: bool) -> bool:
+    """Whether to say more than warnings and errors; returns it, as a callback of an option does."""
+    global _is_verbose
+    _is_verbose = verbose
+    return verbose
+
+
+def _say_note(words: str, is_warning: bool) -> None:
+    """Prints a note of a lower wing: warnings unless the user wants quiet, others if they want details."""
+    if _is_verbose or (is_warning and not _is_quiet):
+        console.say(f"eqinfo: {words}")
+
+
+_is_quiet, _is_verbose = False, False  # what the options of this command say
+notes.listen(_say_note)
+
+
+def path(word: str) -> Path:
+    """The file that a word names. `./-` is a file of that name; `-` alone is a standard stream.
+
+    Raises:
+        typer.BadParameter: the word ends in a slash, and there is no such folder.
+    """
+    named = Path(word)
+    if word.endswith("/") and not os.path.isdir(word):  # noqa: PTH112 - raises no error
+        raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")
+    return named.absolute() if named == console.STANDARD and word != str(console.STANDARD) else named
+
+
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILE", help="Inputs, which are kept; none, or '-', is stdin.", show_default=False
+        metavar="FILE",
+        parser=path,
+        help="Inputs, which are kept; none, or '-', is stdin.",
+        show_default=False,
     ),
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Output file; '-' is stdout.  [default: see above]")
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        parser=path,
+        help="Output file; '-' is stdout.  [default: see above]",
+    ),
 ]
 Model = Annotated[
     Path | None,
@@ -44,8 +93,11 @@ Keep = Annotated[
         "-k", "--keep", help="Accepted for gzip's sake; inputs are always kept.", show_default=False
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print a line about each file on stderr.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", callback=set_quiet, help="Print errors only.")]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", callback=set_verbose, help="Print a line about each file on stderr."),
+]
 Threads = Annotated[
     int,
     typer.Option(
@@ -53,6 +105,13 @@ Threads = Annotated[
     ),
 ]
 TextField = Annotated[str, typer.Option(help="Field of a JSONL record that holds its text.")]
+Jsonl = Annotated[
+    bool,
+    typer.Option("--jsonl", help="Read JSONL under any name, and from stdin: each record is a document."),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
+]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
 Minutes = Annotated[

@@ -18,7 +18,8 @@ def train_m1(
         list[Path] | None,
         typer.Argument(
             metavar="TEXT",
-            help="Plain text or .jsonl, plain or .gz or .zst; '-' is stdin.",
+            parser=options.path,
+            help="Plain text or JSONL, as it is or compressed by gzip or zstd; '-' is stdin.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +62,9 @@ def train_m1(
     seed: Annotated[
         int, typer.Option(help="Random seed. Seed, device and number of steps decide the model.")
     ] = 0,
+    jsonl: options.Jsonl = False,
     text_field: options.TextField = "text",
+    skip_bad: options.SkipBad = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in MODEL_DIR.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -85,7 +88,7 @@ def train_m1(
         settings = m1_run.Settings(**given | {"window_bits": first, "further_window_bits": further})
         with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
             if texts:
-                m1_run.start(console.open_texts(texts), output, settings, report)
+                m1_run.start(console.open_texts(texts), output, settings, report, jsonl, skip_bad)
             with console.stop_requests() as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:

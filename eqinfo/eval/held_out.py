@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.formats import eqi, token_file
+from eqinfo.formats import token_file
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.formats.token_file import Sidecar
@@ -57,7 +57,7 @@ class HeldOut:
     @property
     def stream_frames(self) -> list[Frame]:
         """The frames that `compress` writes: it marks document ends only in JSONL and token files."""
-        if is_jsonl(self.name) or self.tokens is not None:
+        if is_jsonl(self.name) or self.tokens is not None or len(self.document_ends) > 1:
             return self.frames
         return [Frame(frame.text) for frame in self.frames]
 
@@ -85,30 +85,35 @@ class HeldOut:
         return count if self.frames else None
 
 
-def read_held_out(source: BinaryIO, path: Path | None, text_field: str, folders: Sequence[Path]) -> HeldOut:
+def read_held_out(
+    source: BinaryIO,
+    path: Path | None,
+    text_field: str,
+    folders: Sequence[Path],
+    as_jsonl: bool = False,
+    skip_bad: bool = False,
+) -> HeldOut:
     """A text to measure on.
 
     Args:
-        source: the bytes, decompressed, as `documents.open_text` returns them.
+        source: the bytes, decompressed, as `decompression.open_text` returns them.
         path: their file; None for stdin. It is a token file if its sidecar is beside it.
         text_field: the field of JSONL records that holds the text.
         folders: the models and runs to measure. One of them must have the codec of a token file.
+        as_jsonl: read JSONL under any name.
+        skip_bad: pass over records without text.
 
     Raises:
-        InputError: there is no text, or the file is an .eqi stream.
+        InputError: there is no text, or it cannot be read.
         FormatError: a token file does not fit its sidecar.
         MismatchError: a token file was made with a codec that none of the folders has.
     """
     if path is not None and token_file.sidecar_path(path).is_file():
         return _held_out_of_tokens(source, path, folders)
     name = "stdin" if path is None else str(path)
-    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, name, text_field)))
+    frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, name, text_field, as_jsonl, skip_bad)))
     if not any(frame.text for frame in frames):
         raise InputError(f"{name}: no text in it. Give another --text.")
-    if frames[0].text[:4] == eqi.MAGIC + bytes([eqi.VERSION]):
-        raise InputError(
-            f"{name}: an .eqi stream. Pipe its text: eqinfo decompress -c | eqinfo eval --text -"
-        )
     return HeldOut(name, frames, is_whole)
 
 

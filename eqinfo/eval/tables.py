@@ -4,6 +4,8 @@ What this module does not do: measure (`measure`), or print (`cli`).
 """
 
 import io
+import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -142,6 +144,8 @@ def check_figure(path: Path, configs: Sequence[dict[str, Any]], has_text: bool) 
     """
     if not has_text or all(config["format"] != "eqinfo m2" for config in configs):
         raise InputError(f"{path}: nothing to draw. Give runs of train-m2 and a --text.")
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be missing, and a file needs none
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib  # noqa: F401 - imported to see if it is installed
     except ModuleNotFoundError:

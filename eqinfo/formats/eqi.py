@@ -34,10 +34,11 @@ from functools import partial
 from itertools import count
 from typing import BinaryIO, NamedTuple, Protocol
 
-from eqinfo.errors import check_head, damaged, truncated
+from eqinfo.errors import FormatError, check_head, damaged, truncated
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
 from eqinfo.system.threads import ordered_map
+from eqinfo.text import kinds
 from eqinfo.text.frames import FRAME_BYTES, Frame, read_fully
 
 STREAM_SUFFIX = ".eqi"
@@ -196,6 +197,8 @@ def parse_header(header: bytes, where: str) -> tuple[int, bytes]:
     Raises:
         FormatError: not a stream, a truncated one, or one of another version.
     """
+    if header[: len(MAGIC)] != MAGIC and (message := kinds.refusal(header, where, "an .eqi stream", "")):
+        raise FormatError(message)
     check_head(header, MAGIC, VERSION, HEADER_BYTES, where, "an .eqi stream")
     return header[4], header[5:]
 

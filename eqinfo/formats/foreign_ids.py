@@ -19,13 +19,13 @@ from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
 from eqinfo.text.frames import Frame, read_fully
 
 LLM_C_HEADER_BYTES = 1024  # the header of llm.c's token files is 256 int32
-LLM_C_HEADS = (20240520, 1), (20240520, 2), (20240801, 7)  # its magic number and version; the last: 32 bits
+LLM_C_TYPES = {(20240520, 1): "<u2", (20240520, 2): "<u2", (20240801, 7): "<u4"}  # by magic and version
 
 
-def header_bytes(head: bytes) -> int:
-    """Size of the header of a file that begins with these bytes: llm.c's, or none."""
-    found = tuple(np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist())
-    return LLM_C_HEADER_BYTES if found in LLM_C_HEADS else 0
+def llm_c_type(head: bytes) -> str | None:
+    """Type of the ids in a file of llm.c that begins with these bytes; None if it is none of llm.c's."""
+    magic, version = np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist()
+    return LLM_C_TYPES.get((magic, version))
 
 
 def facts_of(data: bytes, where: str) -> list[int] | None:
@@ -63,9 +63,11 @@ def read_ids(source: BinaryIO, codebook: Codebook, id_bits: int, where: str) -> 
     Raises:
         FormatError: an id is not in the codebook, or the file ends inside one.
     """
-    dtype, n_windows, at = token_type(id_bits), len(codebook.windows), 0
+    n_windows, at = len(codebook.windows), 0
     head = read_fully(source, LLM_C_HEADER_BYTES)
-    data = head[header_bytes(head) :] + read_fully(source, READ_TOKENS * dtype.itemsize)
+    llm_c = llm_c_type(head)
+    dtype = np.dtype(llm_c) if llm_c else token_type(id_bits)
+    data = (b"" if llm_c else head) + read_fully(source, READ_TOKENS * dtype.itemsize)
     while data:
         if len(data) % dtype.itemsize:
             raise FormatError(f"{where}: ends inside an id of {dtype.itemsize} bytes. Get a complete copy.")

@@ -8,6 +8,7 @@ a file of document ends. A few per cent of the documents take another shape (`au
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -70,34 +71,41 @@ class _Side:
         self._ends.close()
 
 
-def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str) -> Facts:
+def stage(
+    sources: Iterable[tuple[str, BinaryIO]],
+    folder: Path,
+    text_field: str,
+    as_jsonl: bool = False,
+    skip_bad: bool = False,
+) -> Facts:
     """Write the corpus files into a folder; `facts.json` comes last and marks them complete.
 
     Args:
         sources: names and open files, as `text.read_pieces` takes them.
         folder: made if missing.
         text_field: field of JSONL records that holds the text.
+        as_jsonl: read JSONL under any name.
+        skip_bad: pass over records without text.
 
     Raises:
         InputError: there is no text, or it cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    train, valid = _Side(folder, "train"), _Side(folder, "valid")
     digest, documents = hashlib.sha256(), 0
-    previous = train
-    for unit, ends_document in _units(sources, text_field):
-        digest.update(unit)
-        held_out = is_held_out(unit, HOLD_OUT_EVERY) and valid.n_bytes < MAX_VALID_BYTES
-        side = valid if held_out else train
-        if side is not previous:  # the document went on at the other side: its pieces are not contiguous
-            side.end_document()
-        side.write(unit)
-        if ends_document:
-            side.end_document()
-            documents += 1
-        previous = side
-    train.close()
-    valid.close()
+    pieces = (read_pieces(source, name, text_field, as_jsonl, skip_bad) for name, source in sources)
+    with closing(_Side(folder, "train")) as train, closing(_Side(folder, "valid")) as valid:
+        previous = train
+        for unit, ends_document in _units(pieces):
+            digest.update(unit)
+            held_out = is_held_out(unit, HOLD_OUT_EVERY) and valid.n_bytes < MAX_VALID_BYTES
+            side = valid if held_out else train
+            if side is not previous:  # the document went on at the other side: its pieces are not contiguous
+                side.end_document()
+            side.write(unit)
+            if ends_document:
+                side.end_document()
+                documents += 1
+            previous = side
     if not train.n_bytes + valid.n_bytes:
         raise InputError("corpus: no text in any of the inputs. Check the files.")
     if not (train.n_bytes and valid.n_bytes):
@@ -108,10 +116,9 @@ def stage(sources: Iterable[tuple[str, BinaryIO]], folder: Path, text_field: str
     return facts
 
 
-def _units(sources: Iterable[tuple[str, BinaryIO]], text_field: str) -> Iterator[tuple[bytes, bool]]:
-    """Units of augmented text, each with whether its document ends there."""
-    for name, source in sources:
-        pieces = read_pieces(source, name, text_field)
+def _units(texts: Iterable[Iterable[tuple[bytes, bool]]]) -> Iterator[tuple[bytes, bool]]:
+    """Units of augmented text, each with whether its document ends there, from pieces of documents."""
+    for pieces in texts:
         yield from units_of_pieces((augmented(piece), ends_document) for piece, ends_document in pieces)
 
 

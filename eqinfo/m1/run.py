@@ -77,7 +77,14 @@ class Settings:
         return Budget.of(self.steps, self.n_bytes, M1_PRESETS[self.preset].step_bytes, self.minutes)
 
 
-def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Settings, report: Report) -> None:
+def start(
+    sources: Iterable[tuple[str, BinaryIO]],
+    folder: Path,
+    settings: Settings,
+    report: Report,
+    as_jsonl: bool = False,
+    skip_bad: bool = False,
+) -> None:
     """Write the corpus and config.json of a new run.
 
     Args:
@@ -85,13 +92,15 @@ def start(sources: Iterable[tuple[str, BinaryIO]], folder: Path, settings: Setti
         folder: of the run; must be empty or missing.
         settings: of the run.
         report: receives progress.
+        as_jsonl: read JSONL under any name.
+        skip_bad: pass over records without text.
 
     Raises:
         InputError: the text cannot be used.
     """
 
     def config() -> dict[str, Any]:
-        facts = corpus.stage(sources, folder / CORPUS, settings.text_field)
+        facts = corpus.stage(sources, folder / CORPUS, settings.text_field, as_jsonl, skip_bad)
         report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
         return {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
 

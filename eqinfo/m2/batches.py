@@ -1,4 +1,4 @@
-"""M2's dataloader: memory-mapped token ids of one or more files, in blocks, in a seeded random order.
+"""M2's dataloader: token ids of one or more files, in blocks, in a seeded random order.
 
 The ids of all files are one sequence that begins after an end of text. Block n of length T has the tokens
 [n T, (n + 1) T) as targets and, as inputs, the token before each. So every token is a target exactly once an
@@ -10,7 +10,7 @@ What this module does not do: decode tokens, or change files.
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.formats import foreign_ids
-from eqinfo.formats.token_file import MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
+from eqinfo.formats.id_file import IdFile
+from eqinfo.formats.token_file import Sidecar
+from eqinfo.m2.data_files import check_width, open_tokens
 from eqinfo.system.arrays import I64, Ids
 
 CHECKED_IDS = 1 << 22  # ids in a slice of `check`
@@ -36,7 +37,7 @@ class Tokens:
     [[[0, 5, 6, 0]], [[5, 6, 7, -1]]]
 
     Attributes:
-        parts: the stored ids of each file, memory-mapped uint16 or uint32.
+        parts: the stored ids of each file, uint16 or uint32.
         sidecar: of the first file, with the original_bytes of all. A file of another program has a sidecar
             without fingerprint.
         token_bits: size of a token in bits, a divisor of the sidecar's window_bits. A stored id is
@@ -45,7 +46,7 @@ class Tokens:
         name: of the first file, for messages.
     """
 
-    parts: tuple[Ids, ...]
+    parts: tuple[Ids | IdFile, ...]
     sidecar: Sidecar
     token_bits: int
     vocab_size: int
@@ -59,7 +60,12 @@ class Tokens:
     @property
     def n_tokens(self) -> int:
         """Number of tokens in all files."""
-        return sum(part.size for part in self.parts) * self.tokens_an_id
+        return int(self._part_ends[-1]) * self.tokens_an_id
+
+    @cached_property
+    def _part_ends(self) -> I64:
+        """Where each part ends in the sequence of ids: the sum of the sizes up to it."""
+        return np.cumsum([part.size for part in self.parts])
 
     @property
     def bytes_per_token(self) -> float:
@@ -99,11 +105,15 @@ class Tokens:
             return np.append(self.sidecar.end_of_text & mask, self._between(0, stop))
         n = self.tokens_an_id
         first, last = start // n, -(-stop // n)  # stored ids [first, last) hold these tokens
-        pieces, at = [], 0
-        for part in self.parts:
-            pieces.append(part[max(first - at, 0) : max(last - at, 0)])
-            at += part.size
-        ids = np.concatenate(pieces).astype(np.int64)
+        ends, at = self._part_ends, first
+        pieces = [np.empty(0, np.int64)]
+        for k in range(int(np.searchsorted(ends, first, "right")), len(ends)):
+            if at >= last:
+                break
+            part_start = int(ends[k]) - self.parts[k].size
+            pieces.append(self.parts[k][at - part_start : last - part_start].astype(np.int64))
+            at += pieces[-1].size
+        ids = np.concatenate(pieces)
         if n > 1:
             shifts = np.arange(n - 1, -1, -1) * self.token_bits
             ids = (ids[:, None] >> shifts & mask).ravel()
@@ -154,9 +164,9 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
         InputError: there are no ids, or token_bits does not divide the size of an id.
         OSError: a file cannot be read.
     """
-    parts, sidecars = list[Ids](), list[Sidecar]()
+    parts, sidecars = list[Ids | IdFile](), list[Sidecar]()
     for path in paths:
-        sidecar, ids = _open(path)
+        sidecar, ids = open_tokens(path)
         sidecars.append(sidecar)
         parts.append(ids)
         check_vocabulary(path, sidecar, paths[0], sidecars[0])
@@ -165,7 +175,9 @@ def load(paths: Sequence[Path], token_bits: int | None = None) -> Tokens:
     return of_ids(parts, sidecars, token_bits, str(paths[0]))
 
 
-def of_ids(parts: Sequence[Ids], sidecars: Sequence[Sidecar], token_bits: int | None, name: str) -> Tokens:
+def of_ids(
+    parts: Sequence[Ids | IdFile], sidecars: Sequence[Sidecar], token_bits: int | None, name: str
+) -> Tokens:
     """Wraps id arrays as Tokens, with the vocabulary of their sidecars.
 
     Args:
@@ -196,11 +208,13 @@ def check(paths: Sequence[Path]) -> None:
         FormatError: an id is out of the vocabulary, or the checksum is not that of the sidecar.
     """
     for path in paths:
-        sidecar, ids = _open(path)
+        sidecar, ids = open_tokens(path)
         crc = 0
         for start in range(0, ids.size, CHECKED_IDS):
             piece = ids[start : start + CHECKED_IDS]
             crc = zlib.crc32(piece.data, crc)
+            if not sidecar.fingerprint and not start:
+                check_width(piece, sidecar.vocab_size, path)
             if int(piece.max()) >= sidecar.vocab_size:
                 raise FormatError(
                     f"{path}: an id is out of the vocabulary; found {piece.max()}, "
@@ -221,30 +235,3 @@ def check_vocabulary(path: Path | str, sidecar: Sidecar, first_path: Path | str,
             f"{path}: of another vocabulary than {first_path}; found {found}, want {want}. "
             "Make all token files with one codebook."
         )
-
-
-def _open(path: Path) -> tuple[Sidecar, Ids]:
-    """A token file's sidecar, and its ids, memory-mapped."""
-    where = sidecar_path(path)
-    if not path.is_file() or not where.is_file():
-        missing = where if path.is_file() else path
-        raise FormatError(
-            f"{missing}: no such file. A token file needs its sidecar: eqinfo compress --tokens writes both; "
-            'beside the file of another program, write {"vocab_size": N, "original_bytes": N}.'
-        )
-    with where.open("rb") as file:
-        data = file.read(MAX_SIDECAR_BYTES)
-    n_bytes, offset = path.stat().st_size, 0
-    if (facts := foreign_ids.facts_of(data, str(where))) is None:
-        sidecar = Sidecar.from_json(data, str(where))
-    else:
-        offset = foreign_ids.header_bytes(np.fromfile(path, np.uint8, 8).tobytes())
-        if n_bytes < offset:
-            raise FormatError(f"{path}: truncated; the header of llm.c has {offset} bytes.")
-        vocab_size, original_bytes, end_of_text = facts
-        bits = (vocab_size - 1).bit_length()
-        n_ids = (n_bytes - offset) // token_type(bits).itemsize
-        sidecar = Sidecar(vocab_size, bits, "", n_ids, original_bytes, end_of_text=end_of_text)
-    sidecar.check_size(n_bytes - offset, str(path))
-    n, dtype = sidecar.tokens, token_type(sidecar.window_bits)
-    return sidecar, np.memmap(path, dtype, "r", offset, n) if n else np.empty(0, dtype)

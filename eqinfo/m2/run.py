@@ -180,7 +180,7 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
 
 def _staged(path: Path, folder: Path, model: Path | None) -> Path:
     """The path of a token file; an .eqi stream is converted into one in `folder`."""
-    if path.suffix != eqi.STREAM_SUFFIX:
+    if path.suffix != eqi.STREAM_SUFFIX and not _is_stream(path):
         return path
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}{token_file.TOKENS_SUFFIX}"
@@ -195,6 +195,14 @@ def _staged(path: Path, folder: Path, model: Path | None) -> Path:
         _, facts = token_file.write(eqi.read_frames(source, codec, str(path)), sink, codec)
         sidecar.write(facts.to_json())
     return target
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a file is an .eqi stream under another name; a file with a sidecar is a token file."""
+    if not path.is_file() or token_file.sidecar_path(path).is_file():
+        return False
+    with path.open("rb") as source:
+        return source.read(len(eqi.MAGIC)) == eqi.MAGIC
 
 
 def load_data(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tokens]:

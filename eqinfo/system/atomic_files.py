@@ -1,21 +1,27 @@
 """Atomic writes: output goes to a temporary file in the same folder, which is renamed when it is complete.
 
+What only a courtesy needs may fail: a file system that refuses to set modes, times or owners, or to rename
+over a file, does not cost the output.
+
 What this module does not do: choose names, or touch the standard streams.
 """
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from eqinfo.errors import InputError
-from eqinfo.system.signals import undoing
+from eqinfo.system.notes import note
+from eqinfo.system.signals import held_back, undoing
 
 TEMPORARY_PREFIX = ".eqinfo-"
+MAX_LINKS = 40  # symbolic links that a system follows one after another
 
 
 class NamedSink:
@@ -56,6 +62,23 @@ def _errors_name(name: str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, name) from None  # Python chooses the subclass by errno
 
 
+def descriptor_of(path: Path) -> int | None:
+    """The number of the open descriptor that a name such as /dev/stdout stands for; None for other names."""
+    folders = {os.path.realpath(name) for name in ("/dev/fd", "/proc/self/fd")}
+    for _ in range(MAX_LINKS):
+        if path.name.isdecimal() and os.path.realpath(path.parent) in folders:
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
+def is_stream(path: Path) -> bool:
+    """Whether output to this name is written to what is there: a descriptor, a device or a pipe."""
+    return descriptor_of(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Raises InputError if the file exists, unless `force` is set."""
     if not force and path.is_file():
@@ -66,12 +89,13 @@ def refuse_existing(path: Path, force: bool) -> None:
 def replacing(path: Path, force: bool = False, like: os.stat_result | None = None) -> Iterator[NamedSink]:
     """An atomic write: the file appears under its name when the block ends, not if the block raises.
 
-    A device or a pipe is written in place. If the name is a symbolic link, its target is replaced.
+    A descriptor, a device or a pipe is written to, never replaced. If the name is a symbolic link, its target
+    is replaced.
 
     Args:
         path: the name.
         force: whether an existing file may be replaced.
-        like: the status of an input, whose mode and times the file gets.
+        like: the status of an input, whose mode, times and, for root, owner the file gets.
 
     Yields:
         The file to write to.
@@ -80,11 +104,11 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
         InputError: the file exists, without `force`.
         OSError: it cannot be written; `filename` is the path.
     """
-    refuse_existing(path, force)
-    if path.exists() and not path.is_file():
-        with path.open("wb", buffering=0) as file:
+    if is_stream(path):
+        with _opened_stream(path) as file:
             yield NamedSink(file, str(path))
         return
+    refuse_existing(path, force)
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
@@ -98,9 +122,55 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
         refuse_existing(path, force)
         with _errors_name(str(path)):
             if like is not None:
-                temporary.chmod(mode)  # also the bits that the umask took away
-                os.utime(temporary, ns=(like.st_atime_ns, like.st_mtime_ns))
-            temporary.replace(target)
+                _carry_over(like, temporary, mode, str(path))
+            _rename(temporary, target, str(path))
+
+
+def _opened_stream(path: Path) -> BinaryIO:
+    """An unbuffered file that writes where a stream stands now, after what others have written to it."""
+    with _errors_name(str(path)):
+        number = descriptor_of(path)
+        return open(path if number is None else os.dup(number), "wb", buffering=0)  # noqa: PTH123
+
+
+def _carry_over(like: os.stat_result, path: Path, mode: int, name: str) -> None:
+    """Give a file the owner, mode and times of an input, as far as the file system lets us.
+
+    Args:
+        like: the status of the input.
+        path: of the file.
+        mode: the input's permissions, also those that the umask took away.
+        name: of the file, for notes.
+    """
+    changes: dict[str, Callable[[], None]] = {
+        "mode": partial(path.chmod, mode),
+        "times": partial(os.utime, path, ns=(like.st_atime_ns, like.st_mtime_ns)),
+    }
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        changes = {"owner": partial(os.chown, path, like.st_uid, like.st_gid)} | changes
+    for what, change in changes.items():
+        try:
+            change()
+        except OSError as error:
+            note(f"{name}: does not have the {what} of its input ({error.strerror}).")
+
+
+def _rename(temporary: Path, target: Path, name: str) -> None:
+    """Put a complete file in the place of its target; where renaming is refused, copy it into the target.
+
+    A system refuses to rename over a mount point, as a single file is that a container has from its host.
+    """
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        if not target.is_file():
+            raise
+        note(f"{name}: written in place, as renaming is refused ({error.strerror}).")
+        with held_back(), temporary.open("rb") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+        with suppress(OSError):
+            shutil.copystat(temporary, target)
+        _discard(temporary)
 
 
 def _discard(path: Path) -> None:

@@ -9,17 +9,22 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 
+from eqinfo.system.notes import note
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _numba: Any = numba.config
 # with NUMBA_OPT=0 numba takes constants for variables; the code is then compiled anew in each process
 warnings.filterwarnings("ignore", "Cannot cache compiled function", numba.NumbaWarning)
+
+DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def _cache_folder(package: Path) -> str:
@@ -44,14 +49,51 @@ def _cache_folder(package: Path) -> str:
 CACHE_FOLDER = _cache_folder(Path(__file__).parents[1])
 
 
-def _ignoring_errors(save: Callable[..., None]) -> Callable[..., None]:
-    """Saves machine code if the disk allows; the next process compiles again what is not saved."""
+@cache
+def _note_once(words: str) -> None:
+    """Note what holds for many functions."""
+    note(words)
+
+
+def _survives(store: Any) -> None:
+    """Make a numba cache survive files that are damaged, unreadable or on a full disk.
+
+    What cannot be loaded is removed and compiled anew; what cannot be saved, the next process compiles again.
+    Machine code that was changed on the disk would crash the process: so a digest follows it in its file.
+
+    Args:
+        store: the cache of a compiled function, `dispatcher._cache`.
+    """
+    files = store._cache_file
+    dump, load_data = files._dump, files._load_data
+    load, save = store.load_overload, store.save_overload
+
+    def sealed(content: object) -> bytes:
+        data: bytes = dump(content)
+        return data + hashlib.sha256(data).digest()  # the reader of `data` ignores what follows
+
+    def checked(name: str) -> Any:
+        data = Path(files._data_path(name)).read_bytes()
+        if hashlib.sha256(data[:-DIGEST_BYTES]).digest() != data[-DIGEST_BYTES:]:
+            raise ValueError("the digest does not match")
+        return load_data(name)
+
+    def loaded(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # unpickling damaged bytes raises any
+            _note_once(f"{CACHE_FOLDER}: damaged, or may not be read; compiling anew.")
+            for path in Path(files._cache_path).glob(Path(files._index_path).stem + ".*"):
+                with suppress(OSError):
+                    path.unlink()
+            return None
 
     def saved(*arguments: Any) -> None:
-        with suppress(OSError):
+        with suppress(Exception):
             save(*arguments)
 
-    return saved
+    files._dump, files._load_data = sealed, checked
+    store.load_overload, store.save_overload = loaded, saved
 
 
 def compiled(function: F) -> F:
@@ -61,7 +103,7 @@ def compiled(function: F) -> F:
     theirs, _numba.CACHE_DIR = _numba.CACHE_DIR, CACHE_FOLDER
     try:
         dispatcher: Any = numba.njit(cache=True, nogil=True)(function)
-        dispatcher._cache.save_overload = _ignoring_errors(dispatcher._cache.save_overload)
+        _survives(dispatcher._cache)
         return cast(F, dispatcher)
     except (RuntimeError, OSError):  # no folder for a cache: compile for this process alone
         return cast(F, numba.njit(nogil=True)(function))

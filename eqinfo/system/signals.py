@@ -1,4 +1,7 @@
-"""Signal handling: remove partial output, then exit with 128 + the signal number.
+"""Signal handling: remove partial output, then let the signal end the process.
+
+A shell shows the status 128 + the signal's number, and its loop over files ends with the command that Ctrl-C
+ended: it does so only if the signal itself ended the process.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) end a command at once. The handler raises no
 exception, because Python prints or loses one that is raised during an import, a compilation or the end of a
@@ -8,10 +11,11 @@ was ignored when the program started, as under nohup, stays ignored.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -19,9 +23,12 @@ _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 _undo: list[Callable[[], None]] = []  # removes partial output; the innermost block's is last
 
 
-def status(number: int) -> int:
-    """The exit status that stands for a signal in shells: 128 + its number."""
-    return 128 + number
+class Stopped(BaseException):
+    """The job has stopped, as a signal asked: the program cleans up and then calls `end_by`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
@@ -49,11 +56,18 @@ def end_on_signals() -> None:
 
 
 def _end(number: int, _: FrameType | None) -> None:
-    """The handler: remove partial output and exit."""
+    """The handler: remove partial output and end."""
     for undo in reversed(_undo):
         with suppress(Exception):
             undo()
-    os._exit(status(number))
+    end_by(number)
+
+
+def end_by(number: int) -> NoReturn:
+    """End the process by a signal."""
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+    os._exit(128 + number)  # if the signal is blocked
 
 
 def _handle(handler: Handler) -> dict[int, Any]:
@@ -63,6 +77,23 @@ def _handle(handler: Handler) -> dict[int, Any]:
         for number in _NUMBERS
         if signal.getsignal(number) != signal.SIG_IGN
     }
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """In the block, which writes what no one can undo, signals wait until its end."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    came = list[int]()
+    before = _handle(lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -2,11 +2,21 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eqinfo.system.notes import note
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    Jobs = SimpleQueue[tuple[Future[R], T] | None]  # a result to come, and the item that it is of
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -22,28 +32,83 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     if threads == 1:
         yield from map(function, items)
         return
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
-    pool = ThreadPoolExecutor(threads)
+    jobs: Jobs[R, T] = SimpleQueue()
+    workers = list(_started(partial(_work, function, jobs), threads))
+    if len(workers) < threads:
+        note(f"threads: the system gives {len(workers)} of {threads}; going on with those.")
+    if not workers:
+        yield from map(function, items)
+        return
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(Future())
+            jobs.put((pending[-1], item))
             while pending and (len(pending) >= 2 * threads or pending[0].done()):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in pending:
+            future.cancel()
+        for _ in workers:
+            jobs.put(None)
+        for worker in workers:
+            worker.join()
+
+
+def _work(function: Callable[[T], R], jobs: "Jobs[R, T]") -> None:
+    """What a thread does: jobs, until it gets None."""
+    while (job := jobs.get()) is not None:
+        future, item = job
+        if future.set_running_or_notify_cancel():
+            _fulfil(future, function, item)
+
+
+def _fulfil(future: "Future[R]", function: Callable[..., R], *arguments: Any) -> None:
+    """Give a future the result of a function, or its error, which is raised where the result is wanted."""
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _started(work: Callable[[], object], n: int) -> Iterator[Thread]:
+    """Up to n threads that do the work: fewer, perhaps none, where the system gives no more."""
+    for _ in range(n):
+        thread = Thread(target=work)
+        try:
+            thread.start()
+        except RuntimeError:
+            return
+        yield thread
+
+
+def available(n: int) -> int:
+    """How many more threads the system gives at this moment, at most n."""
+    end = Event()
+    workers = list(_started(end.wait, n))
+    end.set()
+    for worker in workers:
+        worker.join()
+    return len(workers)
 
 
 def in_thread(function: Callable[..., R], *arguments: Any) -> R:
-    """The result of a function, computed in a new thread.
+    """The result of a function, computed in a new thread; in this one where the system gives no more.
 
     Python runs signal handlers in the main thread, between two of its own instructions. A long compiled loop
     there would delay them; while the main thread only waits, they run at once.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future
 
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function, *arguments).result()
+    future: Future[R] = Future()
+    workers = list(_started(partial(_fulfil, future, function, *arguments), 1))
+    if not workers:
+        return function(*arguments)
+    try:
+        return future.result()
+    finally:
+        workers[0].join()

@@ -1,77 +1,139 @@
-"""Documents in files: reads plain text and JSONL, also compressed (`.gz`, `.zst`), and writes JSONL.
+"""Documents in files: reads plain text and JSONL, and writes JSONL.
 
-A plain file is one document, its bytes unchanged. In a `.jsonl` file each line is one: the UTF-8 of one
-field. Lone surrogates, which JSON can hold, become the three bytes that UTF-8 would give them, so no text is
-lost. Memory is bounded.
+A plain file is one document, its bytes unchanged. In JSONL each line is one: the UTF-8 of one field. Lone
+surrogates, which JSON can hold, become the three bytes that UTF-8 would give them, so no text is lost. Memory
+is bounded.
 
-What this module does not do: choose what to train on (`m1.corpus`), or open stdin (`cli`).
+A file that begins as one of a known format that is not text (`kinds`) is refused. JSONL is told by a name in
+`.jsonl` or `.ndjson`, or in `.json` if records are in it; `.gz` or `.zst` may follow.
+
+What this module does not do: open files (`decompression`), or choose what to train on (`m1.corpus`).
 """
 
-import gzip
 import io
 import json
+import shlex
 import zlib
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
 import zstandard
 
 from eqinfo.errors import InputError
-from eqinfo.text.frames import Frame, pieces_of_frames
+from eqinfo.system.notes import warn
+from eqinfo.text import kinds
+from eqinfo.text.decompression import PACKED
+from eqinfo.text.frames import Frame, pieces_of_frames, read_fully
 
 CHUNK_BYTES = 1 << 20
-FED_BYTES = 1 << 10  # zstd data decompressed at a time: 4 bytes of it can be 128 KiB of text
 MAX_LINE_BYTES = 1 << 25  # longest JSONL record: a record is read in one piece
-
-
-def open_text(path: Path) -> BinaryIO:
-    """The bytes of a file, decompressed if its name ends in `.gz` or `.zst`.
-
-    Raises:
-        OSError: the file cannot be opened. Damage is found later, by `read_pieces`.
-    """
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    source = path.open("rb")
-    return io.BufferedReader(_ZstdReader(source), CHUNK_BYTES) if path.suffix == ".zst" else source
+ZSTD_NEEDS = {  # an error of zstd, and what the file needs
+    "too much memory": "made with a long window. Pipe its text: zstd -dc --long=31",
+    "Dictionary mismatch": "made with a dictionary. Pipe its text: zstd -dc -D DICTIONARY",
+}
 
 
 def is_jsonl(name: str) -> bool:
-    """Whether a file is JSONL, by its name: `.jsonl`, also with `.gz` or `.zst` after it."""
-    return name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
+    """Whether a file is JSONL, by its name: `.jsonl` or `.ndjson`, also with `.gz` or `.zst` after it.
+
+    >>> is_jsonl("A.JSONL.gz"), is_jsonl("a.json")
+    (True, False)
+    """
+    return _plain_suffix(name) in (".jsonl", ".ndjson")
+
+
+def _plain_suffix(name: str) -> str:
+    """The suffix of a name in lower case, without `.gz` or `.zst`."""
+    path = Path(name.lower())
+    return Path(path.stem).suffix if path.suffix in PACKED else path.suffix
 
 
 def read_pieces(
-    source: BinaryIO, name: str, text_field: str, as_jsonl: bool = False
+    source: BinaryIO, name: str, text_field: str, as_jsonl: bool = False, skip_bad: bool = False
 ) -> Iterator[tuple[bytes, bool]]:
     """Pieces of documents, each with whether its document ends there.
 
     Args:
-        source: decompressed, as `open_text` gives it.
-        name: of the file; says whether it is JSONL, and is part of messages.
+        source: decompressed, as `decompression.open_text` gives it.
+        name: of the file; may say that it is JSONL, and is part of messages.
         text_field: the field of a JSONL record that holds the text.
         as_jsonl: read JSONL under any name.
+        skip_bad: pass over records without text.
 
     Raises:
-        InputError: as `read_documents`, or the compressed file is damaged.
+        InputError: as `read_documents`, or the compressed file is damaged, or the file holds no text.
     """
     try:
-        if as_jsonl or is_jsonl(name):
-            for document in read_documents(source, name, text_field):
+        chunk = read_fully(source, CHUNK_BYTES)
+        _check_text(chunk, name, as_jsonl)
+        has_records = _has_records(chunk, text_field)
+        if as_jsonl or is_jsonl(name) or (has_records and _plain_suffix(name) == ".json"):
+            for document in read_documents(source, name, text_field, skip_bad, chunk):
                 yield document, True
             return
-        while chunk := source.read(CHUNK_BYTES):
+        _warn_of_syntax(chunk, name, has_records)
+        while chunk:
             yield chunk, False
+            chunk = source.read(CHUNK_BYTES)
         yield b"", True
-    except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
+    except zstandard.ZstdError as error:
+        for words, need in ZSTD_NEEDS.items():
+            if words in str(error):
+                use = f"{shlex.quote(name)} | eqinfo ...{_flag(name, as_jsonl)} -"
+                raise InputError(f"{name}: {need} {use}") from None
+        raise InputError(f"{name}: damaged or truncated compressed file ({error}).") from None
+    except (zlib.error, EOFError) as error:
         raise InputError(f"{name}: damaged or truncated compressed file ({error}).") from None
 
 
-def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[bytes]:
+def _check_text(head: bytes, name: str, as_jsonl: bool) -> None:
+    """Raises InputError if a file begins as one of a known format that is not text."""
+    if message := kinds.refusal(head, name, "text", f" | eqinfo ...{_flag(name, as_jsonl)} -"):
+        raise InputError(message)
+
+
+def _flag(name: str, as_jsonl: bool) -> str:
+    """The option with which the text of a file is read from a pipe as it would be read from the file."""
+    inner = Path(name).stem if Path(name).suffix.lower() in (".xz", ".bz2", ".lz4") else name
+    return " --jsonl" if as_jsonl or is_jsonl(inner) else ""
+
+
+def _has_records(chunk: bytes, text_field: str) -> bool:
+    """Whether text begins as JSONL: a record with text, or a line that is an object before another one."""
+    first, _, rest = chunk.partition(b"\n")
+    try:
+        record = json.loads(first) if first[:1] == b"{" else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and (text_field in record or rest[:1] == b"{")
+
+
+def _warn_of_syntax(chunk: bytes, name: str, has_records: bool) -> None:
+    """Warn of a plain text that may be something else."""
+    if has_records:
+        warn(f"{name}: read as plain text, though it looks like JSONL. Give --jsonl to read its records.")
+    elif kinds.is_binary(chunk):
+        warn(f"{name}: read as plain text, though it looks binary (it has a zero byte).")
+    elif _plain_suffix(name) in (".csv", ".tsv"):
+        warn(f"{name}: read as plain text, separators and all. For the text of a column, write it as JSONL.")
+    elif _plain_suffix(name) == ".json" and chunk.split(maxsplit=1)[:1] in ([b"["], [b"[{"]):
+        warn(f"{name}: read as plain text, syntax and all. For its records, write one on each line.")
+
+
+def read_documents(
+    source: BinaryIO, name: str, text_field: str, skip_bad: bool = False, head: bytes = b""
+) -> Iterator[bytes]:
     """The text of each JSONL record, skipping blank lines.
+
+    Args:
+        source: JSONL.
+        name: of the file, for messages.
+        text_field: the field of a record that holds the text.
+        skip_bad: pass over lines without text, and warn of their number.
+        head: bytes that have been read from the source already, at most MAX_LINE_BYTES.
 
     Raises:
         InputError: a line is not a JSON object with a string in that field, or is too long.
@@ -79,7 +141,8 @@ def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[byt
     >>> list(read_documents(io.BytesIO(b'{"text": "to be"}'), "a.jsonl", "text"))
     [b'to be']
     """
-    for number, line in enumerate(iter(partial(source.readline, MAX_LINE_BYTES + 1), b""), 1):
+    bad, first_bad = 0, ""
+    for number, line in enumerate(_lines(head, source), 1):
         if len(line) > MAX_LINE_BYTES:
             raise InputError(
                 f"{name}:{number}: too long a line; found over {MAX_LINE_BYTES >> 20} MiB. Split the record."
@@ -87,18 +150,47 @@ def read_documents(source: BinaryIO, name: str, text_field: str) -> Iterator[byt
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = str(error).replace("\n", " ")
-            raise InputError(f"{name}:{number}: not a line of JSON ({reason}).") from None
-        found = record.get(text_field) if isinstance(record, dict) else None
-        if not isinstance(found, str):
-            what = f"fields {sorted(record)[:8]}" if isinstance(record, dict) else type(record).__name__
-            raise InputError(
-                f"{name}:{number}: no text in this record; found {what}, want a string in {text_field!r}. "
-                "Name the field with --text-field."
-            )
-        yield found.encode("utf-8", "surrogatepass")
+            document = _document(line, f"{name}:{number}", text_field)
+        except InputError as error:
+            if not skip_bad:
+                raise
+            bad, first_bad = bad + 1, first_bad or str(error)
+            continue
+        yield document
+    if bad:
+        warn(f"{name}: passed over {bad:,} lines without text; the first is {first_bad}")
+
+
+def _lines(head: bytes, source: BinaryIO) -> Iterator[bytes]:
+    """The lines of a source from which `head` has been read; of too long ones, the first bytes."""
+    for line in io.BytesIO(head):
+        yield line if line.endswith(b"\n") else line + source.readline(MAX_LINE_BYTES + 1 - len(line))
+    yield from iter(partial(source.readline, MAX_LINE_BYTES + 1), b"")
+
+
+def _document(line: bytes, where: str, text_field: str) -> bytes:
+    """The text of a JSONL record.
+
+    Raises:
+        InputError: it has none.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).replace("\n", " ")
+        raise InputError(f"{where}: not a line of JSON ({reason}).") from None
+    found = record.get(text_field) if isinstance(record, dict) else None
+    if not isinstance(found, str):
+        what = type(record).__name__
+        if isinstance(record, dict):
+            what = f"fields {sorted(record)[:8]}"
+            if text_field in record:
+                what = f"{json.dumps(found):.40}"
+        raise InputError(
+            f"{where}: no text in this record; found {what}, want a string in {text_field!r}. "
+            "Name the field with --text-field, or pass over such records with --skip-bad."
+        )
+    return found.encode("utf-8", "surrogatepass")
 
 
 def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
@@ -129,46 +221,3 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
             yield b'"}\n'
     except UnicodeDecodeError:
         raise InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.") from None
-
-
-class _ZstdReader(io.RawIOBase):
-    """Decompresses joined zstd frames; unlike the library's reader, it refuses a truncated last frame."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._in_frame = False
-        self._unread = b""  # read from the source, after the end of the last frame
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer with the next bytes and return their number, 0 at the end.
-
-        Raises:
-            EOFError: the last frame is incomplete.
-            zstandard.ZstdError: the data are damaged.
-        """
-        while not self._ready:
-            data = self._unread or self._source.read(FED_BYTES)
-            if not data:
-                if self._in_frame:
-                    raise EOFError("the last zstd frame is incomplete")
-                return 0
-            self._ready = memoryview(self._frame.decompress(data))
-            self._unread, self._in_frame = self._frame.unused_data, not self._frame.eof
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-        view = memoryview(buffer)
-        n = min(len(view), len(self._ready))
-        view[:n] = self._ready[:n]
-        self._ready = self._ready[n:]
-        return n
-
-    def close(self) -> None:
-        """Close the source too."""
-        self._source.close()
-        super().close()

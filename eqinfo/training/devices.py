@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from eqinfo.errors import InputError
+from eqinfo.system.threads import available
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
 
@@ -31,11 +32,12 @@ PEAK_FLOPS = {
 
 
 def pick_device(name: str) -> torch.device:
-    """The device for `auto` (a GPU if there is one), `cpu` or `cuda`.
+    """The device for `auto` (a GPU if there is one), `cpu` or `cuda`; torch keeps to the threads there are.
 
     Raises:
         InputError: the name is unknown, or there is no GPU.
     """
+    torch.set_num_threads(1 + available(torch.get_num_threads() - 1))  # with more, OpenMP ends the process
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):

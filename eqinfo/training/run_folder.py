@@ -267,9 +267,12 @@ def read_config(
 
 
 def _git_commit() -> str | None:
-    """The commit of the code; None outside a git checkout."""
+    """The commit of the code; None outside a git checkout, or if git cannot be run."""
     here = Path(__file__).parents[1]
     command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     if not (here.parent / ".git").exists() or shutil.which("git") is None:
         return None
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:  # no more processes
+        return None

@@ -52,7 +52,7 @@ from eqinfo.m1.expand import Candidates, expand
 from eqinfo.m1.refit import refit
 from eqinfo.m2.model import GPTConfig, shape_of_name
 from eqinfo.system.atomic_files import NamedSink, replacing
-from eqinfo.text import documents
+from eqinfo.text import decompression
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 BPE_SAMPLE_BYTES = 64_000_000
@@ -157,7 +157,7 @@ def training_text(work: Path, train: Path) -> list[corpus.Text]:
     folder = work / "corpus"
     if not (folder / "facts.json").exists():
         say(f"staging {train.name}")
-        with documents.open_text(train) as source:
+        with decompression.open_text(train) as source:
             corpus.stage([(train.name, source)], folder, "text")
     return corpus.sample(corpus.load(folder)[0], m1_train.REFIT_BYTES)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from processes import Spent, spent
 
-from eqinfo.text import documents
+from eqinfo.text import decompression, documents
 
 if TYPE_CHECKING:  # imported where it is used, because some importers of this module measure their memory
     from tokenizers import Tokenizer
@@ -51,7 +51,7 @@ class HeldOut(NamedTuple):
 
 def read_documents(path: Path, text_field: str = "text") -> Iterator[bytes]:
     """The documents of a file: one per JSONL record; any other file is one document."""
-    with documents.open_text(path) as source:
+    with decompression.open_text(path) as source:
         if documents.is_jsonl(path.name):
             yield from documents.read_documents(source, str(path), text_field)
         else:
@@ -69,7 +69,7 @@ def read_kinds(path: Path) -> Iterator[tuple[str, str]]:
     The kind of a JSONL record is its `kind`, or else `prose-` and its `source`; that of any other file, which
     is one document, is `file-` and its name.
     """
-    with documents.open_text(path) as source:
+    with decompression.open_text(path) as source:
         if not documents.is_jsonl(path.name):
             yield f"file-{path.name.split('.')[0]}", source.read().decode()
             return
@@ -83,7 +83,7 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
     share = 1.0
     if limit is not None:
         share = min(1.0, limit / sum(map(len, sample(path, None, text_field))))
-    with documents.open_text(path) as source:
+    with decompression.open_text(path) as source:
         found = source
         if documents.is_jsonl(path.name):
             found = documents.read_documents(source, str(path), text_field)

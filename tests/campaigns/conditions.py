@@ -21,7 +21,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from endurance import M1_OPTIONS, M2_OPTIONS, facts, prepare, temporaries
-from launch import COMMAND, Run, as_others, can_mount, closed, gone, mounted, preload
+from launch import (
+    COMMAND,
+    Run,
+    as_others,
+    can_mount,
+    closed,
+    gone,
+    mounted,
+    preload,
+    refusing,
+    without_threads,
+)
 from reporting import pages
 
 PREVIOUS = b"what was there before\n"
@@ -273,6 +284,44 @@ class Trials:
                 status, words = self.run(job, job.words, environment=environment).end()
             self.note(f"a {name} cache of machine code", job, [self.outcome(job, status, words)], {0})
 
+    # ---- what a system refuses
+
+    def without_courtesies(self, job: Job) -> None:
+        """Write where modes, times and owners are refused, as on FAT and SMB; and where renaming is."""
+        settings = ("chmod", "fchmod", "fchmodat", "utimensat", "utimes", "chown", "fchown", "fchownat")
+        for name, error, calls in (
+            ("modes and times", "EPERM", settings),
+            ("renaming", "EBUSY", ("rename",)),
+        ):
+            environment = refusing(self.work, error, *calls)
+            self.once(f"{name} refused", job, {0}, environment=environment)
+
+    def bound(self, job: Job) -> None:
+        """Write to a single file that is bound into the folder, as into a container."""
+        self.fresh()
+        self.previous(job)
+        shared = self.work / "shared"
+        shared.write_bytes(PREVIOUS)
+        with mounted(self.out / job.outputs[0], "--bind", str(shared)):
+            status, words = self.run(job, job.words).end()
+            found = self.outcome(job, status, words)
+        self.note("an output file bound from elsewhere", job, [found], {0})
+
+    def damaged_cache(self, job: Job) -> None:
+        """Run with a cache of machine code whose files are empty, cut or zeroed."""
+        cache = self.work / "damaged"
+        environment = {"NUMBA_CACHE_DIR": str(cache)}
+        outcomes = []
+        for damage in (lambda data: b"", lambda data: data[: len(data) // 2], lambda data: bytes(len(data))):
+            shutil.rmtree(cache, ignore_errors=True)
+            self.run(job, job.words, fork=False, environment=environment).end()
+            for path in [path for path in cache.rglob("*") if path.is_file()]:
+                path.write_bytes(damage(path.read_bytes()))
+            self.fresh()
+            status, words = self.run(job, job.words, fork=False, environment=environment).end()
+            outcomes.append(self.outcome(job, status, words))
+        self.note("a damaged cache of machine code", job, outcomes, {0})
+
     # ---- signals
 
     def under_way(self, job: Job) -> bool:
@@ -500,6 +549,13 @@ def measure(trials: Trials, job: Job, mounts: bool) -> None:
         trials.full(job, disk)
         trials.read_only(job)
         trials.forbidden(job)
+        if job in FILES:
+            trials.bound(job)
+    if job in FILES and shutil.which("cc"):
+        trials.without_courtesies(job)
+    if job in FILES:
+        trials.damaged_cache(job)
+    trials.once("no more threads", job, {0}, before=without_threads)
     trials.limited(job, limit)
     streams(trials, job)
     signalled(trials, job)

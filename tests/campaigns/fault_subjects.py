@@ -46,7 +46,7 @@ from eqinfo.m2 import metrics
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
-from eqinfo.text import documents
+from eqinfo.text import decompression, documents
 from eqinfo.text.frames import FRAME_BYTES, Frame
 from eqinfo.training import run_folder
 from eqinfo.training.loop import Budget, Trainer
@@ -414,7 +414,7 @@ def token_files() -> Iterator[Subject]:
             yield Subject(f".bin.json{kind}, {use}", facts, sidecar_read, reseal, bombs=bombs)
     foreign = b'{"vocab_size": 512, "original_bytes": 152, "end_of_text": 0}'
     numbers = np.arange(64, dtype="<u2").tobytes()
-    header = np.array([*foreign_ids.LLM_C_HEADS[0], 64], "<i4").tobytes()
+    header = np.array([*next(iter(foreign_ids.LLM_C_TYPES)), 64], "<i4").tobytes()
     llm_c = header.ljust(foreign_ids.LLM_C_HEADER_BYTES, b"\0")
     yield Subject(
         ".bin.json from elsewhere, train-m2", foreign, in_folder("a.bin.json", loaded, {"a.bin": numbers}),
@@ -578,7 +578,7 @@ def checkpoint() -> Subject:
 def read_text(folder: Path) -> object:
     """Hashes of the documents of the one text in a folder."""
     (path,) = folder.iterdir()
-    with documents.open_text(path) as source:
+    with decompression.open_text(path) as source:
         return hashed(documents.read_pieces(source, path.name, "text"))
 
 

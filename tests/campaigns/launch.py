@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -234,6 +235,26 @@ def can_mount(folder: Path) -> bool:
             return True
     except (OSError, subprocess.CalledProcessError):
         return False
+
+
+def refusing(folder: Path, error: str, *calls: str) -> dict[str, str]:
+    """The environment of a program in which functions of the C library fail; needs a C compiler.
+
+    Args:
+        folder: where a library is made, to be loaded before the others.
+        error: the error that the functions give, as in errno.h.
+        calls: names of the functions, which return -1 on errors.
+    """
+    lines = [f"int {call}() {{ errno = {error}; return -1; }}" for call in calls]
+    library, source = folder / "refusing.so", "\n".join(["#include <errno.h>", *lines, ""])
+    command = ["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"]
+    subprocess.run(command, input=source.encode(), check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
+def without_threads() -> None:
+    """Let no thread start in this process: no address space has room for the stack that each would get."""
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 46, resource.getrlimit(resource.RLIMIT_STACK)[1]))
 
 
 def as_others() -> None:

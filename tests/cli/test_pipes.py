@@ -181,8 +181,8 @@ def test_noise_goes_through(folder: Path) -> None:
     assert done.stdout == noise
 
 
-def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) -> None:
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+def test_signals_leave_no_output_and_end_the_process(folder: Path, start: Start) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with heard(number):
             process = start("compress", "-m", "m", "-o", "out.eqi")
         to_it, _, _ = pipes(process)
@@ -192,7 +192,7 @@ def test_signals_leave_no_output_and_their_status(folder: Path, start: Start) ->
             time.sleep(0.01)
         process.send_signal(number)
         _, message = process.communicate()
-        assert process.returncode == status
+        assert process.returncode == -number
         assert message == b""
         assert files(folder) == ["book", "m"]
 
@@ -210,7 +210,28 @@ def test_a_signal_between_two_reads_of_a_pipe_is_heard_before_the_next(start: St
     to_it.flush()
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
-    assert process.wait(20) == 130
+    assert process.wait(20) == -signal.SIGINT
+
+
+def test_ctrl_c_ends_a_loop_of_the_shell(folder: Path, start: Start) -> None:
+    script = f"for n in 1 2; do {sys.executable} -m eqinfo compress -m m -o out.eqi; echo status $?; done"
+    with heard(signal.SIGINT):
+        loop = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    assert loop.stdin
+    loop.stdin.write(bytes(2 << 20))
+    loop.stdin.flush()
+    while not list(folder.glob(".eqinfo-*")):
+        time.sleep(0.01)
+    os.killpg(loop.pid, signal.SIGINT)
+    said, _ = loop.communicate()
+    assert said == b""
 
 
 def test_a_full_disk_is_one_line(folder: Path) -> None:

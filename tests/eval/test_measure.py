@@ -5,6 +5,9 @@ import io
 import json
 import lzma
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from helpers.texts import mixed, prose
 from hypothesis import given
 from hypothesis import strategies as st
 
+import eqinfo
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
@@ -83,13 +87,26 @@ def test_of_a_long_text_the_beginning_is_kept(monkeypatch: pytest.MonkeyPatch) -
         ("a.txt", b"", "a.txt: no text in it. Give another --text."),
         ("a.jsonl", b'{"text": ""}\n', "a.jsonl: no text in it. Give another --text."),
         ("a.jsonl", b"{}\n", "a.jsonl:1: no text in this record"),
-        ("-", b"EQI\x01\x0c12345678", "-: an .eqi stream. Pipe its text: eqinfo decompress -c"),
+        ("-", b"EQI\x01\x0c12345678", "-: an .eqi stream, not text. Try: eqinfo decompress -c | eqinfo"),
     ],
 )
 def test_what_is_no_text_is_refused(name: str, data: bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
         read_held_out(io.BytesIO(data), Path(name), "text", [])
     assert str(caught.value).startswith(message)
+
+
+def test_a_figure_is_drawn_where_a_notebook_has_named_its_backend(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\n"
+        "from eqinfo.eval import results, tables\n"
+        "tables.check_figure(Path('f.svg'), [{'format': 'eqinfo m2'}], True)\n"
+        "print(tables.figure(results.Results(None, [], []), '.svg')[:5])"
+    )
+    notebook = {"MPLBACKEND": "module://no_such_package.backend", "MPLCONFIGDIR": "/dev/null/no folder"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), **notebook}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("b'<?xml'\n", "")
 
 
 def write_tokens(path: Path, frames: list[Frame], codec: Codec) -> None:
@@ -119,7 +136,7 @@ def test_a_token_file_is_its_text_and_its_very_ids(model: Path, codebook: Codebo
     assert read.document_ends == np.cumsum([len(text) for text in texts]).tolist()
     ids = tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
     assert ids.n_tokens == path.stat().st_size // 2
-    assert np.array_equal(ids.parts[0], np.fromfile(path, "<u2"))
+    assert np.array_equal(ids.parts[0][:], np.fromfile(path, "<u2"))
     other = make_codebook(10)
     cut = tokens_for(untrained(CodebookCodec(other), 1024), Path("run"), read)
     assert np.array_equal(cut.parts[0], np.concatenate([parse.encode(other, *f) for f in read.frames]))

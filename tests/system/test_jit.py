@@ -4,9 +4,12 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from launch import as_others
 
 import eqinfo
 from eqinfo.system import jit
@@ -30,6 +33,66 @@ def test_a_full_disk_does_not_stop_compiled_code(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
     assert bool(kept) == has_room
+
+
+PROGRAM = """
+import sys
+from eqinfo.system import jit, notes
+told = []
+notes.listen(lambda words, is_warning: told.append(words))
+jit.CACHE_FOLDER = sys.argv[1]
+def double(n):
+    return 2 * n
+compiled = jit.compiled(double)
+print(compiled(21), len(told), sum(compiled.stats.cache_hits.values()))
+"""
+
+
+def run(cache: Path, **options: Any) -> tuple[int, int, int]:
+    """A program with a compiled function: its result, the number of notes, and of loads from the cache."""
+    source = cache.parent / "program.py"
+    source.write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, source, cache], capture_output=True, text=True, timeout=60, **options
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    result, notes, hits = map(int, done.stdout.split())
+    return result, notes, hits
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: bytes(len(data)),
+        lambda data: data[:1000] + bytes(1000) + data[2000:],  # a page that never reached the disk
+        lambda data: b"noise" * 1000,
+    ],
+)
+def test_a_damaged_cache_is_compiled_anew_and_replaced(
+    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
+) -> None:
+    cache = tmp_path / "cache"
+    assert run(cache) == (42, 0, 0)
+    assert run(cache) == (42, 0, 1)
+    (path,) = cache.rglob(f"*{suffix}")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    is_damaged = path.read_bytes() != whole
+    assert run(cache) == (42, int(is_damaged), 1 - is_damaged)
+    assert run(cache) == (42, 0, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to drop its rights")
+def test_a_cache_that_may_not_be_read_is_replaced(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(cache)
+    (index,) = cache.rglob("*.nbi")
+    index.chmod(0)
+    assert run(cache, preexec_fn=as_others) == (42, 1, 0)
+    assert run(cache, preexec_fn=as_others) == (42, 0, 1)
 
 
 def test_machine_code_is_kept_apart_for_every_version_of_any_source(tmp_path: Path) -> None:

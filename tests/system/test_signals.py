@@ -1,4 +1,4 @@
-"""Signals: partial output is removed, and the exit status names the signal."""
+"""Signals: partial output is removed, and the signal itself ends the process."""
 
 import signal
 import subprocess
@@ -39,14 +39,14 @@ def test_what_is_half_done_is_undone_by_errors_and_kept_otherwise() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_undoes_the_innermost_first_and_ends_with_its_status(number: int) -> None:
+def test_a_signal_undoes_the_innermost_first_and_ends_the_process(number: int) -> None:
     code = (
         "signals.end_on_signals()\n"
         "with signals.undoing(lambda: print('outer', flush=True)):\n"
         "  with signals.undoing(lambda: print('inner', flush=True)):\n"
         f"    signal.raise_signal({int(number)})\n"
     )
-    assert ends(code) == (128 + number, "inner\nouter\n")
+    assert ends(code) == (-number, "inner\nouter\n")
     assert ends(code + "print('on')", ignored=number) == (0, "on\n")
 
 
@@ -58,7 +58,19 @@ def test_a_signal_ends_a_program_even_where_exceptions_are_lost() -> None:
         "Lossy()\n"
         "print('still here')\n"
     )
-    assert ends(code) == (130, "")
+    assert ends(code) == (-signal.SIGINT, "")
+
+
+def test_signals_that_are_held_back_come_at_the_end_of_the_block() -> None:
+    code = (
+        "signals.end_on_signals()\n"
+        "with signals.undoing(lambda: print('undone', flush=True)):\n"
+        "  with signals.held_back():\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('to the end', flush=True)\n"
+        "  print('still here', flush=True)\n"
+    )
+    assert ends(code) == (-signal.SIGTERM, "to the end\nundone\n")
 
 
 def test_requests_to_stop_are_heard_once_and_only_ctrl_c_insists() -> None:
@@ -72,8 +84,8 @@ def test_requests_to_stop_are_heard_once_and_only_ctrl_c_insists() -> None:
         "signal.raise_signal(signal.SIGTERM)\n"
     )
     told = f"told\n{int(signal.SIGHUP)}\n"
-    assert ends(code.format("pass")) == (128 + signal.SIGTERM, told + "end\n")
-    assert ends(code.format("signal.raise_signal(signal.SIGINT)")) == (128 + signal.SIGINT, told)
+    assert ends(code.format("pass")) == (-signal.SIGTERM, told + "end\n")
+    assert ends(code.format("signal.raise_signal(signal.SIGINT)")) == (-signal.SIGINT, told)
 
 
 def test_slow_compiled_code_leaves_the_main_thread_free_for_signals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,18 @@
 """Items worked on in threads."""
 
+import os
+import resource
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from launch import without_threads
 
+import eqinfo
 from eqinfo.errors import InputError
 from eqinfo.system.threads import ordered_map
 
@@ -31,6 +38,47 @@ def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads
         assert result == item * item
     assert given_out == 60
     assert max(lead) <= 2 * threads
+
+
+def with_few_threads() -> None:
+    """Let a program start few threads: each has a stack of 4 GB in an address space of 14 GB."""
+    for what, size in ((resource.RLIMIT_STACK, 1 << 32), (resource.RLIMIT_AS, 14 << 30)):
+        resource.setrlimit(what, (size, resource.getrlimit(what)[1]))
+
+
+@pytest.mark.parametrize(("limit", "numbers"), [(without_threads, range(1)), (with_few_threads, range(1, 4))])
+def test_work_goes_on_with_the_threads_that_there_are(limit: Callable[[], None], numbers: range) -> None:
+    code = (
+        "from eqinfo.system import notes, threads\n"
+        "notes.listen(lambda words, is_warning: print(words))\n"
+        "print(sum(threads.ordered_map(abs, range(100), 8)), threads.in_thread(abs, -3))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limit)
+    told, result = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert told in [f"threads: the system gives {n} of 8; going on with those." for n in numbers]
+    assert result == "4950 3"
+
+
+def test_commands_work_without_more_threads(model: Path, tmp_path: Path) -> None:
+    text = os.urandom(3 << 20)
+    (tmp_path / "text").write_bytes(text)
+    words = ["--preset", "tiny", "--window-bits", "9", "--rounds", "0", "--steps", "2", "--device", "cpu"]
+    for command in (
+        ["compress", "-m", model, "-T", "4", "text"],
+        ["decompress", "-m", model, "-T", "4", "text.eqi", "-o", "again"],
+        ["train-m1", "text", "-o", "run", "-q", *words],
+        ["compress", "-m", "run", "--window-bits", "ac", "run/config.json", "-T", "2"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "eqinfo", *map(str, command)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "OMP_NUM_THREADS": "4"},
+            capture_output=True,
+            preexec_fn=without_threads,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "again").read_bytes() == text
 
 
 def test_an_ordered_map_that_fails_leaves_no_thread() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo.errors import InputError
-from eqinfo.text.documents import is_jsonl, jsonl_of_frames, open_text, read_documents, read_pieces
+from eqinfo.text.decompression import open_text
+from eqinfo.text.documents import is_jsonl, jsonl_of_frames, read_documents, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 
@@ -101,7 +102,9 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, reason):
         read(path)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a.jsonl", 1), ("a.jsonl.zst", 1), ("a.json", 0), ("-", 0)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.jsonl", 1), ("a.JSONL.ZST", 1), ("a.ndjson.gz", 1), ("a.json", 0), ("-", 0)]
+)
 def test_names_tell_jsonl(name, expected):
     assert is_jsonl(name) == bool(expected)
 
