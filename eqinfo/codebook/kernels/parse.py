@@ -26,7 +26,8 @@ from eqinfo.system.jit import compiled
 ZERO: Any = np.uint64(0)
 ONE: Any = np.uint64(1)
 TWO: Any = np.uint64(2)
-PLACE_MASK, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32)  # of a walk: mask of place, shift to base
+# Of a walk: mask of place, shifts to node and base.
+PLACE_MASK, WALK_NODE, WALK_BASE = np.uint64(0xFFFF_FFFF), np.uint64(32), np.uint64(32) + NODE_BASE
 BLOCK: Any = np.uint64(256)  # bytes of text whose windows are found at once; they stay in the level-1 cache
 NEAR: Any = np.uint64(8)  # prices of places up to so many bytes ahead stay in registers
 ROW: Any = tuple(np.uint64(length) * BLOCK for length in range(9))  # where the windows of each length start
@@ -35,8 +36,8 @@ ROW: Any = tuple(np.uint64(length) * BLOCK for length in range(9))  # where the 
 LENGTH, COST, BELOW_COST = np.int64(1 << 23), np.int64(1 << 31), np.int64((1 << 31) - 1)
 SLOT_MASK, LENGTH_SHIFT, LONGEST = np.uint64((1 << 23) - 1), np.uint64(23), np.uint64(255)
 CUT = WINDOW_COST * COST + 255 * LENGTH - BELOW_COST  # from price | BELOW_COST to one window of no bytes more
-# What is no window adds 2**61 to a price, and 2**62 where the trie ends: too much for the least. Costs are
-# counted from the start of a block and stay below 2**29, so prices of windows stay below 2**60.
+# What is no window adds 2**61 to a price, and 2**62 where the trie ends, so that it is never the least: costs
+# are counted from the start of a block and stay below 2**29, prices of windows below 2**60.
 NO_WINDOW_SHIFT: Any = np.uint64(61)
 ENDED, UNKNOWN = np.int64(3 << 60), np.int64(1 << 62)
 
@@ -100,13 +101,13 @@ def _find_windows(
         root: base of the trie's root.
         rows: output, at length * BLOCK + place: what the window of so many bytes from low + place on adds to
             a price. Lengths from 2 to NEAR are always set, longer ones up to that where the trie ends.
-        walks: scratch, base << 32 | place of each walk that goes on, (BLOCK,).
+        walks: scratch, node << 32 | place of each walk that goes on, (BLOCK,).
     """
     low, high, end = places
     n_walks = high - low
     for place in range(n_walks):
-        base = np.uint64(table[root ^ text[low + place]]) >> NODE_BASE  # all single bytes are windows
-        walks[place] = base << WALK_BASE | place
+        node = np.uint64(table[root ^ text[low + place]])  # all single bytes are windows
+        walks[place] = node << WALK_NODE | place
     rows[ROW[2] : ROW[8] + BLOCK] = UNKNOWN
     length = ONE  # bytes that every walk has read
     while n_walks > 0:  # at most as many rounds as the longest window has bytes
@@ -116,7 +117,7 @@ def _find_windows(
         while n_walks > 0 and at + (walks[n_walks - ONE] & PLACE_MASK) >= end:
             n_walks -= ONE  # walks are in order of place, so the last ones reach the end first
             rows[row + (walks[n_walks] & PLACE_MASK)] = UNKNOWN
-        added = np.int64(length) * LENGTH
+        added = UNKNOWN - np.int64(length) * LENGTH
         n_kept = ZERO  # at most k: walks[k] is read before it is overwritten
         for k in range(n_walks):
             walk = walks[k]
@@ -126,10 +127,9 @@ def _find_windows(
             node = np.uint64(table[slot])
             is_child = np.uint64(node & NODE_LABEL == byte)
             is_window = is_child & node >> NODE_STOP
-            lacks = np.int64(TWO - is_child - is_window << NO_WINDOW_SHIFT)
-            rows[row + place] = np.int64(slot) - added + lacks
+            rows[row + place] = np.int64(slot) + added - np.int64(is_child + is_window << NO_WINDOW_SHIFT)
             # a walk without a child is overwritten by the next one
-            walks[n_kept] = node >> NODE_BASE << WALK_BASE | place
+            walks[n_kept] = node << WALK_NODE | place
             n_kept += is_child
         n_walks = n_kept
 
