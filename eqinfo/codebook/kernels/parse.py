@@ -108,7 +108,8 @@ def _find_windows(
     for place in range(n_walks):
         node = np.uint64(table[root ^ text[low + place]])  # all single bytes are windows
         walks[place] = node << WALK_NODE | place
-    rows[ROW[2] : ROW[8] + BLOCK] = UNKNOWN
+    for row in ROW[2:]:
+        rows[row : row + n_walks] = UNKNOWN
     length = ONE  # bytes that every walk has read
     while n_walks > 0:  # at most as many rounds as the longest window has bytes
         at = low + length
