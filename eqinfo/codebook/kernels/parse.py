@@ -165,7 +165,9 @@ def encode_optimal(
     rows = np.empty((reach + TWO) * BLOCK, np.int64)  # at most 514 KiB
     walks = np.empty(BLOCK, np.uint64)
     far = np.empty(BLOCK + reach + ONE, np.int64)  # prices of places at least NEAR bytes ahead
-    inside = np.where(WORD_BYTES, penalty * COST, 0)  # by byte: of two, the & is the penalty between them
+    inside = np.zeros(256, np.int64)  # by byte: of two, the & is the penalty between them
+    for value in range(256):
+        inside[value] = penalty * COST if WORD_BYTES[value] else 0
     last = np.empty(n + 1, np.uint32)  # of each place, what its last window is: its price below the cost
     out = np.empty(n + document_ends.size, np.uint32)
     n_out = 0
