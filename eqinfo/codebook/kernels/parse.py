@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
+from eqinfo.codebook.kernels.trie import MAX_SLOTS, NODE_BASE, NODE_LABEL, NODE_STOP
 from eqinfo.codebook.parse import WINDOW_COST, WORD_BYTES
 from eqinfo.system.arrays import I64, U8, U32, U64
 from eqinfo.system.jit import compiled
@@ -34,7 +34,7 @@ ROW: Any = tuple(np.uint64(length) * BLOCK for length in range(9))  # where the 
 
 # Parts of a price: a byte of length, a unit of cost, all below the cost; masks and shift for reading it.
 LENGTH, COST, BELOW_COST = np.int64(1 << 23), np.int64(1 << 31), np.int64((1 << 31) - 1)
-SLOT_MASK, LENGTH_SHIFT, LONGEST = np.uint64((1 << 23) - 1), np.uint64(23), np.uint64(255)
+SLOT_MASK, LENGTH_SHIFT, LONGEST = np.uint64(MAX_SLOTS - 1), np.uint64(23), np.uint64(255)
 CUT = WINDOW_COST * COST + 255 * LENGTH - BELOW_COST  # from price | BELOW_COST to one window of no bytes more
 # What is no window adds 2**61 to a price, and 2**62 where the trie ends, so that it is never the least: costs
 # are counted from the start of a block and stay below 2**29, prices of windows below 2**60.
