@@ -31,10 +31,8 @@ from eqinfo.text.frames import Bytes
 
 Codewords = U32
 
-# Costs are in 1/WINDOW_COST window. A text's cost stays below 2**26 * 1001 * 2**10, and with 8 bits of length
-# beside it below 2**62.
-WINDOW_COST = PENALTY_UNIT
-MAX_SEGMENT_BYTES = 1 << 26
+WINDOW_COST = PENALTY_UNIT  # costs are in 1/WINDOW_COST window
+MAX_SEGMENT_BYTES = 1 << 26  # of a call, which takes up to 8 bytes of memory for each
 
 # Plain Python takes about as long for this much work, in bytes * longest window, as importing numba does.
 COMPILED_FROM = 1 << 21

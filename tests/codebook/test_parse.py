@@ -113,6 +113,38 @@ def test_compiled_code_gives_what_the_definition_gives(data: st.DataObject, meth
     assert np.array_equal(plain, compiled)
 
 
+@given(st.data(), penalties)
+def test_compiled_code_cuts_windows_of_any_length_as_the_definition_does(
+    data: st.DataObject, penalty: float
+) -> None:
+    letters = st.sampled_from(b"ab ")
+    sizes = st.sampled_from([2, 3, 7, 8, 9, 10, 40, MAX_WINDOW_BYTES])
+    window = sizes.flatmap(lambda size: st.lists(letters, min_size=size, max_size=size).map(bytes))
+    windows = data.draw(st.lists(window, max_size=12))
+    windows += [window[:-1] for window in windows]
+    every = sorted({b"", *windows} | {bytes([b]) for b in range(256)})
+    codebook = Codebook(every, 9, "optimal", penalty)
+    pieces = st.sampled_from(windows or [b"a"]) | st.lists(letters, max_size=9).map(bytes)
+    text = b"".join(data.draw(st.lists(pieces, max_size=12)))[:700]
+    ends = data.draw(st.lists(st.integers(0, len(text)), max_size=3).map(sorted))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parse, "COMPILED_FROM", NEVER)
+        plain = parse.encode(codebook, text, ends)
+        patch.setattr(parse, "COMPILED_FROM", 1)
+        assert np.array_equal(parse.encode(codebook, text, ends), plain)
+
+
+@pytest.mark.parametrize("window_bytes", [2, MAX_WINDOW_BYTES])
+def test_the_greatest_costs_fit_their_bits(window_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = {b""} | {bytes([b]) for b in range(256)} | {b"b" * window_bytes}
+    codebook = Codebook(sorted(windows), 9, "optimal", 1000.0)
+    text = (b"a" * 600 + b"b" * 255) * 2 + b"a"  # 1,001 windows' cost a byte, but for the runs of b
+    monkeypatch.setattr(parse, "COMPILED_FROM", NEVER)
+    plain = parse.encode(codebook, text)
+    monkeypatch.setattr(parse, "COMPILED_FROM", 1)
+    assert np.array_equal(parse.encode(codebook, text), plain)
+
+
 def test_compiled_code_gives_what_the_definition_gives_for_every_kind_of_codebook(
     codebooks: list[Codebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
