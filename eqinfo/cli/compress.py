@@ -12,7 +12,7 @@ import typer
 from eqinfo.cli import console, options
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
-from eqinfo.errors import InputError
+from eqinfo.errors import OptionError
 from eqinfo.system.atomic_files import replacing
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def compress(
             frames = console.with_progress(frames, source, name, quiet)
             if tokens:
                 if target is None or (target.exists() and not target.is_file()):
-                    raise InputError(
+                    raise OptionError(
                         "--tokens: the ids need a file, for the sidecar beside it. Name one with -o."
                     )
                 # the stack closes in reverse order: the sidecar appears after the ids it describes
@@ -143,7 +143,7 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
         chosen: `method` and `unaligned_penalty`; None keeps the codebook's own.
 
     Raises:
-        InputError: the user chose, but the codec has no codebook.
+        OptionError: the user chose, but the codec has no codebook.
     """
     from eqinfo.formats.codec import CodebookCodec
 
@@ -151,7 +151,7 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
     if not chosen:
         return codec
     if not isinstance(codec, CodebookCodec):
-        raise InputError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
+        raise OptionError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
     return CodebookCodec(replace(codec.codebook, **chosen))
 
 

@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 from eqinfo.codebook.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS
 from eqinfo.coder import integer_m1
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError, OptionError
 from eqinfo.formats.model_folder import NETWORK_NAME
 from eqinfo.m1 import corpus
 from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
 from eqinfo.m1.model import M1_PRESETS
 from eqinfo.training import run_folder
-from eqinfo.training.loop import Budget
 from eqinfo.training.run_folder import Report
+from eqinfo.training.schedule import Budget
 
 BASELINE, CORPUS = "published.eqcb", "corpus"
 MAX_CANDIDATES = 1 << 22  # half of what a trie holds: the other half is for pairs of them
@@ -52,10 +52,10 @@ class Settings:
     text_field: str = "text"
 
     def __post_init__(self) -> None:
-        """Raises InputError if a setting is out of range."""
+        """Raises OptionError if a setting is out of range."""
         known = range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)
         if not all(type(bits) is int and bits in known for bits in self.widths):
-            raise InputError(
+            raise OptionError(
                 f"--window-bits: out of range; found {','.join(map(str, self.widths))}, "
                 f"want {MIN_WINDOW_BITS} to {MAX_WINDOW_BITS}."
             )

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.errors import FormatError, InputError, MismatchError, OptionError
 from eqinfo.formats.token_file import END_OF_TEXT, MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
 from eqinfo.system.arrays import I64, Ids
 
@@ -182,7 +182,7 @@ def of_ids(parts: Sequence[Ids], sidecars: Sequence[Sidecar], token_bits: int | 
     bits, vocab_size = token_bits or first.window_bits, first.vocab_size
     if bits != first.window_bits:
         if first.window_bits % bits or vocab_size != 1 << first.window_bits:
-            raise InputError(
+            raise OptionError(
                 f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
             )
         vocab_size = 1 << bits

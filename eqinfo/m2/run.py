@@ -30,7 +30,7 @@ from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.system.atomic_files import replacing
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import first_line, load_tensors
-from eqinfo.training.loop import Budget
+from eqinfo.training.schedule import Budget
 
 WEIGHTS, STAGED = "m2.pt", "tokens"
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import InputError
+from eqinfo.errors import InputError, OptionError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
 
 # Dense bfloat16 FLOP/s from the data sheets, by part of the device name. The first match counts.
 PEAK_FLOPS = {
@@ -39,7 +39,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
+        raise OptionError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
     return torch.device(name)
@@ -78,6 +78,7 @@ def keep_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        libc.mallopt(M_ARENA_MAX, 1)  # the arenas of threads would return it all the same
 
 
 def bfloat16(device: torch.device) -> AbstractContextManager[Any]:

@@ -36,7 +36,8 @@ from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import loss
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
 from eqinfo.training import devices, loop
-from eqinfo.training.loop import Batches, Budget, Trainer
+from eqinfo.training.loop import Batches, Trainer
+from eqinfo.training.schedule import Budget
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256

@@ -49,7 +49,8 @@ from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.text import documents
 from eqinfo.text.frames import FRAME_BYTES, Frame
 from eqinfo.training import run_folder
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 CPU = torch.device("cpu")
 TEXT = b"The quick brown fox, and the lazy dog; the end. " * 3 + b"\xff\0\r\n" + "é".encode()

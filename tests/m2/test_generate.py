@@ -13,7 +13,8 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.m2 import covers, generate
 from eqinfo.m2.generate import codewords, draw, split, stream
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 WORDS = [
     "th",
