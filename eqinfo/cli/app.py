@@ -36,6 +36,15 @@ class Commands(TyperGroup):
             args = ["compress", *args]
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; of the processes of torchrun, the first one alone says what is wrong with it."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == 2 and not console.is_first_process():  # wrong usage
+                raise typer.Exit(2) from None
+            raise
+
 
 app = typer.Typer(
     cls=Commands,

@@ -12,7 +12,7 @@ import typer
 from eqinfo.cli import console, options
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
-from eqinfo.errors import OptionError
+from eqinfo.errors import InputError, OptionError
 from eqinfo.system.atomic_files import replacing
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def compress(
             frames = console.with_progress(frames, source, name, quiet)
             if tokens:
                 if target is None or (target.exists() and not target.is_file()):
-                    raise OptionError(
+                    raise InputError(
                         "--tokens: the ids need a file, for the sidecar beside it. Name one with -o."
                     )
                 # the stack closes in reverse order: the sidecar appears after the ids it describes

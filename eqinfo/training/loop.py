@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from eqinfo.errors import InputError, MismatchError
+from eqinfo.errors import InputError, MismatchError, PeerError
 from eqinfo.training.background import Background
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
 from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
@@ -146,6 +146,8 @@ class Trainer(Generic[Model]):
             facts = torch.cat([loss.view(1), clock_and_stop])  # (3,)
             self.loss_nats, summed_s, stop = self._background.call(self._summed(facts).tolist)
             if not self.loss_nats < float("inf"):
+                if self.rank:
+                    raise PeerError("the first process says so")
                 raise InputError(
                     f"training: the loss is not finite at step {self.step}. Lower the learning rate."
                 )
@@ -169,7 +171,8 @@ class Trainer(Generic[Model]):
     def aside(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
         """The result of a task that is no step, such as a validation; its time counts as training time.
 
-        Every process runs the task. It leaves the model as it is; `run` describes the other arguments.
+        Every process runs the task. It leaves the model as it is; `run` describes the other arguments. The
+        main thread asks `should_stop` now and then, which may report progress too.
         """
         started = time.monotonic()
         result = self._interruptible(task, checkpoint, should_stop)
@@ -180,7 +183,7 @@ class Trainer(Generic[Model]):
     def _interruptible(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
         """The result of a task that changes no weight. If it is given up, a checkpoint is written."""
         if self.world > 1:  # it waits for other processes, which must not be left alone
-            return self._background.call(task)
+            return self._background.call(task, lambda: should_stop() and False)
         try:
             return self._background.call(task, should_stop)
         except KeyboardInterrupt:

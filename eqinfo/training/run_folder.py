@@ -248,7 +248,7 @@ def read_config(
     try:
         config: dict[str, Any] = json.loads(data)
         written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
-        written.encode()  # it can be written again
+        written.encode("utf-8", "surrogateescape")  # it can be written; names of files may be any bytes
         if "\n" + " " * MAX_DEPTH in written:  # deep nesting exhausts the stack of later readers
             raise ValueError("too deep")
         found, version = config["format"], config["format_version"]
