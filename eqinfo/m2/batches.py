@@ -190,12 +190,13 @@ def of_ids(parts: Sequence[Ids], sidecars: Sequence[Sidecar], token_bits: int | 
     return Tokens(tuple(parts), whole, bits, vocab_size, name)
 
 
-def check(paths: Sequence[Path]) -> None:
-    """Read token files once in full, and check every id and the checksum.
+def check(paths: Sequence[Path]) -> list[int]:
+    """Read token files once in full, and check every id and the checksum; the CRC-32 of the ids of each.
 
     Raises:
         FormatError: an id is out of the vocabulary, or the checksum is not that of the sidecar.
     """
+    checksums = []
     for path in paths:
         sidecar, ids = _open(path)
         crc = 0
@@ -209,6 +210,8 @@ def check(paths: Sequence[Path]) -> None:
                 )
         if sidecar.fingerprint and crc != sidecar.crc32:
             raise FormatError(f"{path}: damaged (checksum does not match its sidecar). Make it again.")
+        checksums.append(crc)
+    return checksums
 
 
 def check_vocabulary(path: Path | str, sidecar: Sidecar, first_path: Path | str, first: Sidecar) -> None:

@@ -44,6 +44,7 @@ from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import metrics
 from eqinfo.m2 import run as m2_run
+from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.text import documents
@@ -518,7 +519,7 @@ def m2_folder(folder: Path, is_complete: bool) -> None:
     (folder / "model.eqcb").write_bytes(small_codebook().to_bytes())
     settings = m2_run.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
     with small_m2(), suppress(KeyboardInterrupt):
-        m2_run.start([ids], [ids], folder, settings, folder / "model.eqcb")
+        m2_start.start([ids], [ids], folder, settings, folder / "model.eqcb")
         m2_train.run(folder, CPU, silent, lambda: not is_complete)
 
 
