@@ -3,7 +3,7 @@
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,10 @@ def evaluate(
     text_field: options.TextField = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, not tables.")] = False,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw bits/byte of runs into this .svg or .png file, replacing it.")
+        Path | None,
+        typer.Option(
+            help="Draw the loss of runs, against tokens and time, into this .svg or .png file, replacing it."
+        ),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Print the bytes with which a run continues this text; '-' is stdin.")
@@ -61,27 +64,30 @@ def evaluate(
             raise typer.BadParameter(
                 "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
             )
-        _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device)
+        _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device, quiet)
         return
     from eqinfo.formats.model_folder import DEFAULT, model_path
 
     what = [model_path(path) for path in what or [Path(DEFAULT)]]
     with console.reporting(what[0]):
         from eqinfo.cli import display
-        from eqinfo.eval import measure, tables
+        from eqinfo.eval import curves, measure, tables
         from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         configs = measure.read_configs(what)
         if figure is not None:
-            tables.check_figure(figure, configs, text is not None)
+            curves.check(figure, configs)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
             held_out = None if text is None else _held_out(text, text_field, what, quiet)
             with display.phases(quiet, lines=False) as progress:
                 document = measure.measure(what, held_out, where, progress)
             if figure is not None and sink is not None:
-                sink.write(tables.figure(document, figure.suffix))
+                sink.write(curves.figure(document, figure.suffix))
+        for row in document.m2:
+            if not row.is_complete and not quiet:
+                console.say(_unfinished(row.run, row.measured))
         if as_json:
             console.show(document.to_json())
         else:
@@ -89,7 +95,14 @@ def evaluate(
 
 
 def _continue(
-    folder: Path, prompt: str, n_bytes: int, temperature: float, top_k: int | None, seed: int, device: str
+    folder: Path,
+    prompt: str,
+    n_bytes: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Prints the bytes with which a run continues a prompt, as they are generated."""
     with console.reporting(folder):
@@ -98,6 +111,8 @@ def _continue(
         from eqinfo.training.devices import pick_device
 
         run = load_m2(folder, pick_device(device))
+        if not run.is_complete and not quiet:
+            console.say(_unfinished(str(folder), run.config["measured"]))
         if run.codebook is None:
             raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
         start = os.fsencode(prompt)  # the bytes that the shell passed
@@ -105,6 +120,11 @@ def _continue(
             with console.open_input(console.STANDARD) as source:
                 start = source.read()
         console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
+
+
+def _unfinished(run: str, measured: dict[str, Any]) -> str:
+    """A line about a run that is not complete."""
+    return f"{run}: not complete; this is its checkpoint, step {measured['training_steps']:,}"
 
 
 def _held_out(text: Path, text_field: str, what: list[Path], quiet: bool) -> "HeldOut":
