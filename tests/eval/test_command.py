@@ -283,7 +283,7 @@ def test_what_cannot_be_measured_gets_one_line(
 
 @pytest.fixture
 def half(run_eval: Eval, work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The run `half`, stopped after 4 of 30 steps."""
+    """The run `half`, stopped after 5 of 30 steps."""
     monkeypatch.setattr(background, "PATIENCE_S", math.inf)
     settings = m2_run.Settings("nano", block_size=32, batch_tokens=128, steps=30, lr=0.003)
     m2_start.start([Path("ids.bin")], [], Path("half"), settings, Path("mine"))
@@ -293,7 +293,7 @@ def half(run_eval: Eval, work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         steps.append(remark)
 
     with pytest.raises(KeyboardInterrupt):
-        m2_train.run(Path("half"), torch.device("cpu"), report, lambda: len(steps) == 3)
+        m2_train.run(Path("half"), torch.device("cpu"), report, lambda: len(steps) == 4)
     yield
     shutil.rmtree("half")
 
@@ -301,16 +301,16 @@ def half(run_eval: Eval, work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def test_a_run_that_is_not_complete_is_measured_and_writes_from_its_checkpoint(
     run_eval: Eval, half: None
 ) -> None:
-    said = "half: not complete; this is its checkpoint, step 4\n"
+    said = "half: not complete; this is its checkpoint, step 5\n"
     found = run_eval.json("half", "short", "--text", "held.txt")
     assert run_eval.err == said
     rows = {row["run"]: row for row in found["m2"]}
     assert [rows[name]["is_complete"] for name in ("half", "short")] == [False, True]
-    assert rows["half"]["measured"]["training_tokens"] == 4 * 128
+    assert rows["half"]["measured"]["training_tokens"] == 5 * 128
     assert rows["half"]["bits_per_byte"] < rows["short"]["bits_per_byte"]
     assert len(run_eval("half", "--prompt", "the wor", "--bytes", 5)) == 5
     assert run_eval.err == said
-    assert re.search(rb"^tokens trained on +512$", run_eval("half", "-q"), re.MULTILINE)
+    assert re.search(rb"^tokens trained on +640$", run_eval("half", "-q"), re.MULTILINE)
     assert run_eval.err == ""
     # its model is that of the run when it is complete, up to the precision of m2.pt
     assert eqinfo("train-m2", "-o", "half", "--resume", "-q") == (b"", "")
