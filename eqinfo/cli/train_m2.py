@@ -29,7 +29,7 @@ def train_m2(
         str | None,
         typer.Option(
             help="Size of M2: nano (0.8M parameters without embeddings), 3m (3.1M), 25m (25M), 113m (113M), "
-            "403m (403M) or 2b (2.0B).  [default: 3m; on a CPU nano]"
+            "403m (403M) or 2b (2.0B); or LAYERSxHEADSxWIDTH, as 6x8x512.  [default: 3m; on a CPU nano]"
         ),
     ] = None,
     token_bits: Annotated[

@@ -119,8 +119,12 @@ class ByteModel(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # all logits are 0: each byte has 1/256
 
-    def matrices(self) -> tuple[Tensor, ...]:
-        """M1 has no composed embeddings; `GPT.matrices` returns two."""
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """M1 has none; M2 has its n-grams."""
+        return []
+
+    def composed(self, idx: Tensor) -> tuple[Tensor, ...]:
+        """M1 has no composed embeddings; M2 has."""
         return ()
 
     def forward(self, idx: Tensor) -> Tensor:

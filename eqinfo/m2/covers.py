@@ -25,6 +25,7 @@ from torch import Tensor
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import InputError
 from eqinfo.m2.model import GPT
+from eqinfo.m2.token_bytes import MAX_TOKENS
 
 PRUNE_NATS = -math.log(1e-4)  # a prefix this much less probable than the best one is dropped
 MAX_RANKED = 128  # prefixes kept for each number of bytes: bounds time and memory in repetitive text
@@ -48,13 +49,13 @@ class Context:
         """Empty the cache, then read tokens in one pass."""
         self.tokens = tokens
         if tokens:
-            read(self.model, [tokens], self.cache, 0)
+            read(self.model, [tokens], self.cache)
 
     def read(self, token: int) -> Tensor:
         """Log-probabilities (vocab_size,) of the token after this one."""
         if len(self.tokens) == self.model.config.block_size:  # full: positions begin anew with the last half
             self._restart(self.tokens[-(len(self.tokens) // 2) :])
-        log_p = read(self.model, [[token]], self.cache, len(self.tokens))
+        log_p = read(self.model, [[token]], self.cache, [self.tokens])
         self.tokens.append(token)
         return log_p[0]
 
@@ -66,21 +67,25 @@ def new_cache(model: GPT, n_rows: int, n_positions: int) -> Tensor:
     return model.head.weight.new_empty(shape)
 
 
-def read(model: GPT, idx: list[list[int]], cache: Tensor, n: int) -> Tensor:
+def read(model: GPT, idx: list[list[int]], cache: Tensor, before: list[list[int]] | None = None) -> Tensor:
     """Log-probabilities (B, vocab_size) of the next token after M2 has read a batch of tokens.
 
     Args:
         model: M2, with plain embeddings.
-        idx: tokens at positions [n, n + T), (B, T); T must be 1 unless n is 0.
-        cache: keys and values of positions [0, n) in its first B rows; those of [n, n + T) are written to it.
-        n: number of positions before.
+        idx: the tokens, (B, T); T must be 1 unless there are none before.
+        cache: keys and values of the n positions before in its first B rows; those of idx are added.
+        before: all tokens before them, (B, n); None means none.
 
     Raises:
         InputError: a probability is NaN, because weights are NaN or too large.
     """
+    before = before or [[] for _ in idx]
+    n = len(before[0])
     cache = cache[:, :, : len(idx)]
     past = [(keys[:, :, :n], values[:, :, :n]) for keys, values in cache]  # each (B, n_head, n, head_size)
-    logits, presents = model.extend(torch.tensor(idx, device=cache.device), past)  # (B, vocab_size)
+    tails = [row[-MAX_TOKENS:] for row in before]
+    tokens, last = (torch.tensor(rows, dtype=torch.long, device=cache.device) for rows in (idx, tails))
+    logits, presents = model.extend(tokens, past, last)  # (B, vocab_size)
     for layer, present in zip(cache, presents, strict=True):
         for old, new in zip(layer, present, strict=True):
             old[:, :, n : n + len(idx[0])] = new
@@ -147,8 +152,8 @@ def covers(context: Context, last: int, codebook: Codebook, rest: bytes) -> list
             rows = level[start : start + N_ROWS]
             depth = len(rows[0].inside)  # the same for all rows of a level
             cache[:, :, : len(rows), :, n : n + depth] = torch.stack([row.cache for row in rows], 2)
-            unread = [[row.inside[-1] if depth else last] for row in rows]
-            log_p = read(model, unread, cache, n + depth)  # (len(rows), vocab_size)
+            tokens = [[*context.tokens, last, *row.inside] for row in rows]
+            log_p = read(model, [row[-1:] for row in tokens], cache, [row[:-1] for row in tokens])
             for i, row in enumerate(rows):
                 low, high, inner = ways[row.n_bytes]
                 # A window of [low, high) completes the cover; one of `inner` makes the prefix longer.

@@ -6,13 +6,11 @@ Design choices:
 - The MLP is four times as wide as the residual stream and uses squared ReLU: cheap, and its output is sparse.
 - Queries and keys are normalised, which bounds the attention scores at any learning rate.
 - Residual branches and the output matrix start at zero, so the untrained model predicts every token equally.
-- M2 may know the bytes of its tokens (`Spelling`): a row of either embedding is then a vector of its own plus
-  a learned vector for each of the token's first and last bytes. `GPT.plain` folds them into one matrix, so
-  inference costs no more.
+- M2 may know the bytes of its tokens (`token_bytes`). Both embeddings of a token then get a part that its
+  spelling gives, which `GPT.plain` folds into plain matrices; and the input gets n-grams of the last bytes of
+  text. Neither costs FLOPs.
 
-nanoGPT's `CausalSelfAttention` and `MLP` are methods of `Block` here, so parameters are named without them,
-as in `blocks.0.qkv.weight`. Shapes: B sequences, T tokens each, C = n_embd, V = vocab_size, H = n_head, and
-D = C / H features a head.
+Shapes: B sequences, T tokens each, C = n_embd, V = vocab_size, H = n_head, and D = C / H features a head.
 """
 
 from dataclasses import dataclass
@@ -21,11 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqinfo.errors import OptionError
 from eqinfo.m2.loss import cross_entropy
+from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 
 UNFUSED_TOKENS = 512  # on CPUs, attention of up to this length does without the fused kernel
-N_SPELLED = 4  # bytes at either end of a token that a spelling counts
-OWN_STD, SPELLED_STD = 0.1, 0.25  # initial standard deviations of the input embedding with a spelling
+OWN_STD = 0.1  # initial standard deviation of the input embedding's own vectors beside a spelling
 
 
 @dataclass(frozen=True)
@@ -64,35 +63,68 @@ M2_PRESETS = {
     "2b": (40, 16, 2048),
 }
 
+MAX_SHAPE = 1 << 16  # of layers, heads and width in a name
+
+
+def shape_of_name(name: str) -> tuple[int, int, int]:
+    """n_layer, n_head, n_embd of a preset, or of a name that states them.
+
+    >>> shape_of_name("6x8x512")
+    (6, 8, 512)
+
+    Raises:
+        OptionError: it is no such name, or the width is no multiple of twice the heads.
+    """
+    if (preset := M2_PRESETS.get(name)) is not None:
+        return preset
+    parts = [int(part) for part in name.split("x") if part.isdecimal() and len(part) < 6]
+    if name.count("x") != 2 or len(parts) != 3 or not all(0 < part <= MAX_SHAPE for part in parts):
+        raise OptionError(
+            f"--preset: unknown; found {name}, want one of {', '.join(M2_PRESETS)}, or LAYERSxHEADSxWIDTH."
+        )
+    n_layer, n_head, n_embd = parts
+    if n_embd % (2 * n_head):
+        raise OptionError(f"--preset: found width {n_embd}, want a multiple of twice the {n_head} heads.")
+    return n_layer, n_head, n_embd
+
+
 KeyValue = tuple[Tensor, Tensor]  # keys and values of a layer, (B, H, T, D) each; keys are rotated
 
 
-class Spelling(nn.Module):
-    """The part of the embeddings that comes from tokens' bytes: a learned vector for each (position, byte).
+class CausalSelfAttention(nn.Module):
+    """What earlier positions add to the stream."""
 
-    Positions 0 to 3 are the first N_SPELLED bytes of a token, 4 to 7 the last ones, counted from its end. A
-    byte near both ends has two positions.
-    """
-
-    features: Tensor  # position << 8 | byte, of all tokens, one token after another
-    offsets: Tensor  # (V,): the index of each token's first feature
-
-    def __init__(self, tokens: list[bytes], n_embd: int) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        ends = [[*enumerate(t[:N_SPELLED]), *enumerate(t[: -N_SPELLED - 1 : -1], N_SPELLED)] for t in tokens]
-        features = torch.tensor([at << 8 | byte for pairs in ends for at, byte in pairs])
-        offsets = torch.tensor([0, *map(len, ends)]).cumsum(0)[:-1]
-        self.register_buffer("features", features, persistent=False)
-        self.register_buffer("offsets", offsets, persistent=False)
-        # Both embeddings side by side need one pass over the vocabulary. The output half starts at zero.
-        self.vectors = nn.Parameter(torch.zeros(2 * N_SPELLED << 8, 2 * n_embd))  # (2048, 2 C)
-        nn.init.normal_(self.vectors[:, :n_embd], std=SPELLED_STD)
+        self.n_head = config.n_head
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
+        self.out = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """The summands of the input and of the output embedding, each (V, C)."""
-        both = F.embedding_bag(self.features, self.vectors, self.offsets, mode="sum")  # (V, 2 C)
-        for_input, for_output = both.chunk(2, -1)  # (V, C) each
-        return for_input, for_output
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: KeyValue | None) -> tuple[Tensor, KeyValue]:
+        """The summand of the stream, (B, T, C), and the keys and values. Arguments: see `Block.forward`."""
+        B, T, C = x.shape
+        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, H, T, D) each
+        # Normalised, no score exceeds D ** 0.5. Positions enter here only.
+        q, k = (rotate(F.rms_norm(each, each.shape[-1:]), cos, sin) for each in (q, k))  # (B, H, T, D)
+        present = k, v.to(k.dtype)  # of one type: autocast may leave k in float32
+        y = attention(q, *present, past)  # (B, H, T, D)
+        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side
+        return self.out(y), present  # (B, T, C)
+
+
+class MLP(nn.Module):
+    """What a position adds to its own stream."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=False)
+        self.out = nn.Linear(4 * config.n_embd, config.n_embd, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The summand of the stream, (B, T, C)."""
+        x = F.relu(self.up(x)).square()  # (B, T, 4 C)
+        return self.out(x)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -100,15 +132,10 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.n_head = config.n_head
-        # causal self-attention
         self.norm_1 = nn.RMSNorm(config.n_embd)
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
-        self.attention_out = nn.Linear(config.n_embd, config.n_embd, bias=False)
-        # MLP
+        self.attention = CausalSelfAttention(config)
         self.norm_2 = nn.RMSNorm(config.n_embd)
-        self.mlp_in = nn.Linear(config.n_embd, 4 * config.n_embd, bias=False)
-        self.mlp_out = nn.Linear(4 * config.n_embd, config.n_embd, bias=False)
+        self.mlp = MLP(config)
 
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, past: KeyValue | None = None
@@ -121,44 +148,28 @@ class Block(nn.Module):
             sin: their sines, (T, D / 2).
             past: keys and values of all positions before these; T must be 1 then.
         """
-        y, present = self.causal_self_attention(self.norm_1(x), cos, sin, past)
+        y, present = self.attention(self.norm_1(x), cos, sin, past)
         x = x + y  # (B, T, C)
         return x + self.mlp(self.norm_2(x)), present
-
-    def causal_self_attention(
-        self, x: Tensor, cos: Tensor, sin: Tensor, past: KeyValue | None
-    ) -> tuple[Tensor, KeyValue]:
-        """What attention adds to the stream, (B, T, C), and its keys and values. Arguments: see `forward`."""
-        B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)  # (B, T, 3, H, D)
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # (B, H, T, D) each
-        # Normalised, no score exceeds D ** 0.5. Positions enter here only.
-        q, k = (rotate(F.rms_norm(each, each.shape[-1:]), cos, sin) for each in (q, k))  # (B, H, T, D)
-        present = k, v.to(k.dtype)  # of one type: autocast may leave k in float32
-        y = attention(q, *present, past)  # (B, H, T, D)
-        y = y.transpose(1, 2).reshape(B, T, C)  # the heads side by side
-        return self.attention_out(y), present  # (B, T, C)
-
-    def mlp(self, x: Tensor) -> Tensor:
-        """What the MLP adds to the stream, (B, T, C)."""
-        x = F.relu(self.mlp_in(x)).square()  # (B, T, 4 C)
-        return self.mlp_out(x)  # type: ignore[no-any-return]
 
 
 class GPT(nn.Module):
     """The whole model: tokens to logits of the next token.
 
-    The training loop asks for `matrices` once a step and for `loss` once a part of the batch. Inference uses
+    The training loop asks for `composed` once a step and for `loss` once a part of the batch. Inference uses
     `extend`, with a KV cache.
     """
 
     cos: Tensor  # (block_size, D / 2)
     sin: Tensor  # (block_size, D / 2)
 
-    def __init__(self, config: GPTConfig, spelling: Spelling | None = None) -> None:
+    def __init__(
+        self, config: GPTConfig, spelling: Spelling | None = None, ngrams: ByteNgrams | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.spelling = spelling
+        self.ngrams = ngrams
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd)
@@ -168,12 +179,16 @@ class GPT(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         # Standard deviation C**-0.5 keeps the variance; embeddings and norms keep PyTorch's defaults.
         for name, weight in self.named_parameters():
-            if name.endswith(("_out.weight", "head.weight")):
+            if name.endswith(("out.weight", "head.weight")):
                 nn.init.zeros_(weight)
             elif name.startswith("blocks") and weight.dim() == 2:
                 nn.init.normal_(weight, std=config.n_embd**-0.5)
         if spelling is not None:
             nn.init.normal_(self.embedding.weight, std=OWN_STD)
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """The n-grams: a step has gradients for the rows that it touches, and updates no others."""
+        return [] if self.ngrams is None else [self.ngrams.vectors]
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """The input and the output embedding, each (V, C)."""
@@ -182,40 +197,47 @@ class GPT(nn.Module):
         for_input, for_output = self.spelling()  # (V, C) each
         return self.embedding.weight + for_input, self.head.weight + for_output
 
+    def composed(self, idx: Tensor) -> tuple[Tensor, ...]:
+        """What `loss` needs beside tokens: `matrices`; the n-grams' rows that tokens (B, T) touch, if any."""
+        return self.matrices() if self.ngrams is None else (*self.matrices(), *self.ngrams.touched(idx))
+
     def plain(self) -> dict[str, Tensor]:
         """The state dict of a model that computes the same without a spelling."""
         table, head = (matrix.detach() for matrix in self.matrices())  # (V, C) each
         state = {name: w for name, w in self.state_dict().items() if not name.startswith("spelling")}
         return state | {"embedding.weight": table, "head.weight": head}
 
-    def hidden(self, idx: Tensor, table: Tensor) -> Tensor:
-        """The normalised residual stream after the last layer, (B, T, C).
-
-        Args:
-            idx: tokens, (B, T), T <= block_size.
-            table: the input embedding, (V, C).
-        """
-        T = idx.shape[1]
+    def embedded(self, idx: Tensor, table: Tensor, *touched: Tensor) -> Tensor:
+        """The residual stream before the first layer, (B, T, C). Arguments: see `loss`."""
         x = F.embedding(idx, table)  # (B, T, C)
+        return x if self.ngrams is None else x + self.ngrams(idx, touched)
+
+    def hidden(self, idx: Tensor, table: Tensor, *touched: Tensor) -> Tensor:
+        """The normalised residual stream after the last layer, (B, T, C). Arguments: see `loss`."""
+        T = idx.shape[1]
+        x = self.embedded(idx, table, *touched)  # (B, T, C)
         for block in self.blocks:
             x, _ = block(x, self.cos[:T], self.sin[:T])  # (B, T, C)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def extend(self, idx: Tensor, past: list[KeyValue]) -> tuple[Tensor, list[KeyValue]]:
+    def extend(
+        self, idx: Tensor, past: list[KeyValue], before: Tensor | None = None
+    ) -> tuple[Tensor, list[KeyValue]]:
         """Logits (B, V) after the last of some new tokens, and the keys and values of these tokens.
 
         Args:
             idx: the new tokens, (B, T), at positions [n, n + T); T must be 1 unless n is 0.
             past: the KV cache: for each layer, keys and values of the n positions before, (B, H, n, D) each.
                 It is not changed: the caller (`covers.Context`) adds the returned keys and values.
+            before: the last tokens before them, (B, any number), for the n-grams.
         """
         assert self.spelling is None  # `plain` folds it
-        n = past[0][0].shape[2]
-        positions = slice(n, n + idx.shape[1])
-        x = self.embedding(idx)  # (B, T, C)
+        n, T = past[0][0].shape[2], idx.shape[1]
+        known = idx if before is None else torch.cat((before, idx), 1)
+        x = self.embedded(known, self.embedding.weight)[:, -T:]  # (B, T, C)
         presents = []
         for block, layer_past in zip(self.blocks, past, strict=True):
-            x, present = block(x, self.cos[positions], self.sin[positions], layer_past if n else None)
+            x, present = block(x, self.cos[n : n + T], self.sin[n : n + T], layer_past if n else None)
             presents.append(present)
         last = self.norm(x[:, -1])  # (B, C)
         # MKL can take 2.5 times as long for one vector as for two, also in `head(last)`.
@@ -227,17 +249,18 @@ class GPT(nn.Module):
         table, head = self.matrices()  # (V, C) each
         return F.linear(self.hidden(idx, table), head)  # (B, T, V)
 
-    def loss(self, idx: Tensor, targets: Tensor, table: Tensor, head: Tensor) -> Tensor:
+    def loss(self, idx: Tensor, targets: Tensor, table: Tensor, head: Tensor, *touched: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over the targets (B, T) that are not -1.
 
         Args:
-            idx: tokens, (B, T).
+            idx: tokens, (B, T), T <= block_size.
             targets: the next token of each, (B, T).
             table: the input embedding of `matrices`, (V, C). Both are arguments because gradient accumulation
                 composes them once a step, not once a part.
             head: the output embedding of `matrices`, (V, C).
+            touched: of `ByteNgrams.touched` of these tokens and perhaps others; none looks up all rows.
         """
-        x = self.hidden(idx, table)  # (B, T, C)
+        x = self.hidden(idx, table, *touched)  # (B, T, C)
         return cross_entropy(x.view(-1, x.shape[-1]), head, targets.reshape(-1))  # ()
 
 

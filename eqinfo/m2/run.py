@@ -24,7 +24,8 @@ from eqinfo.errors import FormatError, MismatchError
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.m2.model import GPT, GPTConfig, shape_of_name
+from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import first_line, load_tensors
 from eqinfo.training.run_folder import CHECKPOINT
@@ -61,7 +62,8 @@ class Settings:
             "validations": (0, 1000),
             "token_bits": (1, 32),
         }
-        run_folder.check(self, {"preset": M2_PRESETS}, limits)
+        run_folder.check(self, {}, limits)
+        shape_of_name(self.preset)
         run_folder.check_ranges(
             self, {"batch_tokens": (self.block_size, 1 << 30), "accumulate": (1, self.batch_size)}
         )
@@ -107,7 +109,7 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
         ValueError: it is not the shape that the settings give.
     """
     settings, vocab_size = Settings(**config["settings"]), config["model"]["vocab_size"]
-    shape = GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
+    shape = GPTConfig(vocab_size, settings.block_size, *shape_of_name(settings.preset))
     is_size = type(vocab_size) is int and vocab_size >= 2
     if not is_size or not asdict(shape).items() <= config["model"].items():
         raise ValueError("model: not the shape that its settings give")
@@ -132,15 +134,23 @@ def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GP
     """The model's shape; codewords without a window get no embedding."""
     whole = train.tokens_an_id == 1
     vocab_size = len(codebook.windows) if codebook is not None and whole else train.vocab_size
-    return GPTConfig(vocab_size, settings.block_size, *M2_PRESETS[settings.preset])
+    return GPTConfig(vocab_size, settings.block_size, *shape_of_name(settings.preset))
 
 
-def facts(shape: GPTConfig) -> dict[str, int]:
+def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> ByteNgrams | None:
+    """New byte n-grams; None if the tokens are no windows of a codebook, or have plain embeddings."""
+    if codebook is None or len(codebook.windows) != shape.vocab_size or settings.plain_embeddings:
+        return None
+    return ByteNgrams(codebook.windows, shape.n_embd)
+
+
+def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
     """A shape, its parameters and its FLOPs, for config.json."""
-    embeddings = 2 * shape.vocab_size * shape.n_embd
+    ngram_params = 0 if ngrams is None else ngrams.vectors.numel()
     return asdict(shape) | {
         "non_embedding_params": shape.n_params,
-        "params": shape.n_params + embeddings,
+        "ngram_params": ngram_params,
+        "params": shape.n_params + 2 * shape.vocab_size * shape.n_embd + ngram_params,
         "training_flops_per_token": shape.training_flops,
     }
 
@@ -176,33 +186,38 @@ def load_m2(folder: Path, device: torch.device) -> M2:
     """
     config = read_config(folder)
     shape, codec = _config_shape(config), load_codec(folder, config)
+    codebook = codebook_of(codec)
     if "measured" in config:
-        return M2(load_weights(folder, shape, device), codec, config)
+        return M2(load_weights(folder, config, shape, codebook, device), codec, config)
     path = folder / CHECKPOINT
     if not path.exists():
         raise FormatError(f"{folder}: no checkpoint yet. Wait for the first one, or go on with --resume.")
-    _check_size(path, 4 * facts(shape)["params"])
-    state = load_tensors(path, torch.device("cpu"))
-    settings, trained = Settings(**config["settings"]), new_model(config, shape, codebook_of(codec))
+    settings = Settings(**config["settings"])
+    ngrams = ngrams_of(settings, shape, codebook)
+    _check_size(path, 4 * facts(shape, ngrams)["params"])
+    state, trained = load_tensors(path, torch.device("cpu")), new_model(settings, shape, codebook)
     try:
         trained.load_state_dict(state["model"])
         step, time_s = state["step"], round(state["time_s"], 1)
         tokens = step * settings.batch_size * settings.block_size
     except (LookupError, *_UNFIT) as error:
         raise MismatchError(f"{path}: not a checkpoint of its run ({first_line(error)}).") from None
-    model = GPT(shape)
+    model = GPT(shape, ngrams=ngrams)
     model.load_state_dict(trained.plain())
     measured = {"training_steps": step, "training_tokens": tokens, "training_s": time_s}
     return M2(model.to(device), codec, config | {"measured": measured}, is_complete=False)
 
 
-def load_weights(folder: Path, shape: GPTConfig, device: torch.device) -> GPT:
+def load_weights(
+    folder: Path, config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None, device: torch.device
+) -> GPT:
     """The model in a run's m2.pt, in float32; raises the errors of `load_m2`."""
     weights = folder / WEIGHTS
     if not weights.exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    _check_size(weights, 2 * facts(shape)["params"])
-    state, model = load_tensors(weights, device), GPT(shape).to(device)
+    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
+    _check_size(weights, 2 * facts(shape, ngrams)["params"])
+    state, model = load_tensors(weights, device), GPT(shape, ngrams=ngrams).to(device)
     try:
         model.load_state_dict(state)
     except _UNFIT as error:
@@ -210,13 +225,12 @@ def load_weights(folder: Path, shape: GPTConfig, device: torch.device) -> GPT:
     return model
 
 
-def new_model(config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None) -> GPT:
+def new_model(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> GPT:
     """A new model of a run, to train or to fill; it knows its tokens' bytes if they are whole windows."""
-    settings = config["settings"]
-    is_whole = codebook is not None and settings["token_bits"] in (None, codebook.window_bits)
-    if codebook is None or not is_whole or settings["plain_embeddings"]:
-        return GPT(shape)
-    return GPT(shape, Spelling(codebook.windows, shape.n_embd))
+    spelling, ngrams = None, ngrams_of(settings, shape, codebook)
+    if ngrams is not None and codebook is not None:
+        spelling = Spelling(codebook.windows, shape.n_embd)
+    return GPT(shape, spelling, ngrams)
 
 
 def _check_size(path: Path, want: int) -> None:
@@ -232,7 +246,8 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     shape, measured = config["model"], config["measured"]
     rows = [
         ("parameters", f"{shape['params']:,}"),
-        ("of them not in embeddings", f"{shape['non_embedding_params']:,}"),
+        ("of them in layers", f"{shape['non_embedding_params']:,}"),
+        ("of them in byte n-grams", f"{shape['ngram_params']:,}"),
         ("tokens trained on", f"{measured['training_tokens']:,}"),
         ("time", f"{measured['training_s']:,.1f} s"),
     ]

@@ -21,6 +21,7 @@ from eqinfo.m2.run import (
     codebook_of,
     facts,
     load_codec,
+    ngrams_of,
     read_config,
     shape_of,
 )
@@ -64,6 +65,7 @@ def start(
         # files from elsewhere have no codec
         codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
+        shape = shape_of(settings, tokens, codebook)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
         elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
@@ -81,7 +83,7 @@ def start(
             },
             "fingerprint": sidecar.fingerprint,
             "unit_bits": sidecar.unit_bits,
-            "model": facts(shape_of(settings, tokens, codebook)),
+            "model": facts(shape, ngrams_of(settings, shape, codebook)),
         }
 
     run_folder.start(folder, "m2", config, made=[STAGED, CODEBOOK_NAME, NETWORK_NAME])

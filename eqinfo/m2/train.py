@@ -86,14 +86,18 @@ class _Run:
             found, want = data.n_tokens, config["data"][side]["tokens"]
             if (found, data.sidecar.fingerprint) != (want, config["fingerprint"]):
                 raise FormatError(f"{data.name}: not the data this run began with. Start a new run.")
-        codebook = codebook_of(load_codec(folder, config))
-        self.shape = shape_of(self.settings, self.data["train"], codebook)
+        self.config, self.codebook = config, codebook_of(load_codec(folder, config))
+        self.shape = shape_of(self.settings, self.data["train"], self.codebook)
         torch.manual_seed(self.settings.seed)
         self.tokens_a_step = self.settings.batch_size * self.settings.block_size
         self.trainer = Trainer(
-            new_model(config, self.shape, codebook), self.settings.budget, self.tokens_a_step,
-            self.settings.lr, device, self.settings.accumulate,
-        )  # fmt: skip
+            new_model(self.settings, self.shape, self.codebook),
+            self.settings.budget,
+            self.tokens_a_step,
+            self.settings.lr,
+            device,
+            self.settings.accumulate,
+        )
         self.checkpoint = folder / CHECKPOINT
         if self.checkpoint.exists():
             self.trainer.load(self.checkpoint)
@@ -195,7 +199,7 @@ class _Run:
             return figures
         valid = self.data["valid"]
         figures["best_step"] = int(min(reversed(lines), key=lambda line: line["valid_loss"])["step"])
-        model = load_weights(self.folder, self.shape, self.trainer.device)
+        model = load_weights(self.folder, self.config, self.shape, self.codebook, self.trainer.device)
         blocks = range(valid.n_blocks(self.settings.block_size))
         loss = self._loss("validating all", model, blocks) / valid.n_tokens
         self.report("validating all", 1.0, f"valid_loss {loss:.4f}")

@@ -3,7 +3,7 @@
 - A batch is a pure function of the step. So a checkpoint needs no random state and no data position: weights,
   optimiser states, step and time are enough to resume a run exactly.
 - The learning rate is a pure function of progress (`schedule`).
-- Muon trains the matrices of the layers, AdamW the rest.
+- Muon trains the matrices of the layers, Adagrad the tables of which a step touches few rows, AdamW the rest.
 """
 
 import os
@@ -36,10 +36,13 @@ class Trainable(Protocol):
     config: Any
     blocks: nn.ModuleList
 
-    def matrices(self) -> tuple[Tensor, ...]:
-        """Composed embeddings, computed once per step for all calls of `loss`; M1 has none, M2 two."""
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """Tables of which a step uses, and updates, a few rows only. Their gradients are sparse."""
 
-    def loss(self, idx: Tensor, targets: Tensor, /, *matrices: Any, **_: Any) -> Tensor:
+    def composed(self, idx: Tensor, /) -> tuple[Tensor, ...]:
+        """What M2 computes once a step for all calls of `loss` on parts of a batch; M1 has nothing such."""
+
+    def loss(self, idx: Tensor, targets: Tensor, /, *composed: Any, **_: Any) -> Tensor:
         """Loss in nats, summed over targets that are not -1."""
 
     def to(self, device: torch.device, /) -> Self: ...  # noqa: D102
@@ -56,6 +59,7 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, 
 
 CHECKPOINT_EVERY_S = 120.0  # by the clock on the wall
 SMOOTHING_STEPS = 50  # in the loss that people watch
+SPARSE_RATE = 10.0  # times the learning rate: a row moves only in steps that touch it, and less each time
 WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
 
 
@@ -91,7 +95,8 @@ class Trainer(Generic[Model]):
         self._saved_at = time.monotonic()
         self._background = Background()
         self.optimisers = configure_optimizers(model, lr)
-        self.lr = lr
+        sparse = model.sparse_parameters()
+        self.dense = [p for p in model.parameters() if all(p is not other for other in sparse)]
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -135,9 +140,9 @@ class Trainer(Generic[Model]):
             started = time.monotonic()
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
-                    group["lr"] = self.lr * learning_rate(self.progress)
+                    group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
             loss = self._interruptible(lambda: self._gradients(*batches(self.step)), checkpoint, should_stop)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
@@ -201,8 +206,9 @@ class Trainer(Generic[Model]):
         mine = slice(self.rank, None, self.world)
         parts = zip(idx[mine].chunk(self.accumulate), targets[mine].chunk(self.accumulate), strict=True)
         # Composed once per step: the parts sum their gradients in the leaves, and one backward pass goes on.
-        matrices = self.model.matrices()
-        leaves = [matrix.detach().requires_grad_() for matrix in matrices]
+        # All processes compose for the whole batch, so that their gradients have the same rows.
+        composed = self.model.composed(idx.to(self.device))
+        leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in composed]
         total = torch.zeros((), device=self.device)
         for part in parts:
             inputs, outputs = (t.to(self.device, non_blocking=True) for t in part)  # (B / world / parts, T)
@@ -210,10 +216,13 @@ class Trainer(Generic[Model]):
                 loss = self._loss(inputs, outputs, *leaves) / n_targets
             torch.autograd.backward(loss)
             total += loss.detach()
-        if matrices:
-            torch.autograd.backward(matrices, [leaf.grad for leaf in leaves])
+        if any(tensor.requires_grad for tensor in composed):
+            torch.autograd.backward(
+                [tensor for tensor in composed if tensor.requires_grad],
+                [leaf.grad for leaf in leaves if leaf.requires_grad],
+            )
         if self.world > 1:
-            pending = [dist.all_reduce(p.grad, async_op=True) for p in self.model.parameters()]
+            pending = [dist.all_reduce(_values(p), async_op=True) for p in self.model.parameters()]
             for work in pending:
                 work.wait()
         return total
@@ -252,11 +261,25 @@ class Trainer(Generic[Model]):
             raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 
 
+def _values(parameter: nn.Parameter) -> Tensor:
+    """The gradient of a parameter; of a sparse one, its rows."""
+    gradient = parameter.grad
+    assert gradient is not None
+    return gradient._values() if gradient.is_sparse else gradient
+
+
 def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers; AdamW for embeddings, head and norms."""
+    """Muon for the matrices of the layers, AdamW for embeddings, head and norms, Adagrad for n-grams."""
     hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
-    rest = [p for p in model.parameters() if not any(p is h for h in hidden)]
-    adamw = torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    if not hidden:
-        return [adamw]
-    return [adamw, torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")]
+    sparse = model.sparse_parameters()
+    rest = [p for p in model.parameters() if all(p is not other for other in (*hidden, *sparse))]
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    ]
+    if hidden:
+        optimisers.append(torch.optim.Muon(hidden, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+    if sparse:
+        # Adagrad warns that it does not check its sparse tensors unless that was said.
+        torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
+        optimisers.append(torch.optim.Adagrad(sparse, lr=SPARSE_RATE * lr))
+    return optimisers

@@ -28,7 +28,7 @@ except ImportError:  # Windows has no such locks
 Report = Callable[[str, float, str], None]  # phase, its progress in [0, 1], a word about it
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = {"m1": 1, "m2": 2}
 MAX_DEPTH = 20  # of a config.json
 BUDGETS = ("steps", "n_bytes", "n_tokens", "minutes")
 # errors that the use of a damaged config raises
@@ -167,7 +167,7 @@ def write_config(folder: Path, kind: str, config: dict[str, Any]) -> None:
     """
     facts = {
         "format": f"eqinfo {kind}",
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSIONS[kind],
         "versions": {
             "eqinfo": __version__,
             "torch": torch.__version__,
@@ -253,13 +253,13 @@ def read_config(
             raise ValueError("too deep")
         found, version = config["format"], config["format_version"]
         config["settings"].keys()
-        kinds = [f"eqinfo {known}" for known in ("m1", "m2") if kind in (None, known)]
-        if found not in kinds:
+        versions = {f"eqinfo {known}": n for known, n in FORMAT_VERSIONS.items() if kind in (None, known)}
+        if found not in versions:
             raise FormatError(
-                f"{path}: of another format; found {shortened(found)}, want {' or '.join(kinds)}."
+                f"{path}: of another format; found {shortened(found)}, want {' or '.join(versions)}."
             )
-        if version != FORMAT_VERSION:
-            raise FormatError(f"{path}: another version; found {shortened(version)}, want {FORMAT_VERSION}.")
+        if version != (want := versions[found]):
+            raise FormatError(f"{path}: another version; found {shortened(version)}, want {want}.")
         check(config)
     except (InputError, *DAMAGE) as error:
         raise FormatError(f"{path}: damaged ({shortened(error)}).") from None

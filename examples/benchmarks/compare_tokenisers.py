@@ -1,15 +1,15 @@
-"""Compares the same small M2 trained on bytes, windows and BPE tokens of the same text.
+"""Compares the same M2 trained on bytes, windows and BPE tokens of the same text, as budgets grow.
 
     python examples/benchmarks/compare_tokenisers.py prepare --work cmp/ --text train.jsonl.zst \
         --valid valid.jsonl.zst --bench alice29.txt asyoulik.txt lcet10.txt
-    python examples/benchmarks/compare_tokenisers.py train --work cmp/ --tokens 3000000 --workers 2
-    python examples/benchmarks/compare_tokenisers.py time --work cmp/ --tokens 3000000
-    python examples/benchmarks/compare_tokenisers.py report --work cmp/ --tokens 3000000 -o results.md
+    python examples/benchmarks/compare_tokenisers.py train --work cmp/ --workers 2
+    python examples/benchmarks/compare_tokenisers.py time --work cmp/
+    python examples/benchmarks/compare_tokenisers.py report --work cmp/ -o results.md
 
 `prepare` makes one folder per vocabulary, with its codebook and token files, which are decoded back and
-compared. `train` trains and evaluates the runs of the plan below, the most important first. `time` measures
+compared. `train` trains and evaluates the runs of the ladder below, the lowest rungs first. `time` measures
 speed and needs an idle machine. `report` writes the page and its figure from the runs that are complete.
-Existing results are kept, so every command can be stopped and started again.
+Existing results are kept, so every command can be stopped and started again, over several days if need be.
 """
 
 import argparse
@@ -26,12 +26,12 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice, product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -39,7 +39,7 @@ import pages
 import peers
 from matplotlib.figure import Figure
 
-from eqinfo.codebook.codebook import Codebook, Method
+from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats import token_file
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.eqi import Totals
@@ -50,29 +50,21 @@ from eqinfo.m1 import train as m1_train
 from eqinfo.m1.baselines import published
 from eqinfo.m1.expand import Candidates, expand
 from eqinfo.m1.refit import refit
-from eqinfo.m2.model import M2_PRESETS, GPTConfig
+from eqinfo.m2.model import GPTConfig, shape_of_name
 from eqinfo.system.atomic_files import NamedSink, replacing
 from eqinfo.text import documents
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 BPE_SAMPLE_BYTES = 64_000_000
 BPE_BATCH = 256  # documents
+PENALTY = m1_run.Settings().unaligned_penalty  # of a cut inside a word
 
 
 class Vocabulary(NamedTuple):
-    """The tokens of an M2: which windows there are, and how text is parsed.
-
-    Attributes:
-        windows: the rule that chooses them, or the name of another vocabulary with the same windows.
-        window_bits: log2 of the largest number of windows.
-        unaligned_penalty: penalty of a cut inside a word, in refit and parse.
-        method: method of the parse; BPE uses its own.
-    """
+    """The tokens of an M2: the rule that chooses the windows, and log2 of their largest number."""
 
     windows: str
     window_bits: int
-    unaligned_penalty: float = 1.0
-    method: Method = "optimal"
 
 
 VOCABULARIES = {
@@ -80,84 +72,67 @@ VOCABULARIES = {
     "ours-b12": Vocabulary("refitted", 12),
     "bpe-b12": Vocabulary("bpe", 12),
     "published-b12": Vocabulary("published", 12),
-    "ours-b12-penalty0": Vocabulary("refitted", 12, 0.0),
-    "ours-b12-penalty3": Vocabulary("refitted", 12, 3.0),
-    "ours-b12-greedy": Vocabulary("ours-b12", 12, method="greedy"),
     "ours-b14": Vocabulary("refitted", 14),
     "bpe-b14": Vocabulary("bpe", 14),
-    "published-b14": Vocabulary("published", 14),
-    "ours-b16": Vocabulary("packaged", 16),
+    "ours-b16": Vocabulary("refitted", 16),
     "bpe-b16": Vocabulary("bpe", 16),
-    "published-b16": Vocabulary("packaged published", 16, method="greedy"),
 }
 
-PRESET, BLOCK_SIZE, BATCH_TOKENS = "nano", 256, 8192  # of M2
-VALIDATIONS = 10  # validations per run
-WATCHED, WATCHED_BYTES = "watched", 400_000  # validations read this even sample of valid
-BASE = "ours-b12"  # its training FLOPs are the budget of all runs with equal FLOPs
+BLOCK_SIZE, BATCH_TOKENS = 256, 8192  # of M2
+BPE_OF = {"bytes": "bpe-b12", "published-b12": "bpe-b12"}  # what an arm is compared with
+BPE_OF |= {f"{kind}-b{bits}": f"bpe-b{bits}" for kind in ("ours", "bpe") for bits in (12, 14, 16)}
 
-Embeddings = Literal["composed", "plain"]
-Budget = Literal["flops", "tokens"]
-
-BUDGETS: dict[Budget, str] = {"flops": "equal FLOPs", "tokens": "equal tokens"}
+SAME = "same"  # the shape of BPE's M2, on as many tokens or for as many training FLOPs
+LARGER = "larger"  # a larger M2, with BPE's FLOPs a byte of text, on BPE's text: so for its training FLOPs
 
 # Single runs that led to the defaults; this script does not repeat them.
-TRIED = """## Also tried
+TRIED = """## Tried
 
-Each figure is the bits/byte on valid of one run of 1 M tokens; the choice that was kept is bold. Two seeds of
-one setting differed by 0.001.
+Bits/byte on valid of single runs, nano, 12 bits unless said otherwise.
 
-- number of bytes at each end of a token from which its embedding is composed (ours-b12-penalty3):
-  3: 2.148, **4: 2.147**, 8: 2.152, 16: 2.152; with 0.5 M tokens of ours-b14 **4: 2.140**, 8: 2.145
-- initial standard deviation of a token's own vector: **0.1: 2.145**, 0.5: 2.147; with 8 bytes
-  0.5: 2.152, 1.0: 2.158
-- which strings may be windows, with 2 M tokens: one word and the space after it 2.010 at 3.43 bytes/token;
-  across words, as shipped, 2.023 at 3.77; with cuts after a space counted as unaligned, so that windows
-  begin with a space as BPE's tokens do, 2.030 at 3.85. BPE: 2.001 at 3.37. At a given vocabulary size, more
-  bytes/token cost bits/byte, in windows and BPE alike
-- greedy parse: 2.162; optimal: 2.156 (ours-b12, 8 bytes)
-- masking windows that cannot follow the previous one because the parse would choose the two joined:
-  not worth it, for after training they account for 0.2 % of the loss
-- peak learning rate 0.005: 2.174, **0.01: 2.156**, 0.02: 2.162 (ours-b12, 8 bytes)
 """
 
-B12 = ("bytes", "ours-b12", "bpe-b12", "published-b12")
-B14 = ("ours-b14", "bpe-b14", "published-b14")
-B16 = ("ours-b16", "bpe-b16", "published-b16")
-VARIED = """- penalty0, penalty3: penalty of a cut inside a word, instead of 1, in refit and parse
-- greedy: the windows of ours-b12 with greedy parse
-"""
-VARIANTS = ("ours-b12-penalty0", "ours-b12-penalty3", "ours-b12-greedy")
-# The runs in their order: each row combines vocabularies, embeddings, budgets and seeds. A run that is in an
-# earlier row is not repeated.
-PLAN: list[tuple[tuple[str, ...], tuple[Embeddings, ...], tuple[Budget, ...], tuple[int, ...]]] = [
-    (B12, ("composed",), ("flops",), (0,)),
-    (B12, ("plain",), ("flops",), (0,)),
-    (B14, ("composed",), ("flops",), (0,)),
-    (B12, ("composed",), ("tokens",), (0,)),
-    (B12, ("composed",), ("flops",), (1,)),
-    (B16, ("composed",), ("flops",), (0,)),
-    (B14, ("composed",), ("flops",), (1,)),
-    (B12, ("plain",), ("tokens",), (0,)),
-    (VARIANTS, ("composed",), ("flops",), (0,)),
-    (B14, ("plain",), ("flops",), (0,)),
-    (B14, ("composed",), ("tokens",), (0,)),
-    (B12, ("plain",), ("flops",), (1,)),
-]
+
+OUTCOME = ""
+
+
+class Rung(NamedTuple):
+    """Runs with one budget.
+
+    Attributes:
+        shape: a preset of M2.
+        n_tokens: what BPE and ours train on; the other arms train for as many FLOPs.
+        seeds: one run each.
+        bits: widths of the tokens; bytes and published windows are compared at 12.
+    """
+
+    shape: str
+    n_tokens: int
+    seeds: tuple[int, ...]
+    bits: tuple[int, ...]
+
+
+LADDER = (
+    Rung("nano", 1_000_000, (0, 1), (12, 14, 16)),
+    Rung("nano", 4_000_000, (0, 1), (12, 14, 16)),
+    Rung("3m", 4_000_000, (0,), (12, 14, 16)),
+    Rung("nano", 16_000_000, (0,), (12, 14, 16)),
+    Rung("3m", 16_000_000, (0,), (12, 14, 16)),
+    Rung("nano", 64_000_000, (0,), (12,)),
+)
 
 
 class Texts(NamedTuple):
-    """The texts for training and measuring; `watched` is a sample of valid."""
+    """The texts for training and measuring."""
 
     train: Path
-    watched: Path
     valid: Path
     bench: list[Path]
 
     @property
     def by_name(self) -> dict[str, Path]:
         """Each text by the name of its token file; train comes last, so its file completes a vocabulary."""
-        held_out = {WATCHED: self.watched, "valid": self.valid} | {path.stem: path for path in self.bench}
+        held_out = {"valid": self.valid} | {path.stem: path for path in self.bench}
         return held_out | {"train": self.train}
 
 
@@ -194,23 +169,19 @@ def bpe_of(vocabulary: Vocabulary, work: Path, train: Path) -> peers.Bpe:
 
 def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
     """The codebook of a vocabulary; BPE's lists its entries in sorted order and is not used to parse."""
-    bits, penalty = vocabulary.window_bits, vocabulary.unaligned_penalty
+    bits = vocabulary.window_bits
     match vocabulary.windows:
         case "bytes":
             return Codebook([b"", *(bytes([byte]) for byte in range(256))], bits, "greedy")
-        case "packaged":
-            return Codebook.load(model_path(None) / CODEBOOK_NAME)
-        case "packaged published":
-            return Codebook.load(model_path(None) / m1_run.BASELINE)
         case "published":
             return published(m1_run.load_m1(model_path(None)), bits, lambda _: None)
         case "refitted":
-            return refit(candidates(bits), training_text(work, train), bits, penalty, lambda _: None)
+            return refit(candidates(bits), training_text(work, train), bits, PENALTY, lambda _: None)
         case "bpe":
             entries = peers.token_bytes(bpe_of(vocabulary, work, train).tokenizer)
             return Codebook([b"", *sorted(entries)], bits, "greedy")
         case other:
-            return replace(Codebook.load(work / other / CODEBOOK_NAME), method=vocabulary.method)
+            raise ValueError(other)
 
 
 def frames(path: Path) -> Iterator[Frame]:
@@ -280,17 +251,8 @@ def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | 
         sink.write(sidecar.to_json())
 
 
-def write_watched(valid: Path, path: Path) -> None:
-    """Write an even sample of the documents of valid as JSONL."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, force=True) as sink:
-        for document in peers.sample(valid, WATCHED_BYTES):
-            sink.write(json.dumps({"text": document.decode()}).encode() + b"\n")
-
-
 def prepare(work: Path, names: list[str], texts: Texts) -> None:
     """Complete the folders of the named vocabularies."""
-    write_watched(texts.valid, texts.watched)
     for name in names:
         vocabulary, folder = VOCABULARIES[name], work / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -318,17 +280,24 @@ def bytes_per_token(folder: Path, text_name: str) -> float:
 
 
 class Run(NamedTuple):
-    """The training of one M2; both budgets share a run where their numbers of tokens are equal."""
+    """The training of one M2.
+
+    Attributes:
+        vocabulary: of its tokens.
+        shape: a name that train-m2 --preset takes.
+        n_tokens: that it trains on.
+        seed: of weights and data order.
+    """
 
     vocabulary: str
-    embeddings: Embeddings
+    shape: str
     n_tokens: int
     seed: int
 
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return f"{self.vocabulary}-{self.embeddings}-{self.n_tokens}-seed{self.seed}"
+        return f"{self.vocabulary}-{self.shape}-{self.n_tokens}-seed{self.seed}"
 
     def folder(self, work: Path) -> Path:
         """The run folder of train-m2."""
@@ -337,6 +306,10 @@ class Run(NamedTuple):
     def score_path(self, work: Path, text_name: str) -> Path:
         """The file with the output of `eqinfo eval` on a text."""
         return work / "scores" / self.name / f"{text_name}.json"
+
+    def config(self, work: Path) -> GPTConfig:
+        """The shape of its model."""
+        return config_of(len(codebook_of(work, self.vocabulary).windows), self.shape)
 
     def measured(self, work: Path) -> dict[str, float] | None:
         """The measurements of train-m2; None until the run is complete."""
@@ -347,6 +320,16 @@ class Run(NamedTuple):
         return found
 
 
+def config_of(vocab_size: int, shape: str) -> GPTConfig:
+    """The shape of a model."""
+    return GPTConfig(vocab_size, BLOCK_SIZE, *shape_of_name(shape))
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """FLOPs to read a token, with output matrix and attention: a third of those to train on it."""
+    return config.training_flops // 3
+
+
 def vocabularies(work: Path) -> list[str]:
     """The names of the prepared vocabularies."""
     return [name for name in VOCABULARIES if (work / name / "train.bin.json").exists()]
@@ -354,8 +337,7 @@ def vocabularies(work: Path) -> list[str]:
 
 def held_out(folder: Path) -> list[str]:
     """The names of the held-out texts of a vocabulary."""
-    names = {path.stem for path in folder.glob("*.bin")} - {"train", "valid", WATCHED}
-    return ["valid", *sorted(names)]
+    return ["valid", *sorted({path.stem for path in folder.glob("*.bin")} - {"train", "valid"})]
 
 
 @lru_cache
@@ -364,25 +346,61 @@ def codebook_of(work: Path, vocabulary: str) -> Codebook:
     return Codebook.load(work / vocabulary / CODEBOOK_NAME)
 
 
-def training_flops(work: Path, vocabulary: str) -> int:
-    """Training FLOPs per token."""
-    n_windows = len(codebook_of(work, vocabulary).windows)
-    return GPTConfig(n_windows, BLOCK_SIZE, *M2_PRESETS[PRESET]).training_flops
+def larger_shape(work: Path, vocabulary: str, shape: str) -> str:
+    """The shape with about as many FLOPs a byte as BPE's M2 of another shape.
+
+    The width grows first, in steps of twice the heads, then layers as far as they bring it nearer.
+    """
+    bpe = BPE_OF[vocabulary]
+    n_windows, n_theirs = (len(codebook_of(work, name).windows) for name in (vocabulary, bpe))
+    longer = bytes_per_token(work / vocabulary, "train") / bytes_per_token(work / bpe, "train")
+    wanted = flops_per_token(config_of(n_theirs, shape)) * longer
+    n_layer, n_head, n_embd = shape_of_name(shape)
+    shapes = [
+        f"{layers}x{n_head}x{width}"
+        for layers in range(n_layer, 2 * n_layer)
+        for width in range(n_embd, 2 * n_embd, 2 * n_head)
+    ]
+    return min(shapes, key=lambda name: abs(flops_per_token(config_of(n_windows, name)) - wanted))
 
 
-def planned(work: Path, base_tokens: int, only: re.Pattern[str]) -> dict[Run, list[Budget]]:
-    """All runs of the plan in its order, each with its budgets."""
-    flops = {name: training_flops(work, name) for name in vocabularies(work)}
-    runs: dict[Run, list[Budget]] = {}
-    for names, ways, budgets, seeds in PLAN:
-        for seed, budget, way, name in product(seeds, budgets, ways, names):
-            if name not in flops or not only.search(f"{name}-{way}-{budget}-seed{seed}"):
-                continue
-            share = flops[BASE] / flops[name] if budget == "flops" else 1.0
-            shared = runs.setdefault(Run(name, way, round(base_tokens * share), seed), [])
-            if budget not in shared:
-                shared.append(budget)
+class Arm(NamedTuple):
+    """Runs that differ in their seeds only.
+
+    Attributes:
+        rung: of the ladder.
+        vocabulary: of its tokens.
+        match: SAME or LARGER.
+    """
+
+    rung: Rung
+    vocabulary: str
+    match: str
+
+
+def planned(work: Path, rungs: Iterable[Rung], only: re.Pattern[str]) -> dict[Run, Arm]:
+    """All runs of the ladder in their order, each with its arm."""
+    known, runs = set(vocabularies(work)), dict[Run, Arm]()
+    for rung in rungs:
+        names = [(f"{kind}-b{bits}", SAME) for bits in rung.bits for kind in ("ours", "bpe")]
+        names += [("bytes", SAME), ("published-b12", SAME)]
+        names += [(f"ours-b{bits}", LARGER) for bits in rung.bits]
+        for seed, (name, match) in product(rung.seeds, names):
+            arm = Arm(rung, name, match)
+            if {name, BPE_OF[name]} <= known and only.search(
+                f"{name}-{match}-{rung.shape}-{rung.n_tokens}-seed{seed}"
+            ):
+                runs[run_of(arm, work, seed)] = arm
     return runs
+
+
+def run_of(arm: Arm, work: Path, seed: int) -> Run:
+    """The run of an arm: for the training FLOPs of BPE's of its rung."""
+    rung, name = arm.rung, arm.vocabulary
+    shape = rung.shape if arm.match == SAME else larger_shape(work, name, rung.shape)
+    sizes = [len(codebook_of(work, each).windows) for each in (BPE_OF[name], name)]
+    theirs, ours = config_of(sizes[0], rung.shape).training_flops, config_of(sizes[1], shape).training_flops
+    return Run(name, shape, round(rung.n_tokens * theirs / ours), seed)
 
 
 class Command(NamedTuple):
@@ -397,12 +415,9 @@ def training(run: Run, work: Path) -> Command:
     """The command that starts or resumes the training of a run."""
     folder, data = run.folder(work), work / run.vocabulary
     arguments = ["train-m2", f"{data / 'train.bin'}", "-o", f"{folder}"]
-    arguments += ["--model", f"{data / CODEBOOK_NAME}", "--valid", f"{data / WATCHED}.bin"]
-    arguments += ["--preset", PRESET, "--tokens", f"{run.n_tokens}", "--block-size", f"{BLOCK_SIZE}"]
-    arguments += ["--batch-tokens", f"{BATCH_TOKENS}", "--validations", f"{VALIDATIONS}"]
+    arguments += ["--model", f"{data / CODEBOOK_NAME}", "--preset", run.shape, "--tokens", f"{run.n_tokens}"]
+    arguments += ["--block-size", f"{BLOCK_SIZE}", "--batch-tokens", f"{BATCH_TOKENS}"]
     arguments += ["--seed", f"{run.seed}", "-q"]
-    if run.embeddings == "plain":
-        arguments.append("--plain-embeddings")
     if (folder / "config.json").exists():
         arguments.append("--resume")
     elif folder.exists():  # killed before its config was written
@@ -510,11 +525,9 @@ def median_rates(work: Path, vocabulary: str) -> dict[str, float]:
 
 @dataclass
 class Row:
-    """Complete runs that differ only in their seeds, with their measurements."""
+    """The complete runs of an arm, with their measurements."""
 
-    vocabulary: str
-    embeddings: Embeddings
-    budgets: list[Budget]
+    arm: Arm
     runs: list[Run] = field(default_factory=list)
     measured: list[dict[str, float]] = field(default_factory=list)
     scores: list[dict[str, dict[str, float]]] = field(default_factory=list)  # by text
@@ -529,6 +542,10 @@ class Row:
         spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.{digits}f}{spread}"
 
+    def training_flops(self, work: Path) -> float:
+        """FLOPs of the training of a run."""
+        return self.runs[0].config(work).training_flops * self.measured[0]["training_tokens"]
+
 
 def read_score(path: Path) -> dict[str, float]:
     """The result of eval for one run on one text."""
@@ -537,45 +554,55 @@ def read_score(path: Path) -> dict[str, float]:
     return score
 
 
-def complete_rows(work: Path, plan: dict[Run, list[Budget]], texts: list[str]) -> list[Row]:
-    """The complete rows of the table, in the order of VOCABULARIES."""
-    rows: dict[Run, Row] = {}
-    for run, budgets in sorted(plan.items(), key=lambda item: list(VOCABULARIES).index(item[0].vocabulary)):
+def complete_rows(work: Path, plan: dict[Run, Arm], texts: list[str]) -> dict[Arm, Row]:
+    """The arms with complete runs, in the order of the ladder."""
+    rows: dict[Arm, Row] = {}
+    for run, arm in plan.items():
         facts, paths = run.measured(work), {name: run.score_path(work, name) for name in texts}
         if facts is None or not all(path.exists() for path in paths.values()):
             continue
-        row = rows.setdefault(run._replace(seed=0), Row(run.vocabulary, run.embeddings, budgets))
+        row = rows.setdefault(arm, Row(arm))
         row.runs.append(run)
         row.measured.append(facts)
         row.scores.append({name: read_score(path) for name, path in paths.items()})
-    return list(rows.values())
+    return rows
 
 
-def quality(work: Path, rows: list[Row], texts: list[str]) -> Iterator[str]:
-    """The table of bits/byte and the facts of each run."""
-    head = ["tokeniser", "embeddings", "budget", "seeds", "tokens, M", "text, MB", "training, s"]
+def ladder(work: Path, rows: dict[Arm, Row], texts: list[str]) -> Iterator[str]:
+    """The table of all arms, a rung after the other."""
+    head = ["rung", "tokens", "M2", "seeds", "tokens, M", "text, MB", "PFLOPs", "kFLOPs/byte", "bytes/token"]
     shown = []
-    for row in rows:
-        n_tokens = row.measured[0]["training_tokens"]
-        sizes = [bytes_per_token(work / row.vocabulary, name) for name in ("train", "valid")]
-        seconds = statistics.fmean(facts["training_s"] for facts in row.measured)
-        budgets = ", ".join(BUDGETS[budget] for budget in row.budgets)
-        cells = [row.vocabulary, row.embeddings, budgets, f"{len(row.runs)}", f"{n_tokens / 1e6:.2f}"]
-        cells += [f"{n_tokens * sizes[0] / 1e6:.1f}", f"{seconds:,.0f}", f"{sizes[1]:.3f}"]
-        cells += [row.shown(name, "bits_per_byte", 3) for name in texts]
-        shown.append([*cells, row.shown("valid", "word_perplexity", 0)])
-    yield "## Bits/byte\n"
+    for arm, row in rows.items():
+        run, n_tokens = row.runs[0], row.measured[0]["training_tokens"]
+        sizes = [bytes_per_token(work / arm.vocabulary, name) for name in ("train", "valid")]
+        cost = flops_per_token(run.config(work)) / sizes[1]
+        theirs = rows.get(Arm(arm.rung, BPE_OF[arm.vocabulary], SAME))
+        differences = ["", ""]
+        if theirs is not None and theirs is not row:
+            differences = [
+                f"{row.mean('valid', 'bits_per_byte') - theirs.mean('valid', 'bits_per_byte'):+.3f}",
+                percent(*(of.mean("valid", "word_perplexity") for of in (row, theirs))),
+            ]
+        shown.append(
+            [
+                f"{arm.rung.shape}, {arm.rung.n_tokens / 1e6:g} M", arm.vocabulary,
+                run.shape, f"{len(row.runs)}", f"{n_tokens / 1e6:.2f}", f"{n_tokens * sizes[0] / 1e6:.1f}",
+                f"{row.training_flops(work) / 1e15:.4g}", f"{cost / 1e3:,.0f}", f"{sizes[1]:.3f}",
+                *(row.shown(name, "bits_per_byte", 3) for name in texts), differences[0],
+                row.shown("valid", "word_perplexity", 0), differences[1],
+            ]
+        )  # fmt: skip
+    yield "## The ladder\n"
     yield pages.paragraph(
-        "Bits/byte on held-out texts: smaller is better. With several seeds, the mean ± half the range. "
-        "*Text* is the amount of text that the training tokens decode to. Bytes/token and word perplexity "
-        "are measured on valid."
+        "Bits/byte on held-out texts: smaller is better. With several seeds, the mean ± half the range. All "
+        "arms of a rung that are compared have the same training FLOPs, with output matrix and attention. "
+        "Ours and BPE of one width have as many tokens too; bytes and published windows are compared with "
+        "BPE of 12 bits. Where M2 has another shape than its rung, it is as much larger as our windows are "
+        "longer than BPE's tokens: it reads as much text for the same training FLOPs, and costs as many "
+        "FLOPs a byte (kFLOPs/byte, forward) when it is used. *Text* is what the training tokens decode to."
     )
-    yield pages.table([*head, "bytes/token", *texts, "word perplexity"], shown)
-
-
-def opponent(vocabulary: str) -> str:
-    """The BPE vocabulary of the same width, at least 12 bits, to compare a vocabulary with."""
-    return f"bpe-b{max(12, VOCABULARIES[vocabulary].window_bits)}"
+    head += [*texts, "- BPE's", "word perplexity", "to BPE's"]
+    yield pages.table(head, shown)
 
 
 def percent(value: float, reference: float) -> str:
@@ -583,124 +610,81 @@ def percent(value: float, reference: float) -> str:
     return f"{value / reference - 1:+.1%}"
 
 
-def compared(rows: list[Row], budget: Budget) -> Iterator[str]:
-    """The table of differences from BPE and from bytes on valid, for one budget."""
-    known = {(row.vocabulary, row.embeddings): row for row in rows if budget in row.budgets}
-    shown = []
-    for (vocabulary, embeddings), row in known.items():
-        cells = []
-        for other_name in (opponent(vocabulary), "bytes"):
-            other = known.get((other_name, embeddings))
-            if other is None or other is row:
-                cells += ["", ""]
-                continue
-            difference = row.mean("valid", "bits_per_byte") - other.mean("valid", "bits_per_byte")
-            perplexities = (of.mean("valid", "word_perplexity") for of in (row, other))
-            cells += [f"{difference:+.3f}", percent(*perplexities)]
-        shown.append([vocabulary, embeddings, *cells])
-    if shown:
-        yield f"## Differences on valid, with {BUDGETS[budget]}\n"
-        yield "Differences from BPE of the same width (b12 for bytes) and from bytes; negative is better.\n"
-        head = ["tokeniser", "embeddings", "bits/byte - BPE's", "word perplexity to BPE's"]
-        yield pages.table([*head, "bits/byte - bytes'", "word perplexity to bytes'"], shown)
-
-
 def speeds(work: Path, names: list[str]) -> Iterator[str]:
     """The table of speed."""
     rates = {name: found for name in names if (found := median_rates(work, name))}
     shown = []
     for name, found in rates.items():
-        theirs, row = rates.get(opponent(name), found), [name]
+        theirs, row = rates.get(BPE_OF[name], found), [name]
         for rate, value in found.items():
             row += [f"{value:,.0f}", "" if theirs is found else percent(value, theirs[rate])]
         shown.append(row)
     if shown:
         yield "## Speed in bytes of text per second\n"
         yield pages.paragraph(
-            "Measured by `eqinfo eval` in one thread, with the tokenisers taking turns; medians. The "
-            "columns beside give the difference from BPE with tokens of the same width (b12 for bytes). "
-            "Embeddings and budgets make no difference here, because a finished M2 stores plain matrices."
+            "Measured by `eqinfo eval` in one thread, nano, with the tokenisers taking turns; medians. The "
+            "columns beside give the difference from BPE with tokens of the same width (b12 for bytes)."
         )
         yield pages.table(["tokeniser", "scoring", "to BPE's", "generation", "to BPE's"], shown)
 
 
-def validations(run: Run, work: Path) -> list[tuple[int, float]]:
-    """The validations of a run: step and bits/byte."""
-    lines = map(json.loads, (run.folder(work) / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line["valid_bits_per_byte"]) for line in lines if "valid_bits_per_byte" in line]
-
-
-def draw(work: Path, rows: list[Row], path: Path) -> None:
-    """Draw bits/byte on the sample of valid against FLOPs, for composed embeddings and the first seed."""
+def draw(work: Path, rows: Iterable[Row], path: Path) -> None:
+    """Draw bits/byte on valid against training FLOPs, a line for each arm."""
+    lines: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        arm = row.arm
+        point = row.training_flops(work), row.mean("valid", "bits_per_byte")
+        lines.setdefault((arm.vocabulary, arm.rung.shape, arm.match), []).append(point)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "eqinfo", "font.size": 9}):
-        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.add_subplot()
-        for row in rows:
-            if row.embeddings == "composed" and "flops" in row.budgets and row.vocabulary not in VARIANTS:
-                flops = training_flops(work, row.vocabulary) * BATCH_TOKENS
-                curve = [(step * flops, bits) for step, bits in validations(row.runs[0], work)]
-                twin = re.sub("b1[46]", "b12", row.vocabulary)  # determines the colour
-                style = {"b14": ".--", "b16": ".:"}.get(row.vocabulary[-3:], ".-")
-                colour = f"C{B12.index(twin)}"
-                axes.plot(*zip(*curve, strict=True), style, color=colour, label=row.vocabulary)
+        for (vocabulary, shape, match), points in lines.items():
+            kind, _, bits = vocabulary.partition("-")
+            colour = f"C{('bytes', 'ours', 'bpe', 'published').index(kind)}"
+            style = {"b14": "--", "b16": ":"}.get(bits, "-")
+            label = f"{vocabulary}, {shape}" + (", larger" if match == LARGER else "")
+            marker = "*" if match == LARGER else {"nano": "o", "3m": "s"}.get(shape, "^")
+            axes.plot(*zip(*points, strict=True), marker + style, color=colour, label=label, markersize=5)
         axes.set_xscale("log")
         axes.set_xlabel("training FLOPs")
-        axes.set_ylabel("bits/byte, sample of valid")
+        axes.set_ylabel("bits/byte, valid")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False)
+        axes.legend(frameon=False, fontsize=6, ncols=2)
         figure.savefig(path, metadata={"Date": None})
 
 
-def report(work: Path, plan: dict[Run, list[Budget]], base_tokens: int, output: Path | None) -> None:
+def report(work: Path, plan: dict[Run, Arm], output: Path | None) -> None:
     """Write the page and its figure."""
-    texts = held_out(work / BASE)
+    texts = held_out(work / "ours-b12")
     rows = complete_rows(work, plan, texts)
-    n_runs = sum(len(row.runs) for row in rows)
+    n_runs = sum(len(row.runs) for row in rows.values())
     if not n_runs:
         sys.exit("no run is complete yet.")
-    configs = [
-        json.loads((run.folder(work) / "config.json").read_bytes()) for row in rows for run in row.runs
-    ]
+    runs = [run for row in rows.values() for run in row.runs]
+    configs = [json.loads((run.folder(work) / "config.json").read_bytes()) for run in runs]
     commits = sorted({str(config["git_commit"])[:12] for config in configs})
-    n_layer, n_head, n_embd = M2_PRESETS[PRESET]
-    flops = base_tokens * training_flops(work, BASE)
     parts = [
         "# What windows are worth to a language model\n",
-        # the outcome of the published run: check it after measuring again
-        pages.paragraph(
-            f"The same small M2 ({PRESET}: {n_layer} layers of width {n_embd}, {n_head} heads) was trained "
-            "on one text, given as bytes, as windows by the paper's rule (*published*), as eqinfo's windows "
-            "(*ours*) and as BPE tokens. With equal training FLOPs and composed embeddings, ours are at "
-            "most 0.02 bits/byte worse than BPE on *valid*, clearly better than published windows and "
-            "bytes, and generate more text per second than BPE. Every token file was decoded back and "
-            "compared with its text. The end of a name gives the width of the tokens: b12, b14 and b16 have "
-            "at most 2^12, 2^14 and 2^16 tokens."
-        ),
+        OUTCOME,
         pages.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
         + f"- {n_runs} runs at commit {', '.join(commits)}; {BATCH_TOKENS:,} tokens a step in blocks of "
         f"{BLOCK_SIZE}\n"
-        f"- equal tokens: {base_tokens:,}; equal FLOPs: {flops:.2e}, the training FLOPs of {BASE} on "
-        "that many tokens, with output matrix and attention, without composing embeddings (once a step)\n"
-        "- bytes: "
-        f"{len(codebook_of(work, 'bytes').windows)} tokens\n"
+        "- bytes: 257 tokens; b12, b14, b16: at most 2^12, 2^14 and 2^16\n"
         "- published: the paper's rule with greedy parse; ours: refitted windows with optimal parse; both "
-        "made from the M1 in the package, at b16 the codebooks in the package\n"
-        + VARIED
-        * any(row.vocabulary in VARIANTS for row in rows)
-        + "- bpe: merges inside words, pre-tokenised as in GPT-2, trained on a sample of "
-        f"{BPE_SAMPLE_BYTES / 1e6:.0f} MB of the text\n"
-        "- embeddings: composed from the bytes of the tokens, or plain\n",
-        *quality(work, rows, texts),
-        *(part for budget in BUDGETS for part in compared(rows, budget)),
+        "from candidates of the M1 in the package, refitted to the training text\n"
+        "- bpe: merges inside words, pre-tokenised as in GPT-2, trained on a sample of "
+        f"{BPE_SAMPLE_BYTES / 1e6:.0f} MB of the training text\n"
+        "- every M2 knows the bytes of its tokens, whatever the tokens: trie spelling and byte n-grams\n"
+        "- every token file was decoded back and compared with its text\n",
+        *ladder(work, rows, texts),
         *speeds(work, vocabularies(work)),
         TRIED,
     ]
     if output is not None:
         figure = output.with_suffix(".svg")
-        draw(work, rows, figure)
-        parts.append(f"## During training\n\n![bits/byte against training FLOPs]({figure.name})\n")
+        draw(work, rows.values(), figure)
+        parts.insert(-1, f"![bits/byte against training FLOPs]({figure.name})\n")
     pages.publish(parts, output)
 
 
@@ -715,12 +699,7 @@ def arguments() -> argparse.Namespace:
     preparing.add_argument("--text", type=Path, required=True, help="JSONL to train on")
     preparing.add_argument("--valid", type=Path, required=True, help="JSONL to validate on")
     preparing.add_argument("--bench", type=Path, nargs="+", required=True, help="texts to measure on")
-    common.add_argument(
-        "--tokens",
-        type=int,
-        default=3_000_000,
-        help=f"training tokens of {BASE}; others follow from the budgets",
-    )
+    common.add_argument("--rungs", type=int, default=len(LADDER), help="only so many rungs, the lowest ones")
     training = commands.add_parser("train", parents=[common], help="train and evaluate the runs of the plan")
     training.add_argument("--workers", type=int, default=1, help="runs in parallel")
     timing = commands.add_parser("time", parents=[common], help="measure speed on an idle machine")
@@ -741,17 +720,16 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     if args.command == "prepare":
         names = [name for name in VOCABULARIES if only.search(name)]
-        watched = args.work / f"{WATCHED}.jsonl"
-        prepare(args.work, names, Texts(args.text, watched, args.valid, args.bench))
+        prepare(args.work, names, Texts(args.text, args.valid, args.bench))
         return
-    plan = planned(args.work, args.tokens, only)
+    plan = planned(args.work, LADDER[: args.rungs], only)
     try:
         if args.command == "train":
             train(args.work, plan, args.workers)
         elif args.command == "time":
             take_times(args.work, plan, args.turns, args.on)
         else:
-            report(args.work, plan, args.tokens, args.output)
+            report(args.work, plan, args.output)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -22,7 +22,7 @@ from eqinfo.coder.integer_m1 import BOS, INNER, WIDTH
 from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
-from eqinfo.m2.model import M2_PRESETS, Spelling
+from eqinfo.m2.model import M2_PRESETS
 from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Trainer
 from eqinfo.training.schedule import Budget
@@ -75,7 +75,7 @@ def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
     loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(codebook_path(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
-    trainer = trainer_of(config, Spelling(windows, config.n_embd), RUNS + 3)
+    trainer = trainer_of(config, windows, RUNS + 3)
     return in_steps(trainer, random_batch(vocab_size, n_tokens))
 
 

@@ -34,7 +34,8 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import loss
-from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig, Spelling
+from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
+from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import devices, loop
 from eqinfo.training.loop import Batches, Trainer
 from eqinfo.training.schedule import Budget
@@ -183,9 +184,10 @@ def losses(scale: Scale) -> Iterator[str]:
 # ---- a step of training
 
 
-def trainer_of(config: GPTConfig, spelling: Spelling | None, steps: int, lr: float = 0.01) -> Trainer:
-    """A trainer with a new model, as train-m2 makes it."""
-    return Trainer(GPT(config, spelling), Budget(steps=steps), 0, lr, CPU)
+def trainer_of(config: GPTConfig, windows: list[bytes] | None, steps: int, lr: float = 0.01) -> Trainer:
+    """A trainer with a new model, as train-m2 makes it; with plain embeddings if windows is None."""
+    knowing = [] if windows is None else [kind(windows, config.n_embd) for kind in (Spelling, ByteNgrams)]
+    return Trainer(GPT(config, *knowing), Budget(steps=steps), 0, lr, CPU)
 
 
 def m2_config(preset: str, vocab_size: int) -> GPTConfig:
@@ -216,12 +218,12 @@ def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[fl
     config = m2_config(preset, len(windows))
     batches = random_batch(len(windows), scale.batch_tokens)
     steps = scale.runs + 1
-    composed = trainer_of(config, Spelling(windows, config.n_embd), steps)
+    composed = trainer_of(config, windows, steps)
     plain = trainer_of(config, None, steps)
-    leaf_gradients = [torch.randn(config.vocab_size, config.n_embd) for _ in range(2)]
 
     def compose() -> None:
-        torch.autograd.backward(composed.model.matrices(), leaf_gradients)
+        parts = [part for part in composed.model.composed(batches(0)[0]) if part.requires_grad]
+        torch.autograd.backward(parts, [torch.ones_like(part) for part in parts])
         composed.model.zero_grad(set_to_none=True)
 
     work: dict[str, Callable[[], object]] = {
@@ -243,9 +245,9 @@ def embeddings(codebooks: list[Path | None], scale: Scale) -> Iterator[str]:
             rows.append([f"{preset}, {vocab_size:,} windows", *row])
     yield f"## Byte-composed embeddings: their share of a step of {scale.batch_tokens:,} tokens\n"
     yield pages.paragraph(
-        "*Composing* is `GPT.matrices`, forward and backward. It runs once per step, whatever the batch "
-        "size, so its share falls as the batch grows. The last column divides the step by one with plain "
-        "embeddings, so it also counts the optimiser's work on the byte vectors."
+        "*Composing* is `GPT.composed`, forward and backward. Its larger part, the spelling, costs the same "
+        "whatever the batch size, so its share falls as the batch grows. The last column divides the step by "
+        "one with plain embeddings, so it also counts the optimiser's work on the byte vectors."
     )
     yield pages.table(["", "step, CPU s", "composing, CPU s", "share", "step / plain step"], rows)
 
@@ -257,11 +259,14 @@ def with_optimiser(trainer: Trainer, name: str) -> Trainer:
     """The trainer with Muon replaced by another optimiser with the same weight decay."""
     if name == MUON:
         return trainer
-    matrices = trainer.optimisers[0].param_groups[0]["params"]
-    adamw = torch.optim.AdamW(matrices, trainer.lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    kinds = [type(optimiser) for optimiser in trainer.optimisers]
+    muon = kinds.index(torch.optim.Muon)
+    matrices = trainer.optimisers[muon].param_groups[0]["params"]
+    lr = trainer.optimisers[muon].defaults["lr"]
+    adamw = torch.optim.AdamW(matrices, lr, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     if name == SLOWER_ADAMW:
         adamw.register_step_pre_hook(take_a_third)
-    trainer.optimisers[0] = adamw
+    trainer.optimisers[muon] = adamw
     return trainer
 
 
@@ -288,7 +293,7 @@ def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[Traine
     for name, rates in LEARNING_RATES.items():
         for lr in rates:
             torch.manual_seed(0)
-            trainer = trainer_of(config, Spelling(windows, config.n_embd), scale.steps, lr)
+            trainer = trainer_of(config, windows, scale.steps, lr)
             trainers[name, lr] = with_optimiser(trainer, name)
     steps: dict[tuple[str, float], list[Trained]] = {key: [] for key in trainers}
     for _ in range(scale.steps):
@@ -361,7 +366,7 @@ def training_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, fl
     loop.WORTH_COMPILING_FLOPS = math.inf
     windows = Codebook.load(codebook).windows
     config = m2_config("nano", len(windows))
-    trainer = trainer_of(config, Spelling(windows, config.n_embd), scale.timed_steps + 1)
+    trainer = trainer_of(config, windows, scale.timed_steps + 1)
     batches = batches_of(tokens, scale)
     one_step(trainer, batches)
     clocks = (time.monotonic, time.process_time, machine_cpu_s)
@@ -416,7 +421,7 @@ def compiling_cpu_s(tokens: Path, codebook: Path, scale: Scale) -> list[Compiled
     for flops in (math.inf, -1.0):
         loop.WORTH_COMPILING_FLOPS = flops
         started = cpu_with_children_s()
-        trainer = trainer_of(config, Spelling(windows, config.n_embd), steps)
+        trainer = trainer_of(config, windows, steps)
         one_step(trainer, batches)
         first_s.append(cpu_with_children_s() - started)
         trainers.append(trainer)

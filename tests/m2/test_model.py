@@ -3,16 +3,17 @@ import math
 import pytest
 import torch
 
-from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, Spelling, attention
+from eqinfo.errors import InputError
+from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, attention, shape_of_name
+from eqinfo.m2.token_bytes import MAX_TOKENS, ByteNgrams
+
+BYTES = [b"", *(bytes([byte]) for byte in range(256))]
 
 
 def tiny(**changes):
     torch.manual_seed(0)
-    model = GPT(
-        GPTConfig(
-            **({"vocab_size": 257, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32} | changes)
-        )
-    )
+    shape = {"vocab_size": 257, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32} | changes
+    model = GPT(GPTConfig(**shape), ngrams=ByteNgrams(BYTES, shape["n_embd"]))
     for weight in model.parameters():  # beyond the zeros it starts with
         torch.nn.init.normal_(weight, std=0.2)
     return model
@@ -39,40 +40,22 @@ def test_presets_have_about_the_parameters_of_their_name(preset):
     assert config.n_embd % (2 * config.n_head) == 0
 
 
+def test_a_shape_may_be_named():
+    assert shape_of_name("6x8x512") == (6, 8, 512)
+    assert shape_of_name("nano") == M2_PRESETS["nano"]
+    for name in ("", "big", "6x8", "6x8x512x1", "0x8x512", "6x8x-512", "6x8x 512", "6x8x²", "6x8x999999"):
+        with pytest.raises(InputError, match=r"--preset: unknown; .* or LAYERSxHEADSxWIDTH\.$"):
+            shape_of_name(name)
+    with pytest.raises(InputError, match="found width 20, want a multiple of twice the 8 heads"):
+        shape_of_name("6x8x20")
+
+
 def test_training_flops_are_those_of_the_matrix_products():
     config = GPTConfig(300, 16, 2, 2, 32)
     linear = [m for m in GPT(config).modules() if isinstance(m, torch.nn.Linear)]
     forward = sum(2 * m.weight.numel() for m in linear)
     attention = config.n_layer * sum(2 * 2 * config.n_embd * (t + 1) for t in range(16)) / 16
     assert config.training_flops == pytest.approx(3 * (forward + attention), rel=0.05)
-
-
-WORDS = [b"", b"a", b"ab", b"b", b"ba", b"abcdefghijk"]
-
-
-def test_a_spelling_adds_the_bytes_of_a_token_by_their_position():
-    spelling = Spelling(WORDS, 3)
-    torch.nn.init.normal_(spelling.vectors)
-    table, head = spelling()
-    vectors = spelling.vectors
-    assert torch.equal(table[0], torch.zeros(3))
-    a, b = ord("a"), ord("b")
-    torch.testing.assert_close(table[1], (vectors[a] + vectors[4 * 256 + a])[:3])
-    want = vectors[a] + vectors[256 + b] + vectors[4 * 256 + b] + vectors[5 * 256 + a]
-    torch.testing.assert_close(torch.cat((table[2], head[2])), want)
-    long = [*enumerate(b"abcd"), *enumerate(b"kjih", 4)]
-    torch.testing.assert_close(head[5], sum(vectors[at * 256 + byte] for at, byte in long)[3:])
-
-
-def test_a_folded_model_computes_the_same_without_its_spelling():
-    config = GPTConfig(len(WORDS), 8, 1, 2, 32)
-    model, plain = GPT(config, Spelling(WORDS, 32)), GPT(config)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    plain.load_state_dict(model.plain())
-    idx = torch.tensor([[0, 5, 2, 3, 1]])
-    assert torch.equal(model(idx), plain(idx))
-    assert sum(p.numel() for p in plain.parameters()) == config.n_params + 2 * len(WORDS) * 32
 
 
 def test_later_tokens_do_not_change_earlier_logits():
@@ -114,7 +97,7 @@ def test_reading_on_token_by_token_gives_the_logits_of_reading_at_once(n_at_once
     past, at = [(torch.empty(3, 2, 0, 16),) * 2 for _ in range(2)], 0
     while at < n:
         step = 1 if at else n_at_once
-        logits, present = model.extend(idx[:, at : at + step], past)
+        logits, present = model.extend(idx[:, at : at + step], past, idx[:, :at][:, -MAX_TOKENS:])
         layers = zip(past, present, strict=True)
         past = [tuple(torch.cat(pair, 2) for pair in zip(*layer, strict=True)) for layer in layers]
         at += step
