@@ -12,6 +12,14 @@ class InputError(EqinfoError):
     """Text, tokens or settings that cannot be used."""
 
 
+class OptionError(InputError):
+    """A value of an option that cannot be used: wrong usage, exit status 2."""
+
+
+class PeerError(EqinfoError):
+    """Another process of this job failed and says why; this one ends without a word."""
+
+
 class FormatError(EqinfoError):
     """A file or stream that is damaged, incomplete, of another version, or of another format."""
 

@@ -27,7 +27,7 @@ for part in train valid; do
     eqinfo compress --tokens -f -m "$work/m1" "$scratch/$part.txt" -o "$work/$part.bin"
 done
 eqinfo train-m2 "$work/train.bin" -m "$work/m1" --valid "$work/valid.bin" -o "$work/run" \
-    --preset nano --block-size 128 --batch-tokens 4096 --minutes 3 --tokens "$bytes" "${@:3}"
+    --preset nano --block-size 128 --minutes 3 --tokens "$bytes" "${@:3}"
 eqinfo eval "$work/run" --text "$scratch/valid.txt"
 eqinfo eval "$work/run" --prompt "The import system " --bytes 300 --temperature 0.7
 echo

@@ -38,10 +38,12 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command; a wrong word in it gets advice."""
+        """Runs a command; a wrong word in it gets advice, of the first process of torchrun alone."""
         try:
             return super().invoke(ctx)
         except Exception as error:
+            if getattr(error, "exit_code", None) == 2 and not console.is_first_process():  # wrong usage
+                raise typer.Exit(2) from None
             advice.advise(error)
             raise
 

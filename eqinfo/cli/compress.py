@@ -9,7 +9,7 @@ from eqinfo.cli import console, inputs, options
 from eqinfo.cli.compress_job import Job
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
-from eqinfo.errors import InputError
+from eqinfo.errors import OptionError
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -172,7 +172,7 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
         chosen: `method` and `unaligned_penalty`; None keeps the codebook's own.
 
     Raises:
-        InputError: the user chose, but the codec has no codebook.
+        OptionError: the user chose, but the codec has no codebook.
     """
     from eqinfo.formats.codec import CodebookCodec
 
@@ -180,5 +180,5 @@ def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":
     if not chosen:
         return codec
     if not isinstance(codec, CodebookCodec):
-        raise InputError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
+        raise OptionError("--method, --unaligned-penalty: for codebooks only; M1 leaves no choice of cuts.")
     return CodebookCodec(replace(codec.codebook, **chosen))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from eqinfo.cli import advice, console, inputs
-from eqinfo.errors import InputError
+from eqinfo.errors import OptionError
 from eqinfo.system.atomic_files import is_stream, replacing
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Job:
         name, size = names[0], self.codec.frame_bytes
         target = self._target(name, place, token_file.TOKENS_SUFFIX)
         if target is None or is_stream(target):
-            raise InputError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
+            raise OptionError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
         if self._is_done(target, name):
             return
         with ExitStack() as stack:
@@ -100,7 +100,7 @@ class Job:
                 _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
                 sidecar.write(written[path].to_json())
             if aside and not aside.n_units:
-                raise InputError("--hold-out: the share holds no document. Give a larger one.")
+                raise OptionError("--hold-out: the share holds no document. Give a larger one.")
         if self._is_told(target):
             for path, facts in written.items():
                 console.say(_token_summary(path, facts))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 import typer
 
-from eqinfo.errors import EqinfoError, InputError
+from eqinfo.errors import EqinfoError, InputError, OptionError, PeerError
 from eqinfo.system import notes, signals
 from eqinfo.system.atomic_files import NamedSink, descriptor_of, replacing
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
+above_bars = list[Callable[[str], None]]()  # while bars are on the screen, what prints above them
 
 
 def shown(name: Path) -> str:
@@ -40,7 +41,10 @@ def say(message: str) -> None:
 
 
 def tell(words: str) -> None:
-    """Prints on stderr. If stderr is closed or full, the words are lost and the job goes on."""
+    """Prints on stderr, above bars; if stderr is closed or full, the words are lost and the job goes on."""
+    if above_bars:
+        above_bars[-1](words)
+        return
     pipe = getattr(signal, "SIGPIPE", None)
     before = pipe and signal.signal(pipe, signal.SIG_IGN)
     try:
@@ -61,13 +65,18 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
         name: the file being worked on, for errors that name none.
 
     Raises:
-        typer.Exit: after such an error, with status 1.
+        typer.Exit: after such an error, with status 1; 2 if an option has a wrong value.
     """
+    status, is_told = 1, True
     try:
         yield
         return
     except EqinfoError as error:
         message = str(error)
+        if isinstance(error, OptionError):  # of all processes of torchrun alike
+            status, is_told = 2, is_first_process()
+        elif isinstance(error, PeerError):
+            is_told = False
     except OSError as error:
         message = f"{error.filename or shown(name)}: {error.strerror or error}"
     except (MemoryError, RuntimeError) as error:
@@ -75,8 +84,20 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
             raise
         message = f"{shown(name)}: not enough memory for this"
-    say(f"eqinfo: {message}")
-    raise typer.Exit(1)
+    if is_told:
+        say(f"eqinfo: {message}")
+    raise typer.Exit(status)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first process of torchrun, or the only one."""
+    return n_processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def n_processes() -> int:
+    """The number of processes of torchrun; 1 without it."""
+    size = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    return int(size) if size.isdecimal() else 1
 
 
 def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path], None]) -> None:
@@ -84,7 +105,7 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
 
     Raises:
         typer.BadParameter: there are several inputs for one output.
-        typer.Exit: an input failed; status 1.
+        typer.Exit: an input failed; with the largest status of any.
     """
     names = files or [STANDARD]
     if output is not None and len(names) > 1:
@@ -94,15 +115,15 @@ def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path
             raise typer.BadParameter(
                 f"one output for {len(names)} inputs; use -c to join them", param_hint="-o"
             )
-    failed = False
+    status = 0
     for name in names:
         try:
             with reporting(name):
                 work(name)
-        except typer.Exit:
-            failed = True
-    if failed:
-        raise typer.Exit(1)
+        except typer.Exit as failed:
+            status = max(status, failed.exit_code)
+    if status:
+        raise typer.Exit(status)
 
 
 def _takes_all(output: Path) -> bool:
@@ -281,20 +302,27 @@ def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
+def stop_requests(go_on: str, is_told: bool = True) -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether a signal asked to stop; to stop, raise KeyboardInterrupt.
+
+    Args:
+        go_on: the command that continues the job.
+        is_told: whether the user is told. The message of KeyboardInterrupt says what was written.
 
     Raises:
         signals.Stopped: the block raised KeyboardInterrupt.
     """
 
     def tell_user() -> None:
-        say("stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.")
+        if is_told:
+            say("stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.")
 
     with signals.stop_requests(tell_user) as number:
         try:
             yield lambda: number() > 0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
+            if is_told:
+                say(f"stopped: {stopped}. Go on with: {go_on}")
             # under torchrun the signal may have reached another process only
             raise signals.Stopped(number() or signal.SIGINT) from None
 

@@ -4,6 +4,7 @@ import io
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -35,6 +36,8 @@ Table = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 REFRESH_S = 0.25
 MARK = "│"  # between windows in a pipe
 WINDOW_COLOURS = "#afd7ff", "#ffd787", "#afffaf", "#ffafd7"  # neighbours differ
+LINE_EVERY_S = 30.0
+BAR_WIDTH = 16  # characters, so that the figures of a training fit 80 columns
 UNLIMITED_WIDTH = 1 << 16  # characters in a line; rich wraps longer ones
 
 
@@ -80,20 +83,15 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
 
     Args:
         quiet: report nothing.
-        lines: where stderr is no terminal, report each finished phase as a line. A terminal has a bar for
-            each phase, with the time left.
+        lines: where stderr is no terminal, report a phase as a line, every LINE_EVERY_S and at its end. A
+            terminal has a bar for each phase, with the time left.
     """
     if quiet or not console.is_terminal(sys.stderr):
-
-        def say_done(phase: str, share: float, remark: str) -> None:
-            if lines and not quiet and share >= 1:
-                console.say(f"{phase}: done. {remark}".rstrip())
-
-        yield say_done
+        yield _Lines().report if lines and not quiet else lambda *_: None
         return
     columns = [
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(BAR_WIDTH),
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[remark]}"),
@@ -103,10 +101,56 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
 
         def report(phase: str, share: float, remark: str) -> None:
             if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=1.0, remark=remark)
-            progress.update(tasks[phase], completed=share, remark=remark)
+                tasks[phase] = progress.add_task(phase, total=1.0, remark="")
+            elif share == 0:
+                progress.reset(tasks[phase])
+            taken = max(map(len, tasks)) + BAR_WIDTH + len(" 100% 0:00:00  ")
+            remark = _fitting(remark, progress.console.width - taken)
+            progress.update(tasks[phase], completed=share, remark=escape(remark))
 
         yield report
+
+
+def _fitting(remark: str, width: int) -> str:
+    """The first parts of a remark, with commas between them, that fit a width.
+
+    >>> _fitting("step 7, loss 3.210, 1,024 tokens/s", 20)
+    'step 7, loss 3.210'
+    """
+    parts = remark.split(", ")
+    while parts and len(", ".join(parts)) > width:
+        parts.pop()
+    return ", ".join(parts)
+
+
+class _Lines:
+    """Progress where stderr is no terminal: a line every LINE_EVERY_S, and one at the end of each phase."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+        self._begun: dict[str, tuple[float, float]] = {}  # when each phase was first reported, and its share
+
+    def report(self, phase: str, share: float, remark: str) -> None:
+        """Says a line if it is time."""
+        now = time.monotonic()
+        began, first = self._begun.setdefault(phase, (now, share))
+        if share >= 1:
+            del self._begun[phase]
+            console.say(f"{phase}: done. {remark}".rstrip())
+        elif now - self._said_at > LINE_EVERY_S:
+            self._said_at = now
+            left = [_clock((1 - share) * (now - began) / (share - first)) + " left"] if share > first else []
+            console.say(f"{phase}: {', '.join([f'{share:.0%}', *left, *([remark] if remark else [])])}")
+
+
+def _clock(time_s: float) -> str:
+    """A time as hours, minutes and seconds.
+
+    >>> _clock(3723.4)
+    '1:02:03'
+    """
+    minutes, seconds = divmod(int(time_s), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 @contextmanager
@@ -122,9 +166,17 @@ def _bars(columns: list[ProgressColumn], transient: bool, auto_refresh: bool = T
         with suppress(OSError):  # the terminal was closed
             progress.stop()
 
+    def print_above(words: str) -> None:
+        with suppress(OSError):
+            progress.console.print(words, end="", markup=False, highlight=False, soft_wrap=True)
+
     with undoing(stop):
         progress.start()
-        yield progress
+        console.above_bars.append(print_above)
+        try:
+            yield progress
+        finally:
+            console.above_bars.remove(print_above)
         stop()
 
 

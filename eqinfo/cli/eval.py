@@ -3,7 +3,7 @@
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,7 +40,8 @@ def evaluate(
     figure: Annotated[
         Path | None,
         typer.Option(
-            help="Draw bits/byte of runs into this .svg or .png file, replacing it; with --show, the cuts."
+            help="Draw the loss of runs, against tokens and time, into this .svg or .png file, replacing it; "
+            "with --show, the cuts."
         ),
     ] = None,
     show: Annotated[
@@ -79,7 +80,7 @@ def evaluate(
             raise typer.BadParameter(
                 "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
             )
-        _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device)
+        _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device, quiet)
         return
     if show:
         if text is None or as_json or (what and len(what) > 1):
@@ -90,30 +91,38 @@ def evaluate(
 
     what = [model_path(path) for path in what or [Path(DEFAULT)]]
     with console.reporting(what[0]):
-        for path in what:
-            if path.is_file():
-                raise InputError(
-                    f"{path}: a file, not a folder of train-m1 or train-m2. Measure on it with --text {path}"
-                )
+        _refuse_files(what)
         from eqinfo.cli import display
-        from eqinfo.eval import measure, tables
+        from eqinfo.eval import curves, measure, tables
         from eqinfo.training.devices import pick_device
 
         where = pick_device(device)
         configs = measure.read_configs(what)
         if figure is not None:
-            tables.check_figure(figure, configs, text is not None)
+            curves.check(figure, configs)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
             held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
             with display.phases(quiet, lines=False) as progress:
                 document = measure.measure(what, held_out, where, progress)
             if figure is not None and sink is not None:
-                sink.write(tables.figure(document, figure.suffix))
+                sink.write(curves.figure(document, figure.suffix))
+        for row in document.m2:
+            if not row.is_complete and not quiet:
+                console.say(_unfinished(row.run, row.measured))
         if as_json:
             console.show(document.to_json())
         else:
             display.show_tables(tables.tables(document))
+
+
+def _refuse_files(what: list[Path]) -> None:
+    """Raises InputError if what is to be measured is a file."""
+    for path in what:
+        if path.is_file():
+            raise InputError(
+                f"{path}: a file, not a folder of train-m1 or train-m2. Measure on it with --text {path}"
+            )
 
 
 def _show(
@@ -149,7 +158,14 @@ def _show(
 
 
 def _continue(
-    folder: Path, prompt: str, n_bytes: int, temperature: float, top_k: int | None, seed: int, device: str
+    folder: Path,
+    prompt: str,
+    n_bytes: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Prints the bytes with which a run continues a prompt, as they are generated."""
     with console.reporting(folder):
@@ -158,6 +174,8 @@ def _continue(
         from eqinfo.training.devices import pick_device
 
         run = load_m2(folder, pick_device(device))
+        if not run.is_complete and not quiet:
+            console.say(_unfinished(str(folder), run.config["measured"]))
         if run.codebook is None:
             raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
         start = os.fsencode(prompt)  # the bytes that the shell passed
@@ -165,6 +183,11 @@ def _continue(
             with console.open_input(console.STANDARD) as source:
                 start = source.read()
         console.show_pieces(stream(run.model, run.codebook, start, n_bytes, temperature, top_k, seed))
+
+
+def _unfinished(run: str, measured: dict[str, Any]) -> str:
+    """A line about a run that is not complete."""
+    return f"{run}: not complete; this is its checkpoint, step {measured['training_steps']:,}"
 
 
 def _held_out(

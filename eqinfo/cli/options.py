@@ -113,6 +113,14 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue a run, to the same result. A larger budget extends it; what else is given must agree.",
+    ),
+]
+EXTENDED = "{}: extended; the learning rate warms up again and falls to zero at the new end"
 Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
 Minutes = Annotated[
     float | None,

@@ -1,12 +1,14 @@
 """`eqinfo train-m1`: text to a model folder, which compress -m takes."""
 
+import shlex
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from eqinfo.cli import console, options
+from eqinfo.errors import OptionError
 
 
 def train_m1(
@@ -24,55 +26,63 @@ def train_m1(
         ),
     ] = None,
     window_bits: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="BITS[,BITS...]",
             help="Bits of a window, 9 to 20. Several make a codebook each, all from one M1; the first is the "
-            "default of compress.",
+            "default of compress.  [default: 16]",
         ),
-    ] = "16",
+    ] = None,
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Size of M1: unigram (0.1M parameters), tiny (0.4M), 500k (0.5M), 3m (3.9M), 7m (7.0M) or "
-            "14m (13.3M)."
+            "14m (13.3M).  [default: 3m]"
         ),
-    ] = "3m",
+    ] = None,
     rounds: Annotated[
-        int, typer.Option(help="Extra rounds: train M1 on at the starts of windows, choose windows again.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Extra rounds: train M1 on at the starts of windows, choose windows again.  [default: 1]"
+        ),
+    ] = None,
     steps: options.Steps = None,
     n_bytes: Annotated[
         int | None,
         typer.Option("--bytes", help="Budget in bytes of text; a step reads 16 KiB (tiny: 2 KiB)."),
     ] = None,
     minutes: options.Minutes = None,
-    candidates: Annotated[int, typer.Option(help="Strings that M1 proposes for each window chosen.")] = 4,
+    candidates: Annotated[
+        int | None, typer.Option(help="Strings that M1 proposes for each window chosen.  [default: 4]")
+    ] = None,
     unaligned_penalty: Annotated[
-        float, typer.Option(help="Cost of a cut inside a word, in windows, 0 to 1000.")
-    ] = 1.0,
+        float | None, typer.Option(help="Cost of a cut inside a word, in windows, 0 to 1000.  [default: 1.0]")
+    ] = None,
     rule: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="How windows are chosen: fitted (by their use in the text) or published (a lossless version "
-            "of the paper's rule)."
+            "of the paper's rule).  [default: fitted]"
         ),
-    ] = "fitted",
+    ] = None,
     device: options.Device = "auto",
     seed: Annotated[
-        int, typer.Option(help="Random seed. Seed, device and number of steps decide the model.")
-    ] = 0,
+        int | None,
+        typer.Option(help="Random seed. Seed, device and number of steps decide the model.  [default: 0]"),
+    ] = None,
     jsonl: options.Jsonl = False,
-    text_field: options.TextField = "text",
+    text_field: Annotated[
+        str | None, typer.Option(help="Field of a JSONL record that holds its text.  [default: text]")
+    ] = None,
     skip_bad: options.SkipBad = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in MODEL_DIR.")] = False,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train M1 on text and make a model folder.
 
     The folder holds the codebook of windows and M1 itself; compress, train-m2 and eval take it.
     """
-    if bool(texts) == resume:
+    if not texts and not resume:
         raise typer.BadParameter("give TEXT to start a run, or --resume to continue one", param_hint="TEXT")
     with console.reporting(output):
         from eqinfo.cli import display
@@ -81,18 +91,30 @@ def train_m1(
         from eqinfo.training import run_folder
         from eqinfo.training.devices import pick_device
 
+        if (n := console.n_processes()) > 1:
+            raise OptionError(f"train-m1: for one process; found {n} of torchrun. Start it without torchrun.")
         where = pick_device(device)
-        # options have the names of the settings
-        given = {f.name: context.params[f.name] for f in fields(m1_run.Settings) if f.name in context.params}
-        first, *further = _widths(window_bits)
-        settings = m1_run.Settings(**given | {"window_bits": first, "further_window_bits": further})
+        # options have the names of the settings; None was not given
+        given: dict[str, Any] = {f.name: context.params.get(f.name) for f in fields(m1_run.Settings)}
+        if window_bits is not None:
+            given["window_bits"], *given["further_window_bits"] = _widths(window_bits)
+        given = {name: value for name, value in given.items() if value is not None}
+        sources = console.open_texts(texts or [])
         with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
-            if texts:
-                m1_run.start(console.open_texts(texts), output, settings, report, jsonl, skip_bad)
-            with console.stop_requests() as should_stop:
+            if not resume:
+                m1_run.start(sources, output, m1_run.Settings(**given), report, jsonl, skip_bad)
+            elif (
+                m1_run.resume(output, given, sources if texts else None, report, jsonl, skip_bad)
+                and not quiet
+            ):
+                console.say(options.EXTENDED.format(output))
+            go_on = f"eqinfo train-m1 -o {shlex.quote(str(output))} --resume"
+            with console.stop_requests(go_on) as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
             display.say_tables(m1_run.tables(config))
+            console.say(f"to use it: eqinfo compress -m {output} FILE")
+            console.say(f"to measure it: eqinfo eval {output} --text FILE")
 
 
 def _widths(text: str) -> list[int]:

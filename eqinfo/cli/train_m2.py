@@ -1,5 +1,6 @@
 """`eqinfo train-m2`: token files to a run folder, which eval takes."""
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -28,14 +29,19 @@ def train_m2(
         str | None,
         typer.Option(
             help="Size of M2: nano (0.8M parameters without embeddings), 3m (3.1M), 25m (25M), 113m (113M), "
-            "403m (403M) or 2b (2.0B); or LAYERSxHEADSxWIDTH, as 6x8x512.  [default: 3m]"
+            "403m (403M) or 2b (2.0B); or LAYERSxHEADSxWIDTH, as 6x8x512.  [default: 3m; on a CPU nano]"
         ),
     ] = None,
     token_bits: Annotated[
         int | None, typer.Option(help="Split windows into tokens of this many bits.  [default: do not split]")
     ] = None,
-    block_size: Annotated[int | None, typer.Option(help="Context in tokens.  [default: 512]")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Tokens in a step.  [default: 16384]")] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help="Context in tokens.  [default: 512; on a CPU 128]")
+    ] = None,
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens in a step, at most those of the data.  [default: 32 times --block-size]"),
+    ] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Compute each step in this many parts, to save memory.  [default: 1]")
     ] = None,
@@ -44,7 +50,11 @@ def train_m2(
     minutes: options.Minutes = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.01]")] = None,
     validations: Annotated[
-        int | None, typer.Option(help="Number of validations on --valid, evenly spaced.  [default: 10]")
+        int | None,
+        typer.Option(
+            help="Number of validations, evenly spaced, on a sample of --valid that takes some 2 % of the "
+            "time; at the end all of it is measured.  [default: 10]"
+        ),
     ] = None,
     plain_embeddings: Annotated[
         bool | None,
@@ -54,7 +64,7 @@ def train_m2(
     seed: Annotated[
         int | None, typer.Option(help="Random seed of weights and data order.  [default: 0]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN_DIR.")] = False,
+    resume: options.Resume = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train M2, a language model whose tokens are windows.
@@ -67,22 +77,38 @@ def train_m2(
         )
     with console.reporting(output), ExitStack() as stack:
         from eqinfo.cli import display
+        from eqinfo.formats.model_folder import CODEBOOK_NAME
         from eqinfo.m2 import run as m2_run
+        from eqinfo.m2 import start as m2_start
         from eqinfo.m2 import train as m2_train
         from eqinfo.training import run_folder
-        from eqinfo.training.devices import pick_device, processes
+        from eqinfo.training.devices import in_first, pick_device, processes
 
         # options have the names of the settings; None was not given
         values = {f.name: context.params[f.name] for f in fields(m2_run.Settings)}
         given = {name: value for name, value in values.items() if value is not None}
         with processes(pick_device(device)) as (where, is_first):
-            if is_first:
+
+            def prepare() -> None:
                 stack.enter_context(run_folder.alone_in(output, not resume))
-            if is_first and resume:
-                m2_run.check_same(output, given)
-            elif is_first:
-                m2_run.start(tokens or [], valid or [], output, m2_run.Settings(**given), model)
-            with display.phases(quiet or not is_first) as report, console.stop_requests() as should_stop:
+                if resume:
+                    files = {"train": tokens or [], "valid": valid or []}
+                    if m2_start.resume(output, given, files, model) and not quiet:
+                        console.say(options.EXTENDED.format(output))
+                else:
+                    defaults = m2_run.CPU_DEFAULTS if where.type == "cpu" else {}
+                    settings = m2_run.Settings(**defaults | given)
+                    m2_start.start(tokens or [], valid or [], output, settings, model)
+
+            in_first(prepare)
+            go_on = f"eqinfo train-m2 -o {shlex.quote(str(output))} --resume"
+            with (
+                display.phases(quiet or not is_first) as report,
+                console.stop_requests(go_on, is_first) as should_stop,
+            ):
                 config = m2_train.run(output, where, report, should_stop)
         if is_first and not quiet:
             display.say_tables(m2_run.tables(config))
+            if (output / CODEBOOK_NAME).exists():
+                console.say(f"to let it write: eqinfo eval {output} --prompt TEXT")
+            console.say(f"to measure it: eqinfo eval {output} --text FILE")

@@ -61,13 +61,14 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The config.json of each folder, model or run.
 
     Raises:
-        FormatError: a folder is neither a model nor a run, or its training is not complete.
+        FormatError: a folder is neither a model nor a run, or its M1 is not complete.
     """
     configs = []
     for folder in folders:
         kind = run_folder.read_config(folder)["format"].removeprefix("eqinfo ")
         config = (m1_run if kind == "m1" else m2_run).read_config(folder)
-        if "measured" not in config:
+        is_usable = kind == "m2" and (folder / run_folder.CHECKPOINT).exists()
+        if "measured" not in config and not is_usable:
             raise FormatError(
                 f"{folder}: the run is not complete. Complete it: eqinfo train-{kind} -o {folder} --resume"
             )
@@ -95,7 +96,7 @@ def measure(
             m1_rows += _m1_rows(folder, config, held_out, report)
             live_rows += [] if held_out is None else _live_rows(folder, held_out, report)
         else:
-            m2_rows.append(_m2_row(folder, config, held_out, device, report))
+            m2_rows.append(_m2_row(folder, held_out, device, report))
     m1_rows.sort(key=lambda row: -(row.bytes_per_window or 0))
     m2_rows.sort(key=lambda row: math.inf if row.bits_per_byte is None else row.bits_per_byte)
     text = None if held_out is None else _text_facts(held_out, COMPRESSORS if m1_rows else (), report)
@@ -212,18 +213,15 @@ def _live_rows(folder: Path, held_out: HeldOut, report: run_folder.Report) -> li
     return rows
 
 
-def _m2_row(
-    folder: Path,
-    config: dict[str, Any],
-    held_out: HeldOut | None,
-    device: torch.device,
-    report: run_folder.Report,
-) -> M2Row:
+def _m2_row(folder: Path, held_out: HeldOut | None, device: torch.device, report: run_folder.Report) -> M2Row:
     """The row of a run."""
     loaded = m2_run.load_m2(folder, device)
     shape = loaded.model.config
     text = None if held_out is None else held_out.name
-    row = M2Row(str(folder), text, device.type, shape.vocab_size, shape.n_params, config["measured"])
+    measured = loaded.config["measured"]
+    row = M2Row(
+        str(folder), text, device.type, shape.vocab_size, shape.n_params, measured, loaded.is_complete
+    )
     if held_out is None:
         return row
     ids = tokens_for(loaded, folder, held_out)

@@ -114,6 +114,7 @@ class M2Row:
         vocab_size: number of different tokens.
         non_embedding_params: parameters without the input and output embeddings.
         measured: the figures that train-m2 measured.
+        is_complete: false if the run is not complete; the figures are then those of its checkpoint.
         bits_per_byte: total loss in nats / ln 2 / original bytes. The tokens that end documents count.
         word_perplexity: exp(total loss in nats / words).
         tokens_per_byte: tokens / original bytes.
@@ -130,6 +131,7 @@ class M2Row:
     vocab_size: int
     non_embedding_params: int
     measured: dict[str, Any]
+    is_complete: bool
     bits_per_byte: float | None = None
     word_perplexity: float | None = None
     tokens_per_byte: float | None = None

@@ -1,17 +1,13 @@
-"""Formats eval's results for people: tables, and a figure of runs.
+"""Formats eval's results for people as tables.
 
 What this module does not do: measure (`measure`), or print (`cli`).
 """
 
-import io
-import logging
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from eqinfo.errors import InputError
 from eqinfo.eval.results import LiveRow, M1Row, Results
 from eqinfo.formats.model_folder import AC, model_path
 from eqinfo.m1 import run as m1_run
@@ -81,12 +77,12 @@ def tables(results: Results) -> list[Table]:
 
 def _training_tables(results: Results) -> list[Table]:
     """The figures that training measured."""
-    shown = [(row.model, m1_run.tables) for row in results.m1 if row.measured]
-    shown += [(row.run, m2_run.tables) for row in results.m2]
+    shown = [(row.model, m1_run.tables, row.measured) for row in results.m1 if row.measured]
+    shown += [(row.run, m2_run.tables, row.measured) for row in results.m2]
     return [
         Table(f"{folder}: {head}", ["", ""], [list(row) for row in rows], set())
-        for folder, tables_of in shown
-        for head, rows in tables_of(run_folder.read_config(model_path(Path(folder))))
+        for folder, tables_of, measured in shown
+        for head, rows in tables_of(run_folder.read_config(model_path(Path(folder))) | {"measured": measured})
     ]
 
 
@@ -134,50 +130,3 @@ def _by_position(names: list[str], rows: list[M1Row]) -> Table:
         if i <= 8 or i % 8 == 0
     ]
     return Table("M1, bits/byte by position in the window", ["", *names], cells, set())
-
-
-def check_figure(path: Path, configs: Sequence[dict[str, Any]], has_text: bool) -> None:
-    """Checks, before anything is measured, that a figure can be drawn.
-
-    Raises:
-        InputError: there are no runs or there is no text, or matplotlib is missing.
-    """
-    if not has_text or all(config["format"] != "eqinfo m2" for config in configs):
-        raise InputError(f"{path}: nothing to draw. Give runs of train-m2 and a --text.")
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend may be missing, and a file needs none
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        import matplotlib  # noqa: F401 - imported to see if it is installed
-    except ModuleNotFoundError:
-        raise InputError("--figure: matplotlib is missing. Install it: pip install matplotlib") from None
-
-
-def figure(results: Results, suffix: str) -> bytes:
-    """The contents of an .svg or .png file: bits/byte of runs against FLOPs/byte and against bytes/step."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = drawing.subplots(1, 2, sharey=True)
-    for axes, label, name in (
-        (left, "FLOPs/byte (2 x non-embedding parameters x tokens/byte)", "flops_per_byte"),
-        (right, "bytes/step", "bytes_per_step"),
-    ):
-        for row in results.m2:
-            if (y := row.bits_per_byte) is not None:
-                x, offset = getattr(row, name), (6, 4)
-                axes.scatter([x], [y])
-                axes.annotate(
-                    row.run, (x, y), offset, textcoords="offset points", fontsize=8, parse_math=False
-                )
-        axes.set_xlabel(label)
-        axes.grid(alpha=0.3)
-    left.set_ylabel("bits/byte")
-    left.set_xscale("log")
-    drawing.suptitle(results.text.name if results.text else "", parse_math=False)
-    sink = io.BytesIO()
-    metadata = {"Date": None} if suffix == ".svg" else {}
-    # Equal results give equal files: no date, no random names. Text stays text.
-    with matplotlib.rc_context({"svg.hashsalt": "eqinfo", "svg.fonttype": "none"}):
-        drawing.savefig(sink, format=suffix.removeprefix("."), dpi=150, metadata=metadata)
-    return sink.getvalue()

@@ -17,7 +17,7 @@ from pathlib import Path
 from eqinfo.codebook.codebook import MAX_WINDOW_BITS, MIN_WINDOW_BITS, Codebook, read_fingerprint
 from eqinfo.coder import integer_m1, live_windows
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.errors import InputError, MismatchError, damaged
+from eqinfo.errors import InputError, MismatchError, OptionError, damaged
 from eqinfo.formats.codec import AC_UNIT_BITS, ArithmeticCodec, CodebookCodec, Codec, WindowCodec, mismatch
 
 CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
@@ -132,10 +132,10 @@ class Model:
             raise self._no_such_width(window_bits)
         return self.codebook
 
-    def _no_such_width(self, window_bits: object) -> InputError:
+    def _no_such_width(self, window_bits: object) -> OptionError:
         first, further = self.codebook.window_bits, self.further_widths()
         widths = [f"{first} (the codebook's)", *map(str, (*further, *live_windows.WINDOW_BITS))]
-        return InputError(f"--window-bits: found {window_bits}, want {', '.join(widths)} or {AC}.")
+        return OptionError(f"--window-bits: found {window_bits}, want {', '.join(widths)} or {AC}.")
 
     def codec(self, window_bits: str | None, carry: bool, rule: str) -> Codec:
         """The codec that the options of compress name.
@@ -149,16 +149,16 @@ class Model:
             InputError: there is no such codec.
         """
         if rule not in RULES:
-            raise InputError(f"--rule: unknown; found {rule}, want one of {', '.join(RULES)}.")
+            raise OptionError(f"--rule: unknown; found {rule}, want one of {', '.join(RULES)}.")
         if window_bits == AC and carry:
-            raise InputError("--carry: for live windows only; without windows M1 always reads on.")
+            raise OptionError("--carry: for live windows only; without windows M1 always reads on.")
         if window_bits in LIVE_UNITS:
             return self._live_codec(LIVE_UNITS[window_bits], carry, rule)
         if window_bits is not None and window_bits not in CODEBOOK_BITS:
             raise self._no_such_width(window_bits)
         codebook = self.codebook_of(None if window_bits is None else int(window_bits))
         if carry or rule != RULES[0]:
-            raise InputError(
+            raise OptionError(
                 "--carry, --rule: for live windows and ac only. The windows of the published rule in a model "
                 "folder are -m FOLDER/published.eqcb."
             )

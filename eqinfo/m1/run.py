@@ -21,16 +21,19 @@ from typing import Any, BinaryIO
 from eqinfo.codebook.codebook import MAX_PENALTY, MAX_WINDOW_BITS, MIN_WINDOW_BITS
 from eqinfo.coder import integer_m1
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError, InputError, MismatchError, OptionError
 from eqinfo.formats.model_folder import NETWORK_NAME
 from eqinfo.m1 import corpus
 from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
 from eqinfo.m1.model import M1_PRESETS
 from eqinfo.training import run_folder
-from eqinfo.training.loop import Budget
+from eqinfo.training.resume import resumed
 from eqinfo.training.run_folder import Report
+from eqinfo.training.schedule import DEFAULT_MINUTES, Budget
 
-BASELINE, CORPUS = "published.eqcb", "corpus"
+BASELINE, CORPUS, DRAFTS = "published.eqcb", "corpus", "round-*.eqcb"
+MIN_BYTES = 20  # a twentieth is held out
+WORTH_MINUTES_BYTES = 100_000
 MAX_CANDIDATES = 1 << 22  # half of what a trie holds: the other half is for pairs of them
 
 
@@ -52,10 +55,10 @@ class Settings:
     text_field: str = "text"
 
     def __post_init__(self) -> None:
-        """Raises InputError if a setting is out of range."""
+        """Raises OptionError if a setting is out of range."""
         known = range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)
         if not all(type(bits) is int and bits in known for bits in self.widths):
-            raise InputError(
+            raise OptionError(
                 f"--window-bits: out of range; found {','.join(map(str, self.widths))}, "
                 f"want {MIN_WINDOW_BITS} to {MAX_WINDOW_BITS}."
             )
@@ -101,11 +104,67 @@ def start(
 
     def config() -> dict[str, Any]:
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field, as_jsonl, skip_bad)
+        _check_size(facts, settings)
         report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
         return {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
 
     report("reading text", 0.0, "")
     run_folder.start(folder, "m1", config, made=[CORPUS])
+
+
+def _check_size(facts: corpus.Facts, settings: Settings) -> None:
+    """Raises InputError if there is too little text."""
+    n_bytes = facts.train_bytes + facts.valid_bytes
+    if not (facts.train_bytes and facts.valid_bytes):
+        raise InputError(f"corpus: too little text; found {n_bytes} bytes, want {MIN_BYTES} or more.")
+    has_budget = any(getattr(settings, name, None) is not None for name in run_folder.BUDGETS)
+    if n_bytes < WORTH_MINUTES_BYTES and not has_budget and settings.preset != "unigram":
+        raise InputError(
+            f"corpus: little text for {DEFAULT_MINUTES:.0f} minutes of training; found {n_bytes:,} bytes, "
+            f"want {WORTH_MINUTES_BYTES:,} or more. Give more text, or a budget: --steps 50 for a trial."
+        )
+
+
+def resume(
+    folder: Path,
+    given: dict[str, Any],
+    sources: Iterable[tuple[str, BinaryIO]] | None,
+    report: Report,
+    as_jsonl: bool = False,
+    skip_bad: bool = False,
+) -> bool:
+    """Let a run go on: check what the user names against it; returns whether its budget grew.
+
+    Args:
+        folder: of the run.
+        given: the settings that the user gave.
+        sources: names and open files of the run's text, if the user named them.
+        report: receives progress.
+        as_jsonl: as in `start`.
+        skip_bad: as in `start`.
+
+    Raises:
+        MismatchError: the run has other settings or other text, or is complete and cannot be extended.
+    """
+    config = read_config(folder)
+    settings = Settings(**resumed(folder, config["settings"], given))
+    if sources is not None:
+        report("reading text", 0.0, "")
+        found = corpus.checksum(sources, settings.text_field, as_jsonl, skip_bad)
+        want = config["corpus"]["sha256"]
+        if found != want:
+            raise MismatchError(
+                f"{folder}: a run on other text; found SHA-256 {found[:16]}, want {want[:16]}. "
+                "Leave TEXT out to continue it, or start a new run with another -o."
+            )
+        report("reading text", 1.0, "the text of the run")
+    grew = settings.budget != Settings(**config["settings"]).budget
+    if grew and "measured" in config:
+        raise MismatchError(f"{folder}: complete, and without its text. Start a new run with another -o.")
+    if grew:
+        run_folder.remove(folder, DRAFTS)  # made on the way to the end of the smaller budget
+        run_folder.write_config(folder, "m1", config | {"settings": asdict(settings)})
+    return grew
 
 
 def _mixture(settings: Settings) -> dict[str, float]:
@@ -130,6 +189,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _check(config: dict[str, Any]) -> None:
     """Use all parts of a config once, so that damage raises here; complete its settings with defaults."""
     config["settings"] = asdict(Settings(**config["settings"]))
+    bytes.fromhex(config["corpus"]["sha256"])
     if "measured" in config:
         tables(config)
 

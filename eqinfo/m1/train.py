@@ -21,12 +21,12 @@ from eqinfo.m1.measure import bits_by_position, bytes_per_window, float_bits, n_
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.quantise import quantise, static
 from eqinfo.m1.refit import refit
-from eqinfo.m1.run import BASELINE, CORPUS, Settings, read_config
+from eqinfo.m1.run import BASELINE, CORPUS, DRAFTS, Settings, read_config
 from eqinfo.training import run_folder
 from eqinfo.training.loop import Trainer
 from eqinfo.training.run_folder import CHECKPOINT, Report
 
-PASSING = (CHECKPOINT, "round-*.eqcb", CORPUS)  # needed until the run is complete
+PASSING = (CHECKPOINT, DRAFTS, CORPUS)  # needed until the run is complete
 LEARNING_RATE = 0.02
 CALIBRATION_ROWS = 32  # rows of a batch that calibrate the integers
 FIRST_ROUND = 0.35  # share of the budget for random starts; the start-aware rounds get the rest, equally
@@ -44,7 +44,8 @@ def run(
         folder: after `start`, or after an interrupted `run`.
         device: for training and expanding.
         report: receives progress.
-        should_stop: asked after each step; if true, the run saves a checkpoint and raises KeyboardInterrupt.
+        should_stop: asked in and after each step; if true, the run saves a checkpoint and raises
+            KeyboardInterrupt.
 
     Returns:
         The contents of config.json.
@@ -95,10 +96,10 @@ class _Run:
         return self._finish(drafts)
 
     def _report_phase(self, phase: str, share: float, word: str = "") -> None:
-        """Report progress; a request to stop ends the run here, and it resumes from the last checkpoint."""
+        """Report progress; a request to stop ends the run here, and it resumes from a checkpoint."""
         self._report(phase, share, word)
         if self._should_stop():
-            raise KeyboardInterrupt
+            self.trainer.stop(self.folder / CHECKPOINT)
 
     def _train(self, until: float, draft: Codebook | None) -> None:
         """Train M1 up to a share of the budget; windows start where the draft's parse puts them."""
@@ -121,8 +122,9 @@ class _Run:
         return quantise(self.trainer.model, idx[-CALIBRATION_ROWS:].t().to(self.trainer.device))
 
     def _on_step(self, trainer: Trainer[ByteModel]) -> None:
-        bits, rate = trainer.loss_nats / np.log(2), trainer.steps_per_s * self.shape.step_bytes
-        self._report("training", trainer.progress, f"{bits:.3f} bits/byte, {rate:,.0f} bytes/s")
+        bits, rate = trainer.smooth_nats / np.log(2), trainer.steps_per_s * self.shape.step_bytes
+        words = f"step {trainer.step}, {bits:.3f} bits/byte, {rate:,.0f} bytes/s"
+        self._report("training", trainer.progress, words)
 
     def _draft(self, n: int) -> Codebook:
         """The codebook that finds window starts in round n + 1; made once, then read from the folder."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqinfo.errors import FormatError, InputError, MismatchError
+from eqinfo.errors import FormatError, InputError, MismatchError, OptionError
 from eqinfo.formats.id_file import IdFile
 from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2.data_files import check_width, open_tokens
@@ -193,7 +193,7 @@ def of_ids(
     bits, vocab_size = token_bits or first.window_bits, first.vocab_size
     if bits != first.window_bits:
         if first.window_bits % bits or vocab_size != 1 << first.window_bits:
-            raise InputError(
+            raise OptionError(
                 f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
             )
         vocab_size = 1 << bits
@@ -201,12 +201,13 @@ def of_ids(
     return Tokens(tuple(parts), whole, bits, vocab_size, name)
 
 
-def check(paths: Sequence[Path]) -> None:
-    """Read token files once in full, and check every id and the checksum.
+def check(paths: Sequence[Path]) -> list[int]:
+    """Read token files once in full, and check every id and the checksum; the CRC-32 of the ids of each.
 
     Raises:
         FormatError: an id is out of the vocabulary, or the checksum is not that of the sidecar.
     """
+    checksums = []
     for path in paths:
         sidecar, ids = open_tokens(path)
         crc = 0
@@ -222,6 +223,8 @@ def check(paths: Sequence[Path]) -> None:
                 )
         if sidecar.fingerprint and crc != sidecar.crc32:
             raise FormatError(f"{path}: damaged (checksum does not match its sidecar). Make it again.")
+        checksums.append(crc)
+    return checksums
 
 
 def check_vocabulary(path: Path | str, sidecar: Sidecar, first_path: Path | str, first: Sidecar) -> None:

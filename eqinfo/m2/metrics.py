@@ -23,7 +23,11 @@ class Metrics:
             file.write(json.dumps(figures) + "\n")
 
     def up_to(self, step: int) -> list[dict[str, float]]:
-        """The lines of all steps up to this one, without the incomplete last line of a killed run.
+        """The lines of all steps up to this one; see `lines`."""
+        return [line for line in self.lines() if line["step"] <= step]
+
+    def lines(self) -> list[dict[str, float]]:
+        """All lines, without the incomplete last line of a killed run.
 
         Raises:
             FormatError: a line is not an object of finite numbers with a `step`.
@@ -31,8 +35,7 @@ class Metrics:
         if not self.path.exists():
             return []
         *whole, _ = self.path.read_bytes().split(b"\n")
-        lines = [self._parsed(number, line) for number, line in enumerate(whole, 1)]
-        return [line for line in lines if line["step"] <= step]
+        return [self._parsed(number, line) for number, line in enumerate(whole, 1)]
 
     def _parsed(self, number: int, line: bytes) -> dict[str, float]:
         """A line as an object; its number is for messages."""

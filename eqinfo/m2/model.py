@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqinfo.errors import InputError
+from eqinfo.errors import OptionError
 from eqinfo.m2.loss import cross_entropy
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 
@@ -73,18 +73,18 @@ def shape_of_name(name: str) -> tuple[int, int, int]:
     (6, 8, 512)
 
     Raises:
-        InputError: it is no such name, or the width is no multiple of twice the heads.
+        OptionError: it is no such name, or the width is no multiple of twice the heads.
     """
     if (preset := M2_PRESETS.get(name)) is not None:
         return preset
     parts = [int(part) for part in name.split("x") if part.isdecimal() and len(part) < 6]
     if name.count("x") != 2 or len(parts) != 3 or not all(0 < part <= MAX_SHAPE for part in parts):
-        raise InputError(
+        raise OptionError(
             f"--preset: unknown; found {name}, want one of {', '.join(M2_PRESETS)}, or LAYERSxHEADSxWIDTH."
         )
     n_layer, n_head, n_embd = parts
     if n_embd % (2 * n_head):
-        raise InputError(f"--preset: found width {n_embd}, want a multiple of twice the {n_head} heads.")
+        raise OptionError(f"--preset: found width {n_embd}, want a multiple of twice the {n_head} heads.")
     return n_layer, n_head, n_embd
 
 

@@ -7,11 +7,12 @@ The folder holds plain files:
     metrics.jsonl  one object a line: each step, each validation
     m2.pt          weights of a plain model, embeddings folded, bfloat16
 
-Before the run is complete it also holds `checkpoint.pt`, from which --resume continues to the same result,
-and `tokens/` if the data came as .eqi streams.
+    checkpoint.pt  weights and state of the optimisers at the last step, from which --resume goes on
+
+Before the run is complete, `m2.pt` holds the weights of the best validation so far, and `tokens/` the data if
+they came as .eqi streams.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,21 @@ from typing import Any
 import torch
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder import integer_m1
-from eqinfo.errors import FormatError, InputError, MismatchError
-from eqinfo.formats import eqi, token_file
-from eqinfo.formats.codec import ArithmeticCodec, CodebookCodec, Codec, WindowCodec
-from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
-from eqinfo.m2 import batches as m2_batches
+from eqinfo.errors import FormatError, MismatchError
+from eqinfo.formats.codec import CodebookCodec, Codec
+from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.model import GPT, GPTConfig, shape_of_name
-from eqinfo.m2.token_bytes import ByteNgrams
-from eqinfo.system.atomic_files import replacing
+from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import first_line, load_tensors
-from eqinfo.training.loop import Budget
+from eqinfo.training.run_folder import CHECKPOINT
+from eqinfo.training.schedule import Budget
 
 WEIGHTS, STAGED = "m2.pt", "tokens"
+DEFAULT_BLOCKS = 32  # of a batch
+_UNFIT = (RuntimeError, AttributeError, TypeError)  # raised for tensors of another model
+CPU_DEFAULTS: dict[str, Any] = {"preset": "nano", "block_size": 128}  # what a CPU trains in minutes
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Settings:
     preset: str = "3m"
     token_bits: int | None = None
     block_size: int = 512
-    batch_tokens: int = 1 << 14
+    batch_tokens: int | None = None  # DEFAULT_BLOCKS blocks
     accumulate: int = 1
     steps: int | None = None
     n_tokens: int | None = None
@@ -54,7 +55,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises InputError if a setting is out of range."""
+        """Raises OptionError if a setting is out of range."""
         limits = {
             "block_size": (2, 1 << 20),
             "lr": (1e-9, 10.0),
@@ -70,75 +71,12 @@ class Settings:
     @property
     def batch_size(self) -> int:
         """Blocks per step."""
-        return max(1, self.batch_tokens // self.block_size)
+        return max(1, (self.batch_tokens or DEFAULT_BLOCKS * self.block_size) // self.block_size)
 
     @property
     def budget(self) -> Budget:
         """The training budget."""
         return Budget.of(self.steps, self.n_tokens, self.batch_size * self.block_size, self.minutes)
-
-
-def start(
-    train: Sequence[Path], valid: Sequence[Path], folder: Path, settings: Settings, model: Path | None
-) -> None:
-    """Check the data of a new run, find their codebook, write config.json.
-
-    Args:
-        train: token files or .eqi streams.
-        valid: likewise; may be empty.
-        folder: of the run; must be empty or missing.
-        settings: of the run.
-        model: the model that made the tokens; None for the model in the package.
-
-    Raises:
-        EqinfoError: the data cannot be used.
-    """
-
-    def config() -> dict[str, Any]:
-        files = {
-            side: [_staged(path, folder / STAGED / side, model) for path in paths]
-            for side, paths in (("train", train), ("valid", valid))
-        }
-        for paths in files.values():
-            m2_batches.check(paths)
-        tokens_of = load_data(files, settings)
-        tokens = tokens_of["train"]
-        sidecar = tokens.sidecar
-        # files from elsewhere have no codec
-        codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
-        codebook = codebook_of(codec)
-        shape = shape_of(settings, tokens, codebook)
-        if codebook is not None:
-            run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
-        elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
-            run_folder.write_file(folder / NETWORK_NAME, integer_m1.to_bytes(codec.network))
-        return {
-            "settings": asdict(settings),
-            "data": {
-                side: {
-                    "files": [str(path.absolute()) for path in files[side]],
-                    "tokens": data.n_tokens,
-                    "original_bytes": data.sidecar.original_bytes,
-                }
-                for side, data in tokens_of.items()
-            },
-            "fingerprint": sidecar.fingerprint,
-            "unit_bits": sidecar.unit_bits,
-            "model": _facts(shape, ngrams_of(settings, shape, codebook)),
-        }
-
-    run_folder.start(folder, "m2", config, made=[STAGED, CODEBOOK_NAME, NETWORK_NAME])
-
-
-def check_same(folder: Path, given: dict[str, Any]) -> None:
-    """Raises MismatchError if a setting that the user gave differs from the run's."""
-    settings = read_config(folder)["settings"]
-    for name, value in given.items():
-        if settings[name] != value:
-            raise MismatchError(
-                f"{folder}: a run with another {name}; found {settings[name]}, want {value}. "
-                f"Leave {run_folder.flag(name)} out to continue it, or start a new run with another -o."
-            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -178,47 +116,6 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
     return shape
 
 
-def _staged(path: Path, folder: Path, model: Path | None) -> Path:
-    """The path of a token file; an .eqi stream is converted into one in `folder`."""
-    if path.suffix != eqi.STREAM_SUFFIX and not _is_stream(path):
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}{token_file.TOKENS_SUFFIX}"
-    with (
-        path.open("rb") as source,
-        replacing(token_file.sidecar_path(target)) as sidecar,
-        replacing(target) as sink,
-    ):
-        header = eqi.parse_header(source.read(eqi.HEADER_BYTES), str(path))
-        codec = Model(model).find_codec(*header, str(path))
-        source.seek(0)
-        _, facts = token_file.write(eqi.read_frames(source, codec, str(path)), sink, codec)
-        sidecar.write(facts.to_json())
-    return target
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether a file is an .eqi stream under another name; a file with a sidecar is a token file."""
-    if not path.is_file() or token_file.sidecar_path(path).is_file():
-        return False
-    with path.open("rb") as source:
-        return source.read(len(eqi.MAGIC)) == eqi.MAGIC
-
-
-def load_data(files: dict[str, list[Path]], settings: Settings) -> dict[str, Tokens]:
-    """Training data and, if any, validation data, of one vocabulary; the former fill at least a block."""
-    loaded = {side: m2_batches.load(paths, settings.token_bits) for side, paths in files.items() if paths}
-    train = loaded["train"]
-    for other in loaded.values():
-        m2_batches.check_vocabulary(other.name, other.sidecar, train.name, train.sidecar)
-    if train.n_tokens < settings.block_size:
-        raise InputError(
-            f"--block-size: larger than the data; found {train.n_tokens} tokens, "
-            f"want {settings.block_size} or more. Give more text or a smaller block."
-        )
-    return loaded
-
-
 def codebook_of(codec: Codec | None) -> Codebook | None:
     """The codebook of a codec; None for live windows and for no codec."""
     return codec.codebook if isinstance(codec, CodebookCodec) else None
@@ -247,7 +144,7 @@ def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -
     return ByteNgrams(codebook.windows, shape.n_embd)
 
 
-def _facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
+def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
     """A shape, its parameters and its FLOPs, for config.json."""
     ngram_params = 0 if ngrams is None else ngrams.vectors.numel()
     return asdict(shape) | {
@@ -260,11 +157,19 @@ def _facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class M2:
-    """A trained model and the codec of its tokens; None for token files from elsewhere."""
+    """A trained model.
+
+    Attributes:
+        model: with plain embeddings.
+        codec: of its tokens; None for token files from elsewhere.
+        config: the contents of config.json, with `measured`.
+        is_complete: false if the model is that of a checkpoint.
+    """
 
     model: GPT
     codec: Codec | None
     config: dict[str, Any]
+    is_complete: bool = True
 
     @property
     def codebook(self) -> Codebook | None:
@@ -273,29 +178,67 @@ class M2:
 
 
 def load_m2(folder: Path, device: torch.device) -> M2:
-    """The model of a complete run, in float32.
+    """The model of a run, in float32; of its checkpoint, if it is not complete.
 
     Raises:
-        FormatError: the folder is incomplete or of another version.
+        FormatError: the folder holds no model yet, or is of another version.
         MismatchError: the weights do not fit the config.
     """
     config = read_config(folder)
-    shape, weights = _config_shape(config), folder / WEIGHTS
+    shape, codec = _config_shape(config), load_codec(folder, config)
+    codebook = codebook_of(codec)
+    if "measured" in config:
+        return M2(load_weights(folder, config, shape, codebook, device), codec, config)
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise FormatError(f"{folder}: no checkpoint yet. Wait for the first one, or go on with --resume.")
+    settings = Settings(**config["settings"])
+    ngrams = ngrams_of(settings, shape, codebook)
+    _check_size(path, 4 * facts(shape, ngrams)["params"])
+    state, trained = load_tensors(path, torch.device("cpu")), new_model(settings, shape, codebook)
+    try:
+        trained.load_state_dict(state["model"])
+        step, time_s = state["step"], round(state["time_s"], 1)
+        tokens = step * settings.batch_size * settings.block_size
+    except (LookupError, *_UNFIT) as error:
+        raise MismatchError(f"{path}: not a checkpoint of its run ({first_line(error)}).") from None
+    model = GPT(shape, ngrams=ngrams)
+    model.load_state_dict(trained.plain())
+    measured = {"training_steps": step, "training_tokens": tokens, "training_s": time_s}
+    return M2(model.to(device), codec, config | {"measured": measured}, is_complete=False)
+
+
+def load_weights(
+    folder: Path, config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None, device: torch.device
+) -> GPT:
+    """The model in a run's m2.pt, in float32; raises the errors of `load_m2`."""
+    weights = folder / WEIGHTS
     if not weights.exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    codec = load_codec(folder, config)
-    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook_of(codec))
-    found, want = weights.stat().st_size, 2 * _facts(shape, ngrams)["params"]
-    if found < want:  # checked before the memory for such a model is allocated
-        raise MismatchError(
-            f"{weights}: not the weights of its config; found {found} bytes, want {want} or more."
-        )
+    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
+    _check_size(weights, 2 * facts(shape, ngrams)["params"])
     state, model = load_tensors(weights, device), GPT(shape, ngrams=ngrams).to(device)
     try:
         model.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
+    except _UNFIT as error:
         raise MismatchError(f"{weights}: not the weights of its config ({first_line(error)}).") from None
-    return M2(model, codec, config)
+    return model
+
+
+def new_model(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> GPT:
+    """A new model of a run, to train or to fill; it knows its tokens' bytes if they are whole windows."""
+    spelling, ngrams = None, ngrams_of(settings, shape, codebook)
+    if ngrams is not None and codebook is not None:
+        spelling = Spelling(codebook.windows, shape.n_embd)
+    return GPT(shape, spelling, ngrams)
+
+
+def _check_size(path: Path, want: int) -> None:
+    """Raises MismatchError if a file is too small, before the memory for such a model is allocated."""
+    if (found := path.stat().st_size) < want:
+        raise MismatchError(
+            f"{path}: not the weights of its config; found {found} bytes, want {want} or more."
+        )
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -308,6 +251,13 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ("tokens trained on", f"{measured['training_tokens']:,}"),
         ("time", f"{measured['training_s']:,.1f} s"),
     ]
-    names = {"valid_bits_per_byte": "bits/byte, validation", "valid_loss": "nats/token, validation"}
+    names = {
+        "train_bits_per_byte": "bits/byte, training, last tenth",
+        "valid_bits_per_byte": "bits/byte, validation",
+        "train_loss": "nats/token, training, last tenth",
+        "valid_loss": "nats/token, validation",
+    }
     rows += [(word, f"{measured[name]:.4f}") for name, word in names.items() if name in measured]
+    if (best := measured.get("best_step", measured["training_steps"])) < measured["training_steps"]:
+        rows.append(("overfitting", f"validation was best at step {best:,}: {WEIGHTS}"))
     return [("M2", rows)]

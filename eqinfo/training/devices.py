@@ -3,18 +3,21 @@
 import ctypes
 import importlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import InputError
+from eqinfo.errors import OptionError, PeerError
 from eqinfo.system.threads import available
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
+
+R = TypeVar("R")
 
 # Dense bfloat16 FLOP/s from the data sheets, by part of the device name. The first match counts.
 PEAK_FLOPS = {
@@ -35,15 +38,15 @@ def pick_device(name: str) -> torch.device:
     """The device for `auto` (a GPU if there is one), `cpu` or `cuda`; torch keeps to the threads there are.
 
     Raises:
-        InputError: the name is unknown, or there is no GPU.
+        OptionError: the name is unknown, or there is no GPU.
     """
     torch.set_num_threads(1 + available(torch.get_num_threads() - 1))  # with more, OpenMP ends the process
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
-        raise InputError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
+        raise OptionError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: no usable GPU in this machine. Use --device cpu.")
+        raise OptionError("--device: no usable GPU in this machine. Use --device cpu.")
     return torch.device(name)
 
 
@@ -54,7 +57,11 @@ def rank_and_world() -> tuple[int, int]:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
-    """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long."""
+    """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long.
+
+    Raises:
+        PeerError: another process ended while this one waited for it.
+    """
     if not dist.is_torchelastic_launched():
         yield device, True
         return
@@ -67,8 +74,54 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device, dist.get_rank() == 0
+    except RuntimeError as error:
+        if not re.search("gloo|nccl|Connection (closed|reset)", str(error), re.IGNORECASE):
+            raise
+        raise PeerError("another process of torchrun ended") from None
     finally:
         dist.destroy_process_group()
+
+
+def in_first(task: Callable[[], None]) -> None:
+    """Do a task in the first process, while the others wait.
+
+    Raises:
+        PeerError: in the others, if the task failed in the first.
+    """
+    rank, world = rank_and_world()
+    is_done = [False]
+    try:
+        if rank == 0:
+            task()
+        is_done = [True]
+    finally:
+        if world > 1:
+            dist.broadcast_object_list(is_done)
+    if not is_done[0]:
+        raise PeerError("the first process failed")
+
+
+def in_all(task: Callable[[], R]) -> R:
+    """The result of a task that every process does; all go on only if none failed.
+
+    Raises:
+        PeerError: the task failed in another process; if it failed in several, one of them raises its error.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return task()
+    errors: list[Any] = [None] * world
+    result, error = None, None
+    try:
+        result = task()
+    except Exception as caught:
+        error = caught
+    dist.all_gather_object(errors, error is not None)
+    if True not in errors:
+        return result  # type: ignore[return-value]
+    if error is not None and errors.index(True) == rank:
+        raise error
+    raise PeerError("another process failed")
 
 
 def keep_memory() -> None:
@@ -80,6 +133,7 @@ def keep_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+        libc.mallopt(M_ARENA_MAX, 1)  # the arenas of threads would return it all the same
 
 
 def bfloat16(device: torch.device) -> AbstractContextManager[Any]:

@@ -2,7 +2,7 @@
 
 - A batch is a pure function of the step. So a checkpoint needs no random state and no data position: weights,
   optimiser states, step and time are enough to resume a run exactly.
-- The learning rate is a pure function of progress, the share of the budget that is spent.
+- The learning rate is a pure function of progress (`schedule`).
 - Muon trains the matrices of the layers, Adagrad the tables of which a step touches few rows, AdamW the rest.
 """
 
@@ -10,17 +10,19 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from eqinfo.errors import InputError, MismatchError
+from eqinfo.errors import InputError, MismatchError, PeerError
+from eqinfo.training.background import Background
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
 from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
+from eqinfo.training.schedule import Budget, learning_rate
 
 
 class Trainable(Protocol):
@@ -51,46 +53,14 @@ class Trainable(Protocol):
 
 
 Model = TypeVar("Model", bound=Trainable)
+R = TypeVar("R")
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, each (B, T) int64
 
-WARM_UP = 0.01  # share of the budget
-DECAY = 0.5  # share of the budget
-CHECKPOINT_EVERY_S = 120.0
-DEFAULT_MINUTES = 10.0
+CHECKPOINT_EVERY_S = 120.0  # by the clock on the wall
+SMOOTHING_STEPS = 50  # in the loss that people watch
 SPARSE_RATE = 10.0  # times the learning rate: a row moves only in steps that touch it, and less each time
 WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train: whichever is reached first."""
-
-    steps: int | None = None
-    minutes: float | None = None
-
-    @classmethod
-    def of(cls, steps: int | None, n_items: int | None, items_a_step: int, minutes: float | None) -> "Budget":
-        """The budget from a user's options; DEFAULT_MINUTES if all are None. Items are bytes or tokens."""
-        if n_items is not None:
-            by_items = -(-n_items // items_a_step)
-            steps = min(steps or by_items, by_items)
-        return cls(steps, DEFAULT_MINUTES if steps is None and minutes is None else minutes)
-
-    def progress(self, step: int, time_s: float) -> float:
-        """The share of the budget that is spent, in [0, 1].
-
-        >>> Budget(steps=100, minutes=10).progress(step=20, time_s=300)
-        0.5
-        """
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = time_s / (60 * self.minutes) if self.minutes else 0.0
-        return min(1.0, max(by_steps, by_time))
-
-
-def learning_rate(progress: float) -> float:
-    """The learning rate as a share of its peak: linear warm-up, constant, linear decay to 0."""
-    return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
 
 
 class Trainer(Generic[Model]):
@@ -113,13 +83,17 @@ class Trainer(Generic[Model]):
         device: torch.device,
         accumulate: int = 1,
     ) -> None:
+        if device.type == "cpu":
+            keep_memory()
         self.model: Model = model.to(device)
         self.budget = budget
         self.device = device
         self.accumulate = accumulate
         self.rank, self.world = rank_and_world()
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
-        self._resumed_at = self.step, self.time_s
+        self.smooth_nats, self._n_seen, self._steps_s = 0.0, 0, 0.0  # since this process started
+        self._saved_at = time.monotonic()
+        self._background = Background()
         self.optimisers = configure_optimizers(model, lr)
         sparse = model.sparse_parameters()
         self.dense = [p for p in model.parameters() if all(p is not other for other in sparse)]
@@ -138,8 +112,7 @@ class Trainer(Generic[Model]):
     @property
     def steps_per_s(self) -> float:
         """Steps per second since this process started or resumed the run; 0 before its first step."""
-        steps, time_s = self.step - self._resumed_at[0], self.time_s - self._resumed_at[1]
-        return steps / time_s if steps else 0.0
+        return self._n_seen / self._steps_s if self._n_seen else 0.0
 
     def run(
         self,
@@ -156,22 +129,19 @@ class Trainer(Generic[Model]):
             until: in [0, 1].
             checkpoint: path; written every CHECKPOINT_EVERY_S seconds and before KeyboardInterrupt.
             on_step: called after every step.
-            should_stop: called after every step, in every process.
+            should_stop: called in and after every step, in every process. A long step is given up.
 
         Raises:
             InputError: the loss is not finite; the checkpoint stays as it was.
-            KeyboardInterrupt: should_stop returned true in a process.
+            KeyboardInterrupt: should_stop returned true in a process; it says what was written.
         """
         self.model.train()
-        if self.device.type == "cpu":
-            keep_memory()
-        saved_s = self.time_s
         while self.progress < until:
             started = time.monotonic()
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
-            loss = self._gradients(*batches(self.step))
+            loss = self._interruptible(lambda: self._gradients(*batches(self.step)), checkpoint, should_stop)
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -179,21 +149,56 @@ class Trainer(Generic[Model]):
             spent_s = time.monotonic() - started
             clock_and_stop = torch.tensor([spent_s, float(should_stop())], device=self.device)
             facts = torch.cat([loss.view(1), clock_and_stop])  # (3,)
-            if self.world > 1:
-                dist.all_reduce(facts)  # every process takes the mean time, so all agree on progress
-            self.loss_nats, summed_s, stop = facts.tolist()
+            self.loss_nats, summed_s, stop = self._background.call(self._summed(facts).tolist)
             if not self.loss_nats < float("inf"):
+                if self.rank:
+                    raise PeerError("the first process says so")
                 raise InputError(
                     f"training: the loss is not finite at step {self.step}. Lower the learning rate."
                 )
             self.step += 1
             self.time_s += summed_s / self.world
+            self._steps_s += summed_s / self.world
+            self._n_seen += 1
+            weight = 1 / min(self._n_seen, SMOOTHING_STEPS)
+            self.smooth_nats += weight * (self.loss_nats - self.smooth_nats)
             on_step(self)
-            if stop or self.time_s - saved_s > CHECKPOINT_EVERY_S:
-                self.save(checkpoint)
-                saved_s = self.time_s
             if stop:
-                raise KeyboardInterrupt
+                self.stop(checkpoint)
+            if time.monotonic() - self._saved_at > CHECKPOINT_EVERY_S:
+                self.save(checkpoint)
+
+    def stop(self, checkpoint: Path) -> NoReturn:
+        """Write a checkpoint and raise KeyboardInterrupt, which says what was written."""
+        self.save(checkpoint)
+        raise KeyboardInterrupt(f"{checkpoint} holds step {self.step:,}")
+
+    def aside(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
+        """The result of a task that is no step, such as a validation; its time counts as training time.
+
+        Every process runs the task. It leaves the model as it is; `run` describes the other arguments. The
+        main thread asks `should_stop` now and then, which may report progress too.
+        """
+        started = time.monotonic()
+        result = self._interruptible(task, checkpoint, should_stop)
+        spent_s = torch.tensor(time.monotonic() - started, device=self.device)
+        self.time_s += self._summed(spent_s).item() / self.world
+        return result
+
+    def _interruptible(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
+        """The result of a task that changes no weight. If it is given up, a checkpoint is written."""
+        if self.world > 1:  # it waits for other processes, which must not be left alone
+            return self._background.call(task, lambda: should_stop() and False)
+        try:
+            return self._background.call(task, should_stop)
+        except KeyboardInterrupt:
+            self.stop(checkpoint)
+
+    def _summed(self, facts: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            dist.all_reduce(facts)
+        return facts
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
         """Compute the gradients of the mean loss of a batch; this process's share of that loss, ()."""
@@ -229,13 +234,15 @@ class Trainer(Generic[Model]):
         state = {
             "step": self.step,
             "time_s": self.time_s,
+            "budget": asdict(self.budget),
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         save_tensors(state, path)
+        self._saved_at = time.monotonic()
 
     def load(self, path: Path) -> None:
-        """Restore a checkpoint.
+        """Restore a checkpoint. Under another budget than its own, the schedule begins anew.
 
         Raises:
             MismatchError: it is damaged or of another model.
@@ -248,7 +255,8 @@ class Trainer(Generic[Model]):
             self.step, self.time_s = state["step"], state["time_s"]
             if type(self.step) is not int or self.step < 0 or not 0 <= self.time_s < float("inf"):
                 raise ValueError(f"step {self.step!r} after {self.time_s!r} s")
-            self._resumed_at = self.step, self.time_s
+            before = Budget(**state.get("budget", asdict(self.budget)))
+            self.budget = self.budget.extended(before, self.step, self.time_s)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise MismatchError(f"{path}: not a checkpoint of this model ({first_line(error)}).") from None
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from eqinfo import __version__
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError, InputError, OptionError
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, replacing
 from eqinfo.system.signals import undoing
 from eqinfo.training.devices import rank_and_world
@@ -60,12 +60,12 @@ def check(
         kind = get_origin(hint) if get_origin(hint) is list else hint  # not what its items are
         is_number = type(value) is int and isinstance(0.0, kind)  # an int is a float too
         if not (is_number or isinstance(value, kind)) or (type(value) is bool and hint is not bool):
-            raise InputError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
+            raise OptionError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
         if name in BUDGETS and value is not None and not 0 < value < 1e18:
-            raise InputError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+            raise OptionError(f"{flag(name)}: out of range; found {value}, want more than 0.")
     for name, known in choices.items():
         if (value := getattr(settings, name)) not in known:
-            raise InputError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
+            raise OptionError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")
     check_ranges(settings, {**limits, "seed": (0, 2**63 - 1)})
 
 
@@ -80,7 +80,7 @@ def check_ranges(settings: object, limits: Mapping[str, tuple[float, float]]) ->
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
         if value is not None and not low <= value <= high:
-            raise InputError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
+            raise OptionError(f"{flag(name)}: out of range; found {value}, want {low} to {high}.")
 
 
 def refuse_used(folder: Path) -> None:
@@ -249,7 +249,7 @@ def read_config(
     try:
         config: dict[str, Any] = json.loads(data)
         written = json.dumps(config, ensure_ascii=False, allow_nan=False, indent=1)
-        written.encode()  # it can be written again
+        written.encode("utf-8", "surrogateescape")  # it can be written; names of files may be any bytes
         if "\n" + " " * MAX_DEPTH in written:  # deep nesting exhausts the stack of later readers
             raise ValueError("too deep")
         found, version = config["format"], config["format_version"]

@@ -24,7 +24,8 @@ from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.model import M2_PRESETS
 from eqinfo.training import devices, loop
-from eqinfo.training.loop import Batches, Budget, Trainer
+from eqinfo.training.loop import Batches, Trainer
+from eqinfo.training.schedule import Budget
 
 RUNS = 5
 SHAPES = (  # preset of M2, number of ids, tokens per step

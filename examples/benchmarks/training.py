@@ -37,7 +37,8 @@ from eqinfo.m2 import loss
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import devices, loop
-from eqinfo.training.loop import Batches, Budget, Trainer
+from eqinfo.training.loop import Batches, Trainer
+from eqinfo.training.schedule import Budget
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 256

@@ -32,6 +32,7 @@ from launch import COMMAND, Fork, preload
 from reporting import pages
 
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX
+from eqinfo.training.run_folder import CHECKPOINT
 
 CHUNK = 1 << 20
 KILL_BYTES = 24_000_000  # size of the text in kills of compress and decompress
@@ -179,6 +180,8 @@ def facts(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
+        if path.name == CHECKPOINT:  # it contains times
+            continue
         if path.name == "config.json":
             found[name] = timeless(json.loads(path.read_text()))
         elif path.name == "metrics.jsonl":

@@ -36,7 +36,8 @@ WORDS = (
     "give another output."
 )
 LIMIT_S = 60
-TIMED = "folder/run/config.json", "folder/run/metrics.jsonl"  # contain measured times
+# these hold measured times
+TIMED = tuple(f"folder/run/{name}" for name in ("config.json", "metrics.jsonl", "checkpoint.pt"))
 Outcome = tuple[bytes, dict[str, bytes]]  # stdout, and the files in the folder
 
 

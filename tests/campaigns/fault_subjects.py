@@ -44,12 +44,14 @@ from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import metrics
 from eqinfo.m2 import run as m2_run
+from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.text import decompression, documents
 from eqinfo.text.frames import FRAME_BYTES, Frame
 from eqinfo.training import run_folder
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 CPU = torch.device("cpu")
 TEXT = b"The quick brown fox, and the lazy dog; the end. " * 3 + b"\xff\0\r\n" + "é".encode()
@@ -516,7 +518,7 @@ def m2_folder(folder: Path, is_complete: bool) -> None:
     (folder / "model.eqcb").write_bytes(small_codebook().to_bytes())
     settings = m2_run.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)
     with small_m2(), suppress(KeyboardInterrupt):
-        m2_run.start([ids], [ids], folder, settings, folder / "model.eqcb")
+        m2_start.start([ids], [ids], folder, settings, folder / "model.eqcb")
         m2_train.run(folder, CPU, silent, lambda: not is_complete)
 
 

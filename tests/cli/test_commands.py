@@ -474,7 +474,7 @@ def test_codings_that_there_are_not_are_refused_in_one_line(
 ) -> None:
     Path("a").write_bytes(TEXT)
     for arguments in (["-"], ["a"], ["--tokens", "a"]):
-        assert live("compress", *options, *arguments, stdin=TEXT, status=1) == b""
+        assert live("compress", *options, *arguments, stdin=TEXT, status=2) == b""
         assert live.err.startswith(f"eqinfo: {start}")
         assert live.err.count("\n") == 1
     assert names() == ["a"]

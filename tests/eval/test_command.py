@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m1.batches import WINDOW_BYTES
 from eqinfo.m2 import generate
 from eqinfo.m2 import run as m2_run
+from eqinfo.m2 import start as m2_start
+from eqinfo.m2 import train as m2_train
 from eqinfo.m2.measure import total_nats
 from eqinfo.text.frames import Frame
+from eqinfo.training import background
 
 EQINFO = f"OMP_NUM_THREADS=1 {sys.executable} -m eqinfo"
 HELD_OUT = prose(700, 5)
@@ -218,6 +222,18 @@ def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> No
     assert b"M1 on held-out text, bits/byte by position" in run_eval()
 
 
+def test_a_figure_has_the_curves_of_all_runs_with_a_text_and_without(run_eval: Eval, work: Path) -> None:
+    for text in ([], TEXT):
+        run_eval("long", "short", *text, "--figure", "curves.svg")
+        drawn = Path("curves.svg").read_text()
+        for word in ("tokens trained on", "time of training, s", "bits/byte", ">long<", ">short<"):
+            assert word in drawn
+        # the curve of 30 steps, against tokens and against time
+        corners = [len(re.findall("[ML] ", path)) for path in re.findall(r'<path d="([^"]*)"', drawn)]
+        assert sum(8 <= n <= 30 for n in corners) == 2
+    Path("curves.svg").unlink()
+
+
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_a_figure_is_drawn_and_replaced(run_eval: Eval, work: Path, suffix: str) -> None:
     Path(f"figure{suffix}").write_bytes(b"old")
@@ -244,9 +260,8 @@ def test_without_matplotlib_a_line_says_what_to_install(
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
         (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),
         (["mine", "--text", "-"], 1, "stdin: no text in it. Give another --text."),
-        (["mine", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
+        (["mine", "--device", "tpu"], 2, "--device: unknown device; found tpu, want auto, cpu or cuda."),
         ([*TEXT, "mine", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2"),
-        (["long", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2 and a --text."),
         ([*TEXT, "long", "--figure", "no/f.svg"], 1, "no/f.svg: No such file or directory"),
         ([*TEXT, "long", "--figure", "f.pdf"], 2, "found 'f.pdf', want a name in .svg or .png"),
         (["long", "--prompt", "a", "--json"], 2, "takes one run, and neither --text, --json nor --figure"),
@@ -266,20 +281,63 @@ def test_what_cannot_be_measured_gets_one_line(
     assert sorted(Path().rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["mine", "long"])
-def test_an_incomplete_run_is_refused_before_anything_is_measured(
-    run_eval: Eval, work: Path, name: str
+@pytest.fixture
+def half(run_eval: Eval, work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The run `half`, stopped after 5 of 30 steps."""
+    monkeypatch.setattr(background, "PATIENCE_S", math.inf)
+    settings = m2_run.Settings("nano", block_size=32, batch_tokens=128, steps=30, lr=0.003)
+    m2_start.start([Path("ids.bin")], [], Path("half"), settings, Path("mine"))
+    steps = []
+
+    def report(phase: str, share: float, remark: str) -> None:
+        steps.append(remark)
+
+    with pytest.raises(KeyboardInterrupt):
+        m2_train.run(Path("half"), torch.device("cpu"), report, lambda: len(steps) == 4)
+    yield
+    shutil.rmtree("half")
+
+
+def test_a_run_that_is_not_complete_is_measured_and_writes_from_its_checkpoint(
+    run_eval: Eval, half: None
 ) -> None:
-    shutil.copytree(name, "half")
+    said = "half: not complete; this is its checkpoint, step 5\n"
+    found = run_eval.json("half", "short", "--text", "held.txt")
+    assert run_eval.err == said
+    rows = {row["run"]: row for row in found["m2"]}
+    assert [rows[name]["is_complete"] for name in ("half", "short")] == [False, True]
+    assert rows["half"]["measured"]["training_tokens"] == 5 * 128
+    assert rows["half"]["bits_per_byte"] < rows["short"]["bits_per_byte"]
+    assert len(run_eval("half", "--prompt", "the wor", "--bytes", 5)) == 5
+    assert run_eval.err == said
+    assert re.search(rb"^tokens trained on +640$", run_eval("half", "-q"), re.MULTILINE)
+    assert run_eval.err == ""
+    # its model is that of the run when it is complete, up to the precision of m2.pt
+    assert eqinfo("train-m2", "-o", "half", "--resume", "-q") == (b"", "")
+    done = run_eval.json("half", "--text", "held.txt")["m2"][0]["bits_per_byte"]
     config = json.loads(Path("half/config.json").read_bytes())
     del config["measured"]
     Path("half/config.json").write_text(json.dumps(config))
-    assert run_eval("mine", "half", "--text", "missing", status=1) == b""
+    assert run_eval.json("half", "--text", "held.txt")["m2"][0]["bits_per_byte"] == pytest.approx(
+        done, rel=2e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["mine", "long"])
+def test_a_run_without_a_model_yet_is_refused_before_anything_is_measured(
+    run_eval: Eval, work: Path, name: str
+) -> None:
+    shutil.copytree(name, "begun")
+    config = json.loads(Path("begun/config.json").read_bytes())
+    del config["measured"]
+    Path("begun/config.json").write_text(json.dumps(config))
+    Path("begun/checkpoint.pt").unlink(missing_ok=True)
+    assert run_eval("mine", "begun", "--text", "missing", status=1) == b""
     kind = "m1" if name == "mine" else "m2"
     assert run_eval.err == (
-        f"eqinfo: half: the run is not complete. Complete it: eqinfo train-{kind} -o half --resume\n"
+        f"eqinfo: begun: the run is not complete. Complete it: eqinfo train-{kind} -o begun --resume\n"
     )
-    shutil.rmtree("half")
+    shutil.rmtree("begun")
 
 
 def test_a_long_text_is_measured_in_part_and_a_line_says_so(

@@ -6,6 +6,7 @@ import json
 import lzma
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -24,7 +25,7 @@ import eqinfo
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
-from eqinfo.eval import held_out, measure, tables
+from eqinfo.eval import curves, held_out, measure, tables
 from eqinfo.eval.held_out import HeldOut, read_held_out, tokens_for
 from eqinfo.eval.results import Compressed, LiveRow, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi, token_file
@@ -35,6 +36,7 @@ from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import WindowUse, bits_by_position, window_use
 from eqinfo.m1.quantise import static
 from eqinfo.m2 import batches as m2_batches
+from eqinfo.m2 import metrics
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.model import GPT, GPTConfig
 from eqinfo.m2.run import M2
@@ -310,10 +312,13 @@ def results() -> Results:
                  compression_ratio=2.5, bits_per_byte_by_position=[5.0, None])  # fmt: skip
     paper = M1Row("mine", "published", "01", 12, bytes_per_window=3.0, windows=333, compressed_bytes=500,
                   compression_ratio=2.0, bits_per_byte_by_position=[5.5])  # fmt: skip
-    shared = {"text": "held.txt", "device": "cpu", "vocab_size": 4096, "non_embedding_params": 10**6}
-    run = M2Row("a$b$", **shared, measured={}, bits_per_byte=2.0, flops_per_byte=5e5, bytes_per_step=4.0)
-    worse = M2Row("_c", **shared, measured={}, bits_per_byte=2.5, flops_per_byte=2e6, bytes_per_step=1.0)
-    broken = M2Row("nan", **shared, measured={}, bytes_per_step=4.0)
+    shared = {
+        "text": "held.txt", "device": "cpu", "vocab_size": 4096, "non_embedding_params": 10**6,
+        "measured": {}, "is_complete": True,
+    }  # fmt: skip
+    run = M2Row("a$b$", **shared, bits_per_byte=2.0, flops_per_byte=5e5, bytes_per_step=4.0)
+    worse = M2Row("_c", **shared, bits_per_byte=2.5, flops_per_byte=2e6, bytes_per_step=1.0)
+    broken = M2Row("nan", **shared, bytes_per_step=4.0)
     live = [LiveRow("mine", 64, 1000, 8.0, 250, 4.0), LiveRow("mine", None, 800, None, 160, 5.0)]
     return Results(text, [ours, paper], live, [run, worse, broken])
 
@@ -342,13 +347,26 @@ def test_json_has_the_documented_keys_and_no_nan() -> None:
     assert found["m2"][2]["bits_per_byte"] is None
 
 
-def test_the_figure_shows_every_run_with_a_loss_and_is_the_same_each_time() -> None:
-    drawn = tables.figure(results(), ".svg")
-    assert drawn == tables.figure(results(), ".svg")
-    assert drawn.count(b">a$b$</text>") == drawn.count(b">_c</text>") == 2
-    assert b">nan</text>" not in drawn
+def test_the_figure_shows_every_run_and_is_the_same_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a$b$", "_c", "nan"):
+        Path(name).mkdir()
+        log = metrics.Metrics(Path(name, "metrics.jsonl"))
+        for step in range(1, 1300):
+            bits = 2.0 + step * 7919 % 100 / 100  # up and down, so that no point is left out
+            log.add(step=step, tokens=8 * step, loss=7.0, bits_per_byte=bits, time_s=0.5 * step)
+        log.add(step=1299, valid_loss=3.0, valid_bits_per_byte=1.5)
+    drawn = curves.figure(results(), ".svg")
+    assert drawn == curves.figure(results(), ".svg")
+    assert drawn.count(b">a$b$</text>") == drawn.count(b">_c</text>") == drawn.count(b">nan</text>") == 1
     assert b">bits/byte</text>" in drawn
-    assert tables.figure(results(), ".png").startswith(b"\x89PNG")
+    # of 1,299 steps the means of neighbours, 500 points at most, in both halves
+    drawn_lines = re.findall(rb'<path d="([^"]*)"', drawn)
+    assert [n for n in (len(re.findall(b"[ML] ", line)) for line in drawn_lines) if n > 100]
+    assert max(len(re.findall(b"[ML] ", line)) for line in drawn_lines) <= 500
+    assert curves.figure(results(), ".png").startswith(b"\x89PNG")
 
 
 def test_uniform_models_cost_the_bits_of_their_tokens(codebook: Codebook) -> None:

@@ -1,10 +1,19 @@
 """Signals for programs that a test starts."""
 
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 STOPPING = "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.\n"
+
+
+def stopped(message: str, command: str, folder: Path) -> bool:
+    """Whether a message is that of a training that a signal stopped: what was written, and how to go on."""
+    written = rf"stopped: {folder}/checkpoint\.pt holds step \d+\. "
+    go_on = f"Go on with: eqinfo {command} -o {folder} --resume\n"
+    return re.fullmatch(re.escape(STOPPING) + written + go_on, message) is not None
 
 
 @contextmanager

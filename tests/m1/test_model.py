@@ -16,7 +16,8 @@ from eqinfo.m1.measure import float_bits, run_bits
 from eqinfo.m1.model import M1_PRESETS, ByteModel, rows
 from eqinfo.m1.quantise import quantise, static
 from eqinfo.m1.recurrence import recurrence, scan, scan_by_doubling
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 CPU = torch.device("cpu")
 TEXT = prose(20_000)

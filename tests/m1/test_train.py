@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,16 +10,19 @@ import time
 
 import numpy as np
 import pytest
-from helpers.signalling import STOPPING, heard
+import torch
+from helpers.signalling import heard, stopped
 from helpers.texts import prose
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError
 from eqinfo.m1 import run as m1_run
+from eqinfo.m1 import train as m1_train
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import bits_by_position
 
+CPU = torch.device("cpu")
 QUICK = ["--preset", "tiny", "--window-bits", "10", "--device", "cpu"]
 
 
@@ -145,7 +149,7 @@ def test_an_interrupted_run_resumes_to_the_same_files(trained, corpus_file, tmp_
         process.send_signal(number)
         message = process.stderr.read().decode()
     assert process.returncode == -number
-    assert message == STOPPING
+    assert stopped(message, "train-m1", folder)
     assert (folder / "checkpoint.pt").exists()
     assert not (folder / "m1.eqm1").exists()
     done = eqinfo("train-m1", "-o", folder, "--resume", "--device", "cpu")
@@ -208,38 +212,41 @@ def test_stdin_and_the_published_rule_work(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["TEXT", "--window-bits", "8"], 1, "--window-bits: out of range; found 8, want 9 to 20."),
-        (["TEXT", "--window-bits", "21"], 1, "--window-bits: out of range; found 21, want 9 to 20."),
-        (["TEXT", "--window-bits", "16,8"], 1, "--window-bits: out of range; found 16,8, want 9 to 20."),
+        (["TEXT", "--window-bits", "8"], 2, "--window-bits: out of range; found 8, want 9 to 20."),
+        (["TEXT", "--window-bits", "21"], 2, "--window-bits: out of range; found 21, want 9 to 20."),
+        (["TEXT", "--window-bits", "16,8"], 2, "--window-bits: out of range; found 16,8, want 9 to 20."),
         (["TEXT", "--window-bits", "16-18"], 2, "want numbers with commas between them"),
         (["TEXT", "--window-bits", ""], 2, "want numbers with commas between them"),
         (
             ["TEXT", "--preset", "huge"],
-            1,
+            2,
             "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m, 14m.",
         ),
-        (["TEXT", "--rule", "best"], 1, "--rule: unknown; found best, want one of fitted, published."),
-        (["TEXT", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
-        (["TEXT", "--minutes", "nan"], 1, "--minutes: out of range; found nan, want more than 0."),
+        (["TEXT", "--rule", "best"], 2, "--rule: unknown; found best, want one of fitted, published."),
+        (["TEXT", "--steps", "0"], 2, "--steps: out of range; found 0, want more than 0."),
+        (["TEXT", "--minutes", "nan"], 2, "--minutes: out of range; found nan, want more than 0."),
         (
             ["TEXT", "--unaligned-penalty", "-1"],
-            1,
+            2,
             "--unaligned-penalty: out of range; found -1.0, want 0 to 1000.",
         ),
-        (["TEXT", "--device", "tpu"], 1, "--device: unknown device; found tpu, want auto, cpu or cuda."),
+        (["TEXT", "--device", "tpu"], 2, "--device: unknown device; found tpu, want auto, cpu or cuda."),
         (["TEXT", "--steps", "x"], 2, "Invalid value for '--steps'"),
         (["missing.txt"], 1, "missing.txt: No such file or directory"),
         (["empty.txt"], 1, "corpus: no text in any of the inputs. Check the files."),
         (["bad.jsonl"], 1, "bad.jsonl:2: not a line of JSON"),
         (["other.jsonl"], 1, "other.jsonl:1: no text in this record; found fields ['body']"),
         ([], 2, "give TEXT to start a run, or --resume to continue one"),
-        (["TEXT", "--resume"], 2, "give TEXT to start a run, or --resume to continue one"),
+        (["tiny.txt", "--steps", "1"], 1, "corpus: too little text; found 15 bytes, want 20 or more."),
+        (["TEXT"], 1, "corpus: little text for 10 minutes of training; found"),
+        (["TEXT", "--resume"], 1, "model: not a model folder; config.json is missing."),
         (["--resume"], 1, "model: not a model folder; config.json is missing. Name another, or start"),
     ],
 )
 def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, arguments, status, message):
     (tmp_path / "text.txt").write_bytes(prose(500))
     (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "tiny.txt").write_bytes(b"to be or not to")
     (tmp_path / "bad.jsonl").write_bytes(b'{"text": "a"}\nnonsense\n')
     (tmp_path / "other.jsonl").write_bytes(b'{"body": "a"}\n')
     arguments = ["text.txt" if a == "TEXT" else a for a in arguments]
@@ -249,6 +256,95 @@ def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, ar
     if status == 1:
         assert done.stderr.decode().count("\n") == 1
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("n_bytes", [20, 33])
+def test_a_few_bytes_are_enough(tmp_path, n_bytes):
+    (tmp_path / "text.txt").write_bytes(b"to be or not to be, that is the question"[:n_bytes])
+    done = eqinfo("train-m1", "text.txt", "-o", "model", *QUICK, "--steps", "1", "-q", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory, corpus_file):
+    """A run that was stopped after its draft, and the command that began it."""
+    folder = tmp_path_factory.mktemp("half") / "model"
+    given = [corpus_file, "-o", folder, *QUICK, "--steps", "40", "--text-field", "body", "-q"]
+    settings = m1_run.Settings(window_bits=10, preset="tiny", steps=40, text_field="body")
+    with corpus_file.open("rb") as source:
+        m1_run.start([(str(corpus_file), source)], folder, settings, lambda *_: None)
+    with pytest.raises(KeyboardInterrupt, match=r"holds step 1[45]"):
+        m1_train.run(folder, CPU, lambda *_: None, lambda: (folder / "round-0.eqcb").exists())
+    return folder, given
+
+
+def test_the_command_that_began_a_run_goes_on_with_resume_to_the_same_files(trained, half, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(half[0], folder)
+    done = eqinfo("train-m1", *half[1], "-o", folder, "--resume")
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in ("codebook.eqcb", "m1.eqm1"):
+        assert (folder / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_a_larger_budget_extends_a_run_and_says_so(half, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(half[0], folder)
+    done = eqinfo("train-m1", "-o", folder, "--resume", "--steps", "45")
+    assert done.returncode == 0, done.stderr
+    assert b"extended; the learning rate warms up again" in done.stderr
+    config = m1_run.read_config(folder)
+    assert config["settings"]["steps"] == config["measured"]["training_steps"] == 45
+    assert done.stderr.decode().endswith(
+        f"to use it: eqinfo compress -m {folder} FILE\nto measure it: eqinfo eval {folder} --text FILE\n"
+    )
+    done = eqinfo("train-m1", "-o", folder, "--resume", "--steps", "50")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"complete, and without its text. Start a new run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--preset", "7m"], "a run with another preset; found tiny, want 7m. Leave --preset out"),
+        (["--window-bits", "16"], "a run with another window-bits; found 10, want 16."),
+        (["--window-bits", "10,12"], "a run with another further-window-bits; found [], want [12]."),
+        (["--steps", "39"], "--steps is smaller than the run's; found 39, want 40 or more."),
+        (["OTHER"], "a run on other text; found SHA-256"),
+    ],
+)
+def test_what_differs_is_refused_by_name_and_changes_nothing(half, tmp_path, given, message):
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"body": "another text"}\n')
+    before = {path: path.read_bytes() for path in sorted(half[0].rglob("*")) if path.is_file()}
+    done = eqinfo("train-m1", *(other if a == "OTHER" else a for a in given), "-o", half[0], "--resume", "-q")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert message in done.stderr.decode()
+    assert before == {path: path.read_bytes() for path in sorted(half[0].rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_processes_of_torchrun_say_one_line_in_all_and_make_nothing(corpus_file, tmp_path, rank):
+    environment = {**os.environ, "TORCHELASTIC_RUN_ID": "run", "RANK": rank, "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "eqinfo", "train-m1", str(corpus_file), "-o", str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
+    want = b"eqinfo: train-m1: for one process; found 2 of torchrun. Start it without torchrun.\n"
+    assert (done.returncode, done.stderr) == (2, want if rank == "0" else b"")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_line_of_training_shows_a_smoothed_loss(corpus_file, tmp_path):
+    folder, shown = tmp_path / "model", []
+    settings = m1_run.Settings(window_bits=10, preset="tiny", steps=30, rounds=0, text_field="body")
+    with corpus_file.open("rb") as source:
+        m1_run.start([(str(corpus_file), source)], folder, settings, lambda *_: None)
+
+    def report(phase, share, remark):
+        if phase == "training":
+            shown.append(float(remark.split(", ")[1].removesuffix(" bits/byte")))
+
+    m1_train.run(folder, CPU, report, lambda: False)
+    assert np.diff(shown).max() < 0  # a step's own loss goes up and down
 
 
 def test_an_existing_folder_is_kept(trained, corpus_file):

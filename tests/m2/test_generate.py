@@ -14,7 +14,8 @@ from eqinfo.m2 import covers, generate
 from eqinfo.m2.generate import codewords, draw, split, stream
 from eqinfo.m2.model import GPT, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 WORDS = [
     "th",

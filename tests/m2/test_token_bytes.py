@@ -8,7 +8,8 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.m2.model import GPT, GPTConfig
 from eqinfo.m2.token_bytes import FACTORS, LENGTHS, ROW_BITS, ByteNgrams, Spelling
-from eqinfo.training.loop import Budget, Trainer
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget
 
 WORDS = [b"", b"a", b"ab", b"abcdefghijk", b"b", b"ba", b"xbcdefghijk"]
 CPU = torch.device("cpu")

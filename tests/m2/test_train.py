@@ -9,7 +9,7 @@ import time
 
 import pytest
 import torch
-from helpers.signalling import STOPPING, heard
+from helpers.signalling import STOPPING, heard, stopped
 from helpers.texts import mixed, prose
 from typer.testing import CliRunner
 
@@ -18,6 +18,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError, MismatchError
 from eqinfo.formats.model_folder import codebook_path
 from eqinfo.m2 import run as m2_run
+from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
@@ -97,7 +98,7 @@ def without_times(lines):
 
 def test_a_run_folder_holds_plain_files_and_nothing_else(trained, model):
     folder, done = trained
-    names = ["codebook.eqcb", "config.json", "m2.pt", "metrics.jsonl"]
+    names = ["checkpoint.pt", "codebook.eqcb", "config.json", "m2.pt", "metrics.jsonl"]
     assert sorted(path.name for path in folder.iterdir()) == names
     assert done.stdout == b""
     assert (folder / "codebook.eqcb").read_bytes() == (model / "codebook.eqcb").read_bytes()
@@ -161,8 +162,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_metrics(trained, com
         process.send_signal(number)
         message = process.stderr.read().decode()
     assert process.returncode == -number, message
-    assert message == STOPPING
-    assert not (folder / "m2.pt").exists()
+    assert stopped(message, "train-m2", folder)
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 99, "loss": 1.0}\n{"ste')  # of steps after the checkpoint, the last cut short
     done = eqinfo("train-m2", "-o", folder, "--resume", "--device", "cpu")
@@ -232,7 +232,7 @@ def test_the_process_group_ends_with_the_training(command, tmp_path):
 def test_a_finished_run_resumed_changes_nothing_and_says_so(trained):
     folder, _ = trained
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    (folder / "checkpoint.pt").write_bytes(b"left")  # as if it had been killed before the last step
+    (folder / "tokens").mkdir()  # as if it had been killed before the last step
     done = eqinfo("train-m2", "-o", folder, "--resume")
     assert done.returncode == 0
     assert b"complete already" in done.stderr
@@ -273,7 +273,7 @@ def test_live_streams_train_as_their_token_files_do(live_model, tmp_path):
             done = CliRunner().invoke(app, ["compress", *map(str, given)])
             assert done.exit_code == 0, done.output
             run = tmp_path / f"run-{name}"
-            m2_run.start([tmp_path / name], [], run, settings, live_model)
+            m2_start.start([tmp_path / name], [], run, settings, live_model)
             m2_train.run(run, CPU, lambda *_: None, lambda: False)
             assert [line["tokens"] for line in metrics(run)] == [64, 128]
         # a stream keeps a file as it is, a token file makes it a document: one window or some bits more
@@ -301,23 +301,28 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
     [
         ([], 2, "give TOKENS to start a run, or --resume to continue one"),
         (["missing.bin"], 1, "missing.bin: no such file"),
-        (["train.bin", "--preset", "huge"], 1, "--preset: unknown; found huge, want one of nano, 3m"),
-        (["train.bin", "--steps", "0"], 1, "--steps: out of range; found 0, want more than 0."),
-        (["train.bin", "--tokens", "-3"], 1, "--tokens: out of range; found -3, want more than 0."),
-        (["train.bin", "--lr", "nan"], 1, "--lr: out of range; found nan, want 1e-09 to 10.0."),
-        (["train.bin", "--block-size", "1"], 1, "--block-size: out of range; found 1, want 2 to"),
+        (["train.bin", "--preset", "huge"], 2, "--preset: unknown; found huge, want one of nano, 3m"),
+        (["train.bin", "--steps", "0"], 2, "--steps: out of range; found 0, want more than 0."),
+        (["train.bin", "--tokens", "-3"], 2, "--tokens: out of range; found -3, want more than 0."),
+        (["train.bin", "--lr", "nan"], 2, "--lr: out of range; found nan, want 1e-09 to 10.0."),
+        (["train.bin", "--block-size", "1"], 2, "--block-size: out of range; found 1, want 2 to"),
         (
             ["train.bin", "--block-size", "9999", "--batch-tokens", "9999"],
-            1,
+            2,
             "--block-size: larger than the data; found",
         ),
-        (["train.bin", "--batch-tokens", "8"], 1, "--batch-tokens: out of range; found 8, want 32 to"),
+        (
+            ["train.bin", "--batch-tokens", "99999999"],
+            2,
+            "--batch-tokens: larger than the data; found 99999968",
+        ),
+        (["train.bin", "--batch-tokens", "8"], 2, "--batch-tokens: out of range; found 8, want 32 to"),
         (
             ["train.bin", "--accumulate", "3"],
-            1,
+            2,
             "--batch-tokens: 8 blocks cannot be shared equally by 1 processes with --accumulate 3.",
         ),
-        (["train.bin", "--device", "cuda"], 1, "--device: no usable GPU in this machine. Use --device cpu."),
+        (["train.bin", "--device", "cuda"], 2, "--device: no usable GPU in this machine. Use --device cpu."),
         (["train.bin", "-m", "DEFAULT"], 1, "train.bin: needs a codebook of 12 bits with fingerprint"),
         (["short.bin"], 1, "short.bin: shorter than its sidecar says; found"),
         (
@@ -346,9 +351,9 @@ def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, argument
     done = eqinfo("train-m2", *given, *models, *arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr
     assert message in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    if status == 1:
+    if arguments:
         assert done.stderr.decode().count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_run_is_not_continued_and_the_field_is_named(trained):
@@ -365,7 +370,7 @@ def test_an_existing_folder_is_kept(trained, command):
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_checkpoint(files, model, tmp_path):
     folder = tmp_path / "run"
-    m2_run.start([files / "train.bin"], [], folder, m2_run.Settings("nano", block_size=32, steps=9), model)
+    m2_start.start([files / "train.bin"], [], folder, m2_run.Settings("nano", block_size=32, steps=9), model)
     with pytest.raises(KeyboardInterrupt):
         m2_train.run(folder, CPU, lambda *_: None, lambda: True)
     state = load_tensors(folder / "checkpoint.pt", CPU)
@@ -433,7 +438,7 @@ def test_changed_data_are_noticed_on_resume(command, files, model, tmp_path):
     path = tmp_path / "a"
     path.write_bytes(mixed(300))
     assert eqinfo("compress", "--tokens", "-m", model, path).returncode == 0
-    m2_run.start(
+    m2_start.start(
         [tmp_path / "a.bin"], [], tmp_path / "run", m2_run.Settings("nano", block_size=32, steps=1), model
     )
     path.write_bytes(mixed(310))
@@ -445,3 +450,27 @@ def test_changed_data_are_noticed_on_resume(command, files, model, tmp_path):
 def test_settings_are_checked():
     with pytest.raises(InputError, match="--accumulate: out of range; found 0, want 1 to 32"):
         m2_run.Settings(accumulate=0)
+
+
+def test_processes_of_torchrun_end_in_one_line_of_the_first_and_leave_no_folder(command, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [str(a).replace("train.bin", "missing.bin") for a in command]
+    done = eqinfo(*arguments, "-o", tmp_path / "run", launcher=torchrun)
+    assert done.returncode == 1
+    assert done.stderr.count(b"eqinfo: ") == 1
+    assert b"missing.bin: no such file" in done.stderr
+    assert done.stderr.count(b"Traceback") == 1  # of torchrun itself
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+@pytest.mark.parametrize("wrong", [["--lr", "abc"], ["--device", "tpu"]])
+def test_a_wrong_value_is_told_by_the_first_process_alone(command, tmp_path, rank, wrong):
+    torchrun = {"TORCHELASTIC_RUN_ID": "run", "RANK": rank, "WORLD_SIZE": "2"}
+    arguments = [sys.executable, "-m", "eqinfo", *map(str, command), *wrong, "-o", str(tmp_path / "run")]
+    done = subprocess.run(
+        arguments, capture_output=True, timeout=240, env=ENVIRONMENT | torchrun, check=False
+    )
+    assert done.returncode == 2
+    assert (wrong[0].encode() in done.stderr) == (rank == "0")
+    assert (done.stderr == b"") == (rank == "1")

@@ -1,10 +1,12 @@
 import platform
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from eqinfo.errors import InputError
+from eqinfo.errors import InputError, OptionError
 from eqinfo.training import devices
 from eqinfo.training.devices import keep_memory, peak_flops, pick_device
 
@@ -22,9 +24,27 @@ def test_freed_memory_is_kept_and_needs_no_new_pages():
     assert new_pages[-1] < 1000
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_memory_that_a_thread_frees_is_kept_too():
+    code = (
+        "import resource, torch\n"
+        "from eqinfo.training.background import Background\n"
+        "from eqinfo.training.devices import keep_memory\n"
+        "def pages():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    torch.ones(1 << 23)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "keep_memory()\n"
+        "aside = Background()\n"
+        "print([aside.call(pages) for _ in range(9)][-1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # of 8,192
+
+
 def test_devices_are_checked():
     assert pick_device("cpu") == CPU
-    with pytest.raises(InputError, match="unknown device; found tpu"):
+    with pytest.raises(OptionError, match="unknown device; found tpu"):
         pick_device("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no usable GPU"):

@@ -1,3 +1,5 @@
+import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -9,8 +11,10 @@ from eqinfo.errors import InputError, MismatchError
 from eqinfo.m1.batches import WindowBatches
 from eqinfo.m1.corpus import Text
 from eqinfo.m2.model import GPT, GPTConfig
+from eqinfo.training import background, loop
 from eqinfo.training.checkpoint import load_tensors, save_tensors
-from eqinfo.training.loop import Budget, Trainer, learning_rate
+from eqinfo.training.loop import Trainer
+from eqinfo.training.schedule import Budget, learning_rate
 
 CPU = torch.device("cpu")
 SHAPE = GPTConfig(257, 32, 1, 2, 32)
@@ -71,6 +75,57 @@ def test_a_resumed_run_ends_bit_equal_to_one_that_never_stopped(batches, train, 
     assert second.loss_nats == whole.loss_nats
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_long_step_is_given_up_and_leaves_the_last_checkpointable_state(
+    batches, train, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(background, "PATIENCE_S", 0.0)
+    whole, first, second = trainer(), trainer(), trainer(seed=9)
+    train(whole, batches)
+    may_end = threading.Event()
+
+    def slow(step):
+        if step == 3:
+            may_end.wait()  # a step that would last for ever
+        return batches(step)
+
+    with pytest.raises(KeyboardInterrupt, match=r"checkpoint\.pt holds step 3"):
+        train(first, slow, should_stop=lambda: first.step == 3)
+    may_end.set()
+    second.load(tmp_path / "checkpoint.pt")
+    train(second, batches)
+    assert second.loss_nats == whole.loss_nats
+
+
+def test_checkpoints_go_by_the_clock_on_the_wall(batches, train, tmp_path, monkeypatch):
+    """Also if most of the time goes into something that is no training."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", 0.5)
+    some = trainer(3)
+    saved = []
+
+    def wait(_):
+        saved.append((tmp_path / "checkpoint.pt").exists())
+        time.sleep(0.6)
+
+    train(some, batches, 1.0, wait)
+    assert saved == [False, True, True]
+
+
+def test_a_larger_budget_begins_a_new_schedule_at_the_checkpoint(batches, train, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    short, longer, again = trainer(4), trainer(12, seed=9), trainer(12, seed=8)
+    train(short, batches)
+    short.save(path)
+    longer.load(path)
+    assert (longer.step, longer.progress) == (4, 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, batches, should_stop=lambda: longer.step == 7)
+    assert longer.progress == 0.5
+    again.load(path)  # the schedule goes on; it does not begin anew
+    assert again.progress == 0.5
+    train(again, batches)
+    assert again.step == 12
 
 
 def test_the_learning_rate_warms_up_stays_and_decays_to_zero():

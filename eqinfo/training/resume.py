@@ -1,0 +1,37 @@
+"""What a user may change in a run that goes on: its budget may grow. All else that is named must agree."""
+
+from pathlib import Path
+from typing import Any
+
+from eqinfo.errors import MismatchError
+from eqinfo.training.run_folder import BUDGETS, flag
+from eqinfo.training.schedule import DEFAULT_MINUTES
+
+
+def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that goes on: its own, with the larger budgets that the user gave.
+
+    Args:
+        folder: of the run.
+        settings: of the run, from its config.json.
+        given: the settings that the user gave.
+
+    Raises:
+        MismatchError: a setting differs, or a budget is smaller than the run's.
+    """
+    if all(settings.get(name) is None for name in BUDGETS):
+        settings = settings | {"minutes": DEFAULT_MINUTES}
+    for name, value in given.items():
+        found = settings[name]
+        if value == found:
+            continue
+        if name not in BUDGETS or found is None:
+            raise MismatchError(
+                f"{folder}: a run with another {flag(name)[2:]}; found {found}, want {value}. "
+                f"Leave {flag(name)} out to continue it, or start a new run with another -o."
+            )
+        if value < found:
+            raise MismatchError(
+                f"{folder}: {flag(name)} is smaller than the run's; found {value}, want {found} or more."
+            )
+    return settings | given

@@ -1,0 +1,65 @@
+"""Progress on a terminal: what a line keeps at 80 columns, and that messages go above it."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+
+CODE = """
+import signal, time
+from eqinfo.cli import console, display
+remark = "step 12345, loss 3.210, 2.100 bits/byte, 1,024,000 tokens/s, MFU 41.0%, 12,345,678 bytes/s"
+with display.phases(False) as report, console.stop_requests("eqinfo train-m2 -o run --resume"):
+    report("validating", 1.0, "step 12, valid_loss 3.2109")
+    for k in range(4):
+        report("training", k / 4, remark)
+        time.sleep(0.15)
+        if k == 2:
+            signal.raise_signal(signal.SIGINT)
+    raise KeyboardInterrupt("run/checkpoint.pt holds step 12345")
+"""
+
+
+def shown(columns: int) -> str:
+    """What a terminal of this width receives."""
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
+        env=environment | {"TERM": "xterm"},
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        received = b""
+        try:
+            while data := os.read(screen, 1 << 16):
+                received += data
+        except OSError:  # how Linux says that the other side is closed
+            pass
+        process.wait()
+    os.close(screen)
+    return received.decode()
+
+
+@pytest.mark.parametrize(("columns", "kept"), [(80, "loss 3.210"), (160, "1,024,000 tokens/s"), (50, "")])
+def test_a_line_keeps_bar_share_and_time_left_and_messages_stay_above_it(columns: int, kept: str) -> None:
+    received = shown(columns)
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-HJ-Zahlm]", "", received)  # colours and cursor; K is kept
+    lines = [line for line in re.split(r"\r\n|\r|\n|\x1b\[\d?K", drawn) if line.strip()]
+    training = [line for line in lines if line.startswith("training")]
+    assert training
+    for line in training:
+        assert len(line.rstrip()) <= columns
+        assert re.match(r"training +[━╸╺]{8,} +\d+% (\d:\d\d:\d\d|-:--:--)", line)
+    assert kept in training[-1]
+    told = [line for line in lines if line.startswith("stop")]
+    assert told == [
+        "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.",
+        "stopped: run/checkpoint.pt holds step 12345. Go on with: eqinfo train-m2 -o run --resume",
+    ]

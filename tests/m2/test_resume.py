@@ -1,0 +1,245 @@
+"""A run of train-m2 that goes on, extended or with data that moved; and its validations on the way."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.texts import prose
+from typer.testing import CliRunner
+
+from eqinfo.cli import display
+from eqinfo.cli.app import app
+from eqinfo.m2 import run as m2_run
+from eqinfo.m2 import start as m2_start
+from eqinfo.m2 import train as m2_train
+from eqinfo.m2.batches import load
+from eqinfo.m2.measure import total_nats
+from eqinfo.training import background
+
+CPU = torch.device("cpu")
+SMALL = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "128", "--device", "cpu"]
+
+
+def eqinfo(*arguments: object, status: int = 0) -> str:
+    """What a command, in this process, prints on stderr."""
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == status, result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """Token files: little to learn from, more to validate on, and others."""
+    folder = tmp_path_factory.mktemp("tokens")
+    for name, text in (("train", prose(200)), ("valid", prose(2000, 1)), ("other", prose(200, 2))):
+        (folder / name).write_bytes(text)
+        eqinfo("compress", "--tokens", "-m", model, folder / name)
+        eqinfo("compress", "-m", model, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, files: Path, model: Path) -> tuple[Path, str]:
+    """A complete run of 30 steps, some ten epochs, with what it said."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    given = ["-m", model, "--valid", files / "valid.bin", *SMALL, "--steps", 30, "--validations", 6]
+    return folder, eqinfo("train-m2", files / "train.bin", "-o", folder, *given)
+
+
+@pytest.fixture
+def run(trained: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the complete run."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def config(folder: Path) -> Any:
+    return json.loads((folder / "config.json").read_bytes())
+
+
+def test_validations_measure_one_sample_and_the_end_measures_all(
+    trained: tuple[Path, str], files: Path
+) -> None:
+    folder, _ = trained
+    valid = load([files / "valid.bin"])
+    sampled = [line["valid_tokens"] for line in lines(folder) if "valid_loss" in line]
+    assert len(sampled) == 6
+    assert set(sampled) == {64}  # 2 % of the time of 30 steps of 128 tokens, in blocks of 32
+    measured = config(folder)["measured"]
+    kept = m2_run.load_m2(folder, CPU).model
+    assert total_nats(kept, valid) / valid.n_tokens == pytest.approx(measured["valid_loss"])
+
+
+def test_the_weights_of_the_best_validation_are_kept_and_overfitting_is_named(
+    trained: tuple[Path, str],
+) -> None:
+    folder, said = trained
+    losses = {line["step"]: line["valid_loss"] for line in lines(folder) if "valid_loss" in line}
+    best = min(losses, key=lambda step: losses[step])
+    assert best < 30  # ten epochs of random words are learnt by heart
+    assert config(folder)["measured"]["best_step"] == best
+    assert re.search(rf"^overfitting +validation was best at step {best}: m2.pt", said, re.MULTILINE)
+    measured = config(folder)["measured"]
+    shown = f"{measured['train_bits_per_byte']:.4f}"
+    assert re.search(rf"^bits/byte, training, last tenth +{shown}", said, re.MULTILINE)
+    assert measured["train_loss"] < 0.8 * measured["valid_loss"]
+
+
+def test_training_ends_by_saying_how_to_sample_and_to_measure(trained: tuple[Path, str]) -> None:
+    folder, said = trained
+    assert said.endswith(
+        f"to let it write: eqinfo eval {folder} --prompt TEXT\n"
+        f"to measure it: eqinfo eval {folder} --text FILE\n"
+    )
+
+
+def test_a_run_stopped_in_its_last_validation_resumes_to_the_same_end(
+    trained: tuple[Path, str], files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stop = tmp_path / "run", False
+    monkeypatch.setattr(background, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(background, "POLL_S", 0.001)
+
+    def report(phase: str, share: float, remark: str) -> None:
+        nonlocal stop
+        stop = stop or (phase == "validating all" and not remark)
+
+    settings = m2_run.Settings("nano", block_size=32, batch_tokens=128, steps=30, validations=6)
+    m2_start.start([files / "train.bin"], [files / "valid.bin"], folder, settings, model)
+    with pytest.raises(KeyboardInterrupt, match=r"checkpoint\.pt holds step 30"):
+        m2_train.run(folder, CPU, report, lambda: stop)
+    assert "measured" not in config(folder)
+    eqinfo("train-m2", "-o", folder, "--resume")
+    assert (folder / "m2.pt").read_bytes() == (trained[0] / "m2.pt").read_bytes()
+    for name in ("valid_loss", "best_step", "train_loss"):
+        assert config(folder)["measured"][name] == config(trained[0])["measured"][name]
+
+
+def test_a_larger_budget_extends_a_run_and_says_so(run: Path) -> None:
+    said = eqinfo("train-m2", "-o", run, "--resume", "--steps", 36, "--device", "cpu")
+    assert f"{run}: extended; the learning rate warms up again and falls to zero at the new end\n" in said
+    assert config(run)["settings"]["steps"] == config(run)["measured"]["training_steps"] == 36
+    steps = [line["step"] for line in lines(run) if "loss" in line]
+    assert steps == list(range(1, 37))
+    assert [line["step"] for line in lines(run) if "valid_loss" in line][6:] == [31, 32, 33, 34, 35, 36]
+    assert "complete already" in eqinfo("train-m2", "-o", run, "--resume", "--steps", 36)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--steps", "29"], "--steps is smaller than the run's; found 29, want 30 or more."),
+        (["--minutes", "5"], "a run with another minutes; found None, want 5.0. Leave --minutes out"),
+        (["--preset", "3m"], "a run with another preset; found nano, want 3m. Leave --preset out"),
+        (["--lr", "0.5"], "a run with another lr; found 0.01, want 0.5. Leave --lr out"),
+        (["--batch-tokens", "256"], "a run with another batch-tokens; found 128, want 256."),
+        (["OTHER"], "other.bin: not the data of"),
+        (["OTHER.eqi"], "other.eqi: not the data of"),
+        (["TRAIN", "OTHER"], "train.bin: not the data of"),
+        (["--valid", "TRAIN"], "train.bin: not the data of"),
+        (["-m", "DEFAULT"], "fingerprint"),
+    ],
+)
+def test_what_differs_is_refused_by_name_and_changes_nothing(
+    run: Path, files: Path, given: list[str], message: str
+) -> None:
+    names = {
+        "TRAIN": files / "train.bin", "OTHER": files / "other.bin", "OTHER.eqi": files / "other.eqi",
+        "DEFAULT": "default",
+    }  # fmt: skip
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    said = eqinfo("train-m2", *(names.get(word, word) for word in given), "-o", run, "--resume", status=1)
+    assert message in said
+    assert said.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("suffix", ["bin", "eqi"])
+def test_data_that_moved_are_named_and_take_their_place(
+    files: Path, model: Path, tmp_path: Path, suffix: str
+) -> None:
+    was, now, run = tmp_path / "was", tmp_path / "now", tmp_path / "run"
+    shutil.copytree(files, was)
+    given = ["-m", model, "--valid", was / f"valid.{suffix}", *SMALL, "--steps", 2, "--validations", 1, "-q"]
+    eqinfo("train-m2", was / f"train.{suffix}", "-o", run, *given)
+    was.rename(now)
+    gone = eqinfo("train-m2", "-o", run, "--resume", "--steps", 4, status=1)
+    assert "no such file, and the run reads it. Name the data where they are now" in gone
+    data = [now / f"train.{suffix}", "--valid", now / f"valid.{suffix}"]
+    eqinfo("train-m2", *data, "-m", model, "-o", run, "--resume", "--steps", 4, "-q")
+    assert config(run)["measured"]["training_steps"] == 4
+    if suffix == "bin":
+        assert config(run)["data"]["train"]["files"] == [str(now / "train.bin")]
+
+
+def test_the_command_that_began_a_run_goes_on_with_resume(run: Path, files: Path, model: Path) -> None:
+    given = ["-m", model, "--valid", files / "valid.bin", *SMALL, "--steps", 30, "--validations", 6]
+    said = eqinfo("train-m2", files / "train.bin", "-o", run, *given, "--resume")
+    assert "complete already" in said
+
+
+def test_defaults_suit_a_cpu_and_the_data(files: Path, model: Path, tmp_path: Path) -> None:
+    for name, want in (("valid", 32 * 128), ("train", None)):
+        run = tmp_path / name
+        eqinfo(
+            "train-m2", files / f"{name}.bin", "-m", model, "-o", run, "--steps", 1, "--device", "cpu", "-q"
+        )
+        settings, tokens = config(run)["settings"], config(run)["data"]["train"]["tokens"]
+        assert (settings["preset"], settings["block_size"]) == ("nano", 128)
+        assert settings["batch_tokens"] == min(want or tokens, tokens) // 128 * 128
+
+
+def test_off_a_terminal_a_line_comes_every_so_often(
+    files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    given = ["-m", model, "-o", tmp_path / "run", *SMALL, "--steps", 4]
+    said = eqinfo("train-m2", files / "train.bin", *given).splitlines()
+    assert said[0].startswith("training: 25%, step 1, loss ")
+    assert said[1].startswith("training: 50%, 0:00:0")
+    assert " left, step 2, loss " in said[1]
+    assert said[3].startswith("training: done. step 4, loss ")
+
+
+def test_a_long_validation_shows_its_own_progress(
+    files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(background, "POLL_S", 0.001)
+    given = ["-m", model, "--valid", files / "valid.bin", "-o", tmp_path / "run", *SMALL, "--steps", 1]
+    said = eqinfo("train-m2", files / "train.bin", *given)
+    assert re.search(r"^validating all: \d+%", said, re.MULTILINE)
+    assert re.search(r"^validating all: done\. valid_loss ", said, re.MULTILINE)
+
+
+def test_names_that_are_no_utf8_work_in_runs_messages_json_and_figures(
+    files: Path, model: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / os.fsdecode(b"a\xff")
+    shutil.copytree(files, odd)
+    run = odd / "run"
+    given = ["-m", model, *SMALL, "--steps", 2, "-q"]
+    eqinfo("train-m2", odd / "train.bin", "-o", run, *given)
+    eqinfo("train-m2", odd / "train.bin", "-o", run, "--resume", "--steps", 3, "-q")
+    assert [os.fsencode(name) for name in config(run)["data"]["train"]["files"]] == [
+        os.fsencode(odd / "train.bin")
+    ]
+    given = ["eval", run, "--text", odd / "other", "--figure", odd / "a.svg"]
+    for options in (["--json"], []):
+        result = CliRunner().invoke(app, [*map(str, given), *options])
+        assert result.exit_code == 0, result.stderr
+        name = json.loads(result.stdout_bytes)["m2"][0]["run"] if options else str(run)
+        assert options or os.fsencode(name) in result.stdout_bytes
+        assert os.fsencode(name) == os.fsencode(run)
+    assert "a\ufffd" in (odd / "a.svg").read_text()
