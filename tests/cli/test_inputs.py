@@ -12,7 +12,7 @@ from eqinfo.cli.app import app
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.m1 import corpus
-from eqinfo.text.documents import open_text
+from eqinfo.text.decompression import open_text
 
 TEXT = prose(300)
 
