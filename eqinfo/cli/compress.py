@@ -122,8 +122,8 @@ def compress(
         codec = _with_parse(
             chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )
-    places = inputs.in_folders(files, recursive, inputs.is_no_output)
-    inputs.check_output_dir(output_dir, places, output)
+    names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
+    inputs.check_output_dir(output_dir, names, places, output)
     job = Job(
         chosen,
         codec,
@@ -140,7 +140,6 @@ def compress(
         verbose=verbose,
         threads=threads,
     )
-    names = [*places]
     if not tokens:
         console.for_each(names, output, lambda name: job.to_stream(name, places[name]))
     elif output is not None:

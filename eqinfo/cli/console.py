@@ -100,14 +100,13 @@ def n_processes() -> int:
     return int(size) if size.isdecimal() else 1
 
 
-def for_each(files: list[Path] | None, output: Path | None, work: Callable[[Path], None]) -> None:
-    """Does the work for each input, or for stdin if none is named; reports failures and goes on.
+def for_each(names: list[Path], output: Path | None, work: Callable[[Path], None]) -> None:
+    """Does the work for each input; reports failures and goes on.
 
     Raises:
         typer.BadParameter: there are several inputs for one output.
         typer.Exit: an input failed; with the largest status of any.
     """
-    names = files or [STANDARD]
     if output is not None and len(names) > 1:
         with reporting(output):
             takes_all = _takes_all(output)

@@ -72,8 +72,8 @@ def decompress(
     if ids:
         with console.reporting():
             codebook = finder.codebook_of(window_bits)
-    places = inputs.in_folders(files, recursive, inputs.is_output)
-    inputs.check_output_dir(output_dir, places, output)
+    names, places = inputs.in_folders(files, recursive, inputs.is_output)
+    inputs.check_output_dir(output_dir, names, places, output)
 
     def work(name: Path) -> None:
         shown, is_tokens = console.shown(name), ids or inputs.is_token_file(name)
@@ -106,7 +106,7 @@ def decompress(
         if verbose:
             console.say(f"{shown}: {n_bytes} bytes{', sound' if test else ''}")
 
-    console.for_each([*places], output, work)
+    console.for_each(names, output, work)
 
 
 def _frames(

@@ -11,22 +11,24 @@ from eqinfo.system.atomic_files import TEMPORARY_PREFIX
 
 def in_folders(
     files: list[Path] | None, recursive: bool, is_wanted: Callable[[Path], bool]
-) -> dict[Path, Path]:
-    """The inputs, each with its place in an --output-dir: its name, or its path from the folder it is in.
+) -> tuple[list[Path], dict[Path, Path]]:
+    """The inputs, and the place of each in an --output-dir: its name, or its path from the folder it is in.
 
     Args:
         files: what the user named; none is stdin.
         recursive: take the files in folders, in the order of their paths.
         is_wanted: whether to take a file in a folder.
     """
-    found = dict[Path, Path]()
+    names, places = list[Path](), dict[Path, Path]()
     for name in files or [console.STANDARD]:
         if recursive and name.is_dir():
             paths = sorted(path for path in name.rglob("*") if path.is_file() and is_wanted(path))
-            found |= {path: Path(name.name, path.relative_to(name)) for path in paths}
+            places |= {path: Path(name.name, path.relative_to(name)) for path in paths}
+            names += paths
         else:
-            found[name] = Path(name.name)
-    return found
+            places[name] = Path(name.name)
+            names.append(name)
+    return names, places
 
 
 def is_no_output(path: Path) -> bool:
@@ -53,7 +55,9 @@ def is_token_file(path: Path) -> bool:
     return path != console.STANDARD and sidecar_path(path).is_file()
 
 
-def check_output_dir(folder: Path | None, places: dict[Path, Path], output: Path | None) -> None:
+def check_output_dir(
+    folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None
+) -> None:
     """Checks that each input has an output of its own in a folder.
 
     Raises:
@@ -64,7 +68,8 @@ def check_output_dir(folder: Path | None, places: dict[Path, Path], output: Path
     if output is not None:
         raise typer.BadParameter("not with -o", param_hint="--output-dir")
     inputs = dict[Path, Path]()  # by place
-    for path, place in places.items():
+    for path in names:
+        place = places[path]
         if place in inputs:
             raise typer.BadParameter(f"one output for {inputs[place]} and {path}", param_hint="--output-dir")
         inputs[place] = path

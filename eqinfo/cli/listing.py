@@ -32,7 +32,7 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
             rows.extend(listing.of_file(source, finder, name))
 
     try:
-        console.for_each(files, None, work)
+        console.for_each(files or [console.STANDARD], None, work)
     finally:  # the good files are listed even if others are bad
         if as_json:
             console.show("".join(row.to_json() + "\n" for row in rows))

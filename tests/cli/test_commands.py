@@ -354,7 +354,7 @@ def test_records_are_documents_in_token_files(eqi: Shell) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["-c"], ["-o", "-"], ["-o", "/dev/null"]])
 def test_tokens_without_a_place_for_the_sidecar_are_refused(eqi: Shell, arguments: list[str]) -> None:
-    assert eqi("compress", "--tokens", *arguments, stdin=TEXT, status=1) == b""
+    assert eqi("compress", "--tokens", *arguments, stdin=TEXT, status=2) == b""
     assert eqi.err == (
         "eqinfo: --tokens: the ids need a file, for the sidecar beside it. Name one with -o.\n"
     )

@@ -154,7 +154,7 @@ def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
 
 def test_a_share_without_a_document_is_refused_and_nothing_is_left(eqi: Shell) -> None:
     write("t", b"to be")
-    eqi("compress", "--tokens", "--hold-out", "1%", "t", status=1)
+    eqi("compress", "--tokens", "--hold-out", "1%", "t", status=2)
     assert eqi.err == "eqinfo: --hold-out: the share holds no document. Give a larger one.\n"
     eqi("compress", "--hold-out", "1%", "t", status=2)
     assert files() == ["t"]
@@ -200,7 +200,7 @@ def test_what_is_wrong_with_ids_is_named_by_place(eqi: Shell, codebook: Codebook
     )
     eqi("decompress", "--ids", stdin=b"abc", status=1)
     assert eqi.err == "eqinfo: stdin: ends inside an id of 2 bytes. Get a complete copy.\n"
-    eqi("decompress", "--ids", "--window-bits", "14", stdin=b"ab", status=1)
+    eqi("decompress", "--ids", "--window-bits", "14", stdin=b"ab", status=2)
     assert "--window-bits: found 14" in eqi.err
 
 
