@@ -63,7 +63,7 @@ for name, command, example in (
         "train-m2",
         train_m2,
         "eqinfo compress --tokens README.md -o ids.bin && eqinfo train-m2 ids.bin -o my-run --preset nano "
-        "--block-size 64 --batch-tokens 512 --steps 5",
+        "--block-size 64 --batch-tokens 256 --steps 5",
     ),
     ("eval", evaluate, "eqinfo eval --text README.md"),
 ):

@@ -101,9 +101,9 @@ def test_what_is_no_text_is_refused(name: str, data: bytes, message: str) -> Non
 def test_a_figure_is_drawn_where_a_notebook_has_named_its_backend(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
-        "from eqinfo.eval import results, tables\n"
-        "tables.check_figure(Path('f.svg'), [{'format': 'eqinfo m2'}], True)\n"
-        "print(tables.figure(results.Results(None, [], []), '.svg')[:5])"
+        "from eqinfo.eval import curves, results\n"
+        "curves.check(Path('f.svg'), [{'format': 'eqinfo m2'}])\n"
+        "print(curves.figure(results.Results(None, [], [], []), '.svg')[:5])"
     )
     notebook = {"MPLBACKEND": "module://no_such_package.backend", "MPLCONFIGDIR": "/dev/null/no folder"}
     environment = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), **notebook}
