@@ -35,7 +35,7 @@ def test_the_thread_ends_with_its_owner() -> None:
     Background()
     gc.collect()
     for _ in range(100):
-        if threading.active_count() == before:
+        if threading.active_count() <= before:  # a thread of another test may end meanwhile
             break
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
