@@ -14,6 +14,7 @@ import pytest
 CODE = """
 import signal, time
 from eqinfo.cli import console, display
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 remark = "step 12345, loss 3.210, 2.100 bits/byte, 1,024,000 tokens/s, MFU 41.0%, 12,345,678 bytes/s"
 with display.phases(False) as report, console.stop_requests("eqinfo train-m2 -o run --resume"):
     report("validating", 1.0, "step 12, valid_loss 3.2109")
