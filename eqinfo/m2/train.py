@@ -111,7 +111,7 @@ class _Run:
         batches = TokenBatches(
             self.data["train"], self.settings.block_size, self.settings.batch_size, self.settings.seed
         )
-        n = max(1, self.settings.validations)
+        n = max(1, self.settings.validations) if "valid" in self.data else 1
         done = [line for line in self._validations() if line["step"] > self.trainer.budget.from_step]
         for k in range(len(done) + 1, n + 1):
             self.trainer.run(batches, k / n, self.checkpoint, self._on_step, self.should_stop)
