@@ -87,6 +87,7 @@ def test_an_ordered_map_that_fails_leaves_no_thread() -> None:
             raise InputError("five")
         return item
 
+    before = threading.active_count()  # pytest may have threads of its own
     with pytest.raises(InputError, match="five"):
         list(ordered_map(work, range(100), 3))
-    assert threading.active_count() == 1
+    assert threading.active_count() <= before
