@@ -141,11 +141,11 @@ def compress(
         threads=threads,
     )
     if not tokens:
-        console.for_each(names, output, lambda name: job.to_stream(name, places[name]))
+        inputs.for_each(names, output, lambda name: job.to_stream(name, places[name]))
     elif output is not None:
-        console.for_each(names[:1], None, lambda name: job.to_tokens(names, places[name]))
+        inputs.for_each(names[:1], None, lambda name: job.to_tokens(names, places[name]))
     else:
-        console.for_each(names, None, lambda name: job.to_tokens([name], places[name]))
+        inputs.for_each(names, None, lambda name: job.to_tokens([name], places[name]))
 
 
 def _every(share: str) -> int:

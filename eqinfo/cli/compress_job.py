@@ -107,7 +107,7 @@ class Job:
 
     def _target(self, name: Path, place: Path, suffix: str) -> Path | None:
         """The output for an input; None is stdout."""
-        target = console.compressed_name(name, self.output, self.stdout, suffix)
+        target = inputs.compressed_name(name, self.output, self.stdout, suffix)
         return inputs.moved(target, self.output_dir, place)
 
     def _is_done(self, target: Path | None, name: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The standard streams: inputs and outputs by name, messages, exit status.
+"""The standard streams, and files as if they were: inputs, outputs, progress, messages, exit status.
 
 stdout is data. Words for people go to stderr, and progress too if that is a terminal and the job is long.
 """
@@ -18,7 +18,7 @@ import typer
 
 from eqinfo.errors import EqinfoError, InputError, OptionError, PeerError
 from eqinfo.system import notes, signals
-from eqinfo.system.atomic_files import NamedSink, descriptor_of, replacing
+from eqinfo.system.atomic_files import NamedSink, replacing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -98,36 +98,6 @@ def n_processes() -> int:
     """The number of processes of torchrun; 1 without it."""
     size = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
     return int(size) if size.isdecimal() else 1
-
-
-def for_each(names: list[Path], output: Path | None, work: Callable[[Path], None]) -> None:
-    """Does the work for each input; reports failures and goes on.
-
-    Raises:
-        typer.BadParameter: there are several inputs for one output.
-        typer.Exit: an input failed; with the largest status of any.
-    """
-    if output is not None and len(names) > 1:
-        with reporting(output):
-            takes_all = _takes_all(output)
-        if not takes_all:
-            raise typer.BadParameter(
-                f"one output for {len(names)} inputs; use -c to join them", param_hint="-o"
-            )
-    status = 0
-    for name in names:
-        try:
-            with reporting(name):
-                work(name)
-        except typer.Exit as failed:
-            status = max(status, failed.exit_code)
-    if status:
-        raise typer.Exit(status)
-
-
-def _takes_all(output: Path) -> bool:
-    """Whether an output takes several inputs: an open descriptor or a device does, as it stays open."""
-    return output == STANDARD or descriptor_of(output) is not None or output.is_char_device()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -221,30 +191,6 @@ def _open_stdout(advice: str) -> AbstractContextManager[NamedSink]:
     return nullcontext(NamedSink(cast(BinaryIO, raw), "stdout"))
 
 
-def compressed_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
-    """The output for an input to compress; None is stdout."""
-    if stdout or output == STANDARD or (output is None and name == STANDARD):
-        return None
-    return output or Path(f"{name}{suffix}")
-
-
-def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
-    """The output for an input to decompress; None is stdout.
-
-    >>> str(restored_name(Path("book.txt.eqi"), output=None, stdout=False, suffix=".eqi"))
-    'book.txt'
-
-    Raises:
-        InputError: the input's name does not end in the suffix, and no output is named.
-    """
-    if stdout or output is not None or name == STANDARD:
-        return compressed_name(name, output, stdout, "")
-    stem = name.name.removesuffix(suffix)
-    if stem in ("", name.name):
-        raise InputError(f"{name}: unknown suffix; want {suffix}. Name the output with -o.")
-    return name.with_name(stem)
-
-
 def with_progress(
     frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet: bool, total: int | None = None
 ) -> Iterator["Frame"]:
@@ -264,8 +210,8 @@ def with_progress(
     from eqinfo.coder.progress import CODED
 
     position = None  # of the source, which may hold more than the text: JSONL
-    if total is None and isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable():
-        total, position = os.fstat(source.fileno()).st_size, source.tell
+    if total is None and (total := _plain_size(source)) is not None:
+        position = source.tell
     read, finished, before, share = 0, 0, int(CODED[0]), 1.0
 
     def done() -> int:
@@ -281,13 +227,19 @@ def with_progress(
             finished = read
 
 
+def _plain_size(source: BinaryIO) -> int | None:
+    """Size in bytes of an input that is a plain file, read as it is; None for others."""
+    if not isinstance(getattr(source, "raw", None), io.FileIO) or not source.seekable():
+        return None
+    return os.fstat(source.fileno()).st_size
+
+
 @contextmanager
 def read_to_end(source: BinaryIO, name: Path) -> Iterator[None]:
     """Warns if a plain file got shorter while the block read it to its end."""
-    is_plain = isinstance(getattr(source, "raw", None), io.FileIO) and source.seekable()
-    size = os.fstat(source.fileno()).st_size if is_plain else 0
+    size = _plain_size(source)
     yield
-    if is_plain and source.tell() < size:
+    if size is not None and source.tell() < size:
         notes.warn(f"{shown(name)}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
 
 

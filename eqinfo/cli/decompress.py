@@ -106,7 +106,7 @@ def decompress(
         if verbose:
             console.say(f"{shown}: {n_bytes} bytes{', sound' if test else ''}")
 
-    console.for_each(names, output, work)
+    inputs.for_each(names, output, work)
 
 
 def _frames(
@@ -144,11 +144,11 @@ def _frames(
 
 
 def _restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
-    """The output for an input; see `console.restored_name`."""
+    """The output for an input; see `inputs.restored_name`."""
     from eqinfo.formats import eqi
 
     try:
-        return console.restored_name(name, output, stdout, suffix)
+        return inputs.restored_name(name, output, stdout, suffix)
     except InputError:
         if suffix == eqi.STREAM_SUFFIX:  # what it is says more than what its name is not
             with console.open_input(name) as source:

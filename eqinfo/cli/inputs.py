@@ -1,4 +1,4 @@
-"""Which files a command works on, and where their outputs go: -r, --output-dir and --skip-existing."""
+"""Which files a command works on, one after another, and where their outputs go."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import typer
 
 from eqinfo.cli import console
-from eqinfo.system.atomic_files import TEMPORARY_PREFIX
+from eqinfo.errors import InputError
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of
 
 
 def in_folders(
@@ -55,6 +56,60 @@ def is_token_file(path: Path) -> bool:
     return path != console.STANDARD and sidecar_path(path).is_file()
 
 
+def for_each(names: list[Path], output: Path | None, work: Callable[[Path], None]) -> None:
+    """Does the work for each input; reports failures and goes on.
+
+    Raises:
+        typer.BadParameter: there are several inputs for one output.
+        typer.Exit: an input failed; with the largest status of any.
+    """
+    if output is not None and len(names) > 1:
+        with console.reporting(output):
+            takes_all = _takes_all(output)
+        if not takes_all:
+            raise typer.BadParameter(
+                f"one output for {len(names)} inputs; use -c to join them", param_hint="-o"
+            )
+    status = 0
+    for name in names:
+        try:
+            with console.reporting(name):
+                work(name)
+        except typer.Exit as failed:
+            status = max(status, failed.exit_code)
+    if status:
+        raise typer.Exit(status)
+
+
+def _takes_all(output: Path) -> bool:
+    """Whether an output takes several inputs: an open descriptor or a device does, as it stays open."""
+    return output == console.STANDARD or descriptor_of(output) is not None or output.is_char_device()
+
+
+def compressed_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
+    """The output for an input to compress; None is stdout."""
+    if stdout or output == console.STANDARD or (output is None and name == console.STANDARD):
+        return None
+    return output or Path(f"{name}{suffix}")
+
+
+def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
+    """The output for an input to decompress; None is stdout.
+
+    >>> str(restored_name(Path("book.txt.eqi"), output=None, stdout=False, suffix=".eqi"))
+    'book.txt'
+
+    Raises:
+        InputError: the input's name does not end in the suffix, and no output is named.
+    """
+    if stdout or output is not None or name == console.STANDARD:
+        return compressed_name(name, output, stdout, "")
+    stem = name.name.removesuffix(suffix)
+    if stem in ("", name.name):
+        raise InputError(f"{name}: unknown suffix; want {suffix}. Name the output with -o.")
+    return name.with_name(stem)
+
+
 def check_output_dir(
     folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None
 ) -> None:
@@ -101,6 +156,8 @@ def is_done(target: Path | None, name: Path, verbose: bool) -> bool:
 
 def total_size(names: list[Path]) -> int | None:
     """Size in bytes of plain files of text; None if some are none."""
-    if any(name.suffix in (".gz", ".zst") or not name.is_file() for name in names):
+    from eqinfo.text.decompression import PACKED
+
+    if any(name.suffix.lower() in PACKED or not name.is_file() for name in names):
         return None
     return sum(name.stat().st_size for name in names)

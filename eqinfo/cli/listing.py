@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from eqinfo.cli import console
+from eqinfo.cli import console, inputs
 from eqinfo.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="With -l: print one JSON object a line, not a table.")]
@@ -32,7 +32,7 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
             rows.extend(listing.of_file(source, finder, name))
 
     try:
-        console.for_each(files or [console.STANDARD], None, work)
+        inputs.for_each(files or [console.STANDARD], None, work)
     finally:  # the good files are listed even if others are bad
         if as_json:
             console.show("".join(row.to_json() + "\n" for row in rows))

@@ -1,6 +1,6 @@
 """Draws text in its windows as SVG: each in a box, with a bar where a cut falls inside a word.
 
-What this module does not do: cut text (`cuts`), or draw figures of runs (`tables`).
+What this module does not do: cut text (`cuts`), or draw figures of runs (`curves`).
 """
 
 from collections.abc import Iterable, Sequence

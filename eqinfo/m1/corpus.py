@@ -92,10 +92,9 @@ def stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     digest, documents = hashlib.sha256(), 0
-    pieces = (read_pieces(source, name, text_field, as_jsonl, skip_bad) for name, source in sources)
     with closing(_Side(folder, "train")) as train, closing(_Side(folder, "valid")) as valid:
         previous = train
-        for unit, ends_document in _units(pieces):
+        for unit, ends_document in _units(sources, text_field, as_jsonl, skip_bad):
             digest.update(unit)
             held_out = is_held_out(unit, HOLD_OUT_EVERY) and valid.n_bytes < MAX_VALID_BYTES
             side = valid if held_out else train
@@ -120,16 +119,18 @@ def checksum(
     sources: Iterable[tuple[str, BinaryIO]], text_field: str, as_jsonl: bool = False, skip_bad: bool = False
 ) -> str:
     """The `sha256` in the facts of a corpus of these sources, read as by `stage`; nothing is written."""
-    pieces = (read_pieces(source, name, text_field, as_jsonl, skip_bad) for name, source in sources)
     digest = hashlib.sha256()
-    for unit, _ in _units(pieces):
+    for unit, _ in _units(sources, text_field, as_jsonl, skip_bad):
         digest.update(unit)
     return digest.hexdigest()
 
 
-def _units(texts: Iterable[Iterable[tuple[bytes, bool]]]) -> Iterator[tuple[bytes, bool]]:
-    """Units of augmented text, each with whether its document ends there, from pieces of documents."""
-    for pieces in texts:
+def _units(
+    sources: Iterable[tuple[str, BinaryIO]], text_field: str, as_jsonl: bool, skip_bad: bool
+) -> Iterator[tuple[bytes, bool]]:
+    """Units of augmented text, each with whether its document ends there; arguments are those of `stage`."""
+    for name, source in sources:
+        pieces = read_pieces(source, name, text_field, as_jsonl, skip_bad)
         yield from units_of_pieces((augmented(piece), ends_document) for piece, ends_document in pieces)
 
 

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqinfo.errors import OptionError
 from eqinfo.m2.loss import cross_entropy
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 
@@ -62,31 +61,6 @@ M2_PRESETS = {
     "403m": (32, 16, 1024),
     "2b": (40, 16, 2048),
 }
-
-MAX_SHAPE = 1 << 16  # of layers, heads and width in a name
-
-
-def shape_of_name(name: str) -> tuple[int, int, int]:
-    """n_layer, n_head, n_embd of a preset, or of a name that states them.
-
-    >>> shape_of_name("6x8x512")
-    (6, 8, 512)
-
-    Raises:
-        OptionError: it is no such name, or the width is no multiple of twice the heads.
-    """
-    if (preset := M2_PRESETS.get(name)) is not None:
-        return preset
-    parts = [int(part) for part in name.split("x") if part.isdecimal() and len(part) < 6]
-    if name.count("x") != 2 or len(parts) != 3 or not all(0 < part <= MAX_SHAPE for part in parts):
-        raise OptionError(
-            f"--preset: unknown; found {name}, want one of {', '.join(M2_PRESETS)}, or LAYERSxHEADSxWIDTH."
-        )
-    n_layer, n_head, n_embd = parts
-    if n_embd % (2 * n_head):
-        raise OptionError(f"--preset: found width {n_embd}, want a multiple of twice the {n_head} heads.")
-    return n_layer, n_head, n_embd
-
 
 KeyValue = tuple[Tensor, Tensor]  # keys and values of a layer, (B, H, T, D) each; keys are rotated
 

@@ -6,7 +6,6 @@ The folder holds plain files:
     codebook.eqcb  the bytes of each token, if tokens are windows of a codebook
     metrics.jsonl  one object a line: each step, each validation
     m2.pt          weights of a plain model, embeddings folded, bfloat16
-
     checkpoint.pt  weights and state of the optimisers at the last step, from which --resume goes on
 
 Before the run is complete, `m2.pt` holds the weights of the best validation so far, and `tokens/` the data if
@@ -20,11 +19,11 @@ from typing import Any
 import torch
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.errors import FormatError, MismatchError
+from eqinfo.errors import FormatError, MismatchError, OptionError
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.model import GPT, GPTConfig, shape_of_name
+from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import first_line, load_tensors
@@ -34,6 +33,7 @@ from eqinfo.training.schedule import Budget
 WEIGHTS, STAGED = "m2.pt", "tokens"
 DEFAULT_BLOCKS = 32  # of a batch
 _UNFIT = (RuntimeError, AttributeError, TypeError)  # raised for tensors of another model
+MAX_SHAPE = 1 << 16  # of layers, heads and width in a name
 CPU_DEFAULTS: dict[str, Any] = {"preset": "nano", "block_size": 128}  # what a CPU trains in minutes
 
 
@@ -77,6 +77,28 @@ class Settings:
     def budget(self) -> Budget:
         """The training budget."""
         return Budget.of(self.steps, self.n_tokens, self.batch_size * self.block_size, self.minutes)
+
+
+def shape_of_name(name: str) -> tuple[int, int, int]:
+    """n_layer, n_head, n_embd of a preset, or of a name that states them.
+
+    >>> shape_of_name("6x8x512")
+    (6, 8, 512)
+
+    Raises:
+        OptionError: it is no such name, or the width is no multiple of twice the heads.
+    """
+    if (preset := M2_PRESETS.get(name)) is not None:
+        return preset
+    parts = [int(part) for part in name.split("x") if part.isdecimal() and len(part) < 6]
+    if name.count("x") != 2 or len(parts) != 3 or not all(0 < part <= MAX_SHAPE for part in parts):
+        raise OptionError(
+            f"--preset: unknown; found {name}, want one of {', '.join(M2_PRESETS)}, or LAYERSxHEADSxWIDTH."
+        )
+    n_layer, n_head, n_embd = parts
+    if n_embd % (2 * n_head):
+        raise OptionError(f"--preset: found width {n_embd}, want a multiple of twice the {n_head} heads.")
+    return n_layer, n_head, n_embd
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -79,13 +79,11 @@ def read_pieces(
             yield chunk, False
             chunk = source.read(CHUNK_BYTES)
         yield b"", True
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, zlib.error, EOFError) as error:
         for words, need in ZSTD_NEEDS.items():
             if words in str(error):
                 use = f"{shlex.quote(name)} | eqinfo ...{_flag(name, as_jsonl)} -"
                 raise InputError(f"{name}: {need} {use}") from None
-        raise InputError(f"{name}: damaged or truncated compressed file ({error}).") from None
-    except (zlib.error, EOFError) as error:
         raise InputError(f"{name}: damaged or truncated compressed file ({error}).") from None
 
 

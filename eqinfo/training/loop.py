@@ -9,7 +9,7 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
@@ -95,8 +95,7 @@ class Trainer(Generic[Model]):
         self._saved_at = time.monotonic()
         self._background = Background()
         self.optimisers = configure_optimizers(model, lr)
-        sparse = model.sparse_parameters()
-        self.dense = [p for p in model.parameters() if all(p is not other for other in sparse)]
+        self.dense = _parameters_except(model, model.sparse_parameters())
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
@@ -268,11 +267,16 @@ def _values(parameter: nn.Parameter) -> Tensor:
     return gradient._values() if gradient.is_sparse else gradient
 
 
+def _parameters_except(model: Trainable, others: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters of a model that are none of these."""
+    return [p for p in model.parameters() if all(p is not other for other in others)]
+
+
 def configure_optimizers(model: Trainable, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for embeddings, head and norms, Adagrad for n-grams."""
     hidden = [p for p in model.blocks.parameters() if p.dim() == 2]
     sparse = model.sparse_parameters()
-    rest = [p for p in model.parameters() if all(p is not other for other in (*hidden, *sparse))]
+    rest = _parameters_except(model, [*hidden, *sparse])
     optimisers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     ]

@@ -15,6 +15,7 @@ import pytest
 import typer
 import zstandard
 from helpers.codebooks import make_codebook
+from helpers.commands import Shell
 from helpers.texts import mixed, prose
 from typer.testing import CliRunner
 
@@ -24,22 +25,6 @@ from eqinfo.cli.app import app
 from eqinfo.codebook.codebook import Codebook
 
 TEXT = prose(300)
-
-
-class Shell:
-    """Runs commands with a model, in a folder; `out` and `err` are of the last one."""
-
-    def __init__(self, model: Path) -> None:
-        self.model = model
-
-    def __call__(self, *arguments: object, stdin: bytes = b"", status: int = 0) -> bytes:
-        command, *rest = map(str, arguments)
-        result = CliRunner().invoke(app, [command, "-m", str(self.model), *rest], input=stdin)
-        self.out, self.err = result.stdout_bytes, result.stderr
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == status, result.stderr
-        return self.out
 
 
 @pytest.fixture

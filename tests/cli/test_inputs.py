@@ -5,31 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.commands import Shell
 from helpers.texts import mixed, prose
-from typer.testing import CliRunner
 
-from eqinfo.cli.app import app
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.m1 import corpus
 from eqinfo.text.decompression import open_text
 
 TEXT = prose(300)
-
-
-class Shell:
-    """Runs commands with a model; `err` is of the last one."""
-
-    def __init__(self, model: Path) -> None:
-        self.model = model
-
-    def __call__(self, command: str, *words: object, stdin: bytes = b"", status: int = 0) -> bytes:
-        result = CliRunner().invoke(app, [command, "-m", str(self.model), *map(str, words)], input=stdin)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        self.err = result.stderr
-        assert result.exit_code == status, result.stderr
-        return result.stdout_bytes
 
 
 @pytest.fixture

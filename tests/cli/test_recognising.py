@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zstandard
+from helpers.commands import run
 from helpers.texts import prose
-from typer.testing import CliRunner
 
 import eqinfo
-from eqinfo.cli.app import app
 from eqinfo.formats import token_file
 
 TEXTS = ["to be", "or not to be", "that is the question"]
@@ -38,15 +37,6 @@ def folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m").symlink_to(model)
     return tmp_path
-
-
-def run(*words: object, stdin: bytes = b"", status: int = 0) -> tuple[bytes, str]:
-    """What a command prints on stdout and stderr."""
-    done = CliRunner().invoke(app, list(map(str, words)), input=stdin)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == status, done.stderr
-    return done.stdout_bytes, done.stderr
 
 
 def tokens(name: str, *options: str, stdin: bytes = b"") -> tuple[list[str], str]:

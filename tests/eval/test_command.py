@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.commands import run as eqinfo
 from helpers.texts import prose
-from typer.testing import CliRunner
 
-from eqinfo.cli.app import app
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.eval import held_out, measure
@@ -46,15 +45,6 @@ M2 = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "128", "--devi
 def shell(folder: Path, script: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     script = f'set -eo pipefail; eqinfo() {{ {EQINFO} "$@"; }}\n{script}'
     return subprocess.run(["bash", "-c", script], cwd=folder, input=stdin, capture_output=True, timeout=120)
-
-
-def eqinfo(*arguments: object, stdin: bytes = b"", status: int = 0) -> tuple[bytes, str]:
-    """What a command, in this process, prints on stdout and stderr."""
-    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.stderr
-    return result.stdout_bytes, result.stderr
 
 
 @pytest.fixture(scope="module")

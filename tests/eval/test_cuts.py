@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers.codebooks import golden_codebook
-from typer.testing import CliRunner
+from helpers.commands import run
 
-from eqinfo.cli.app import app
 from eqinfo.eval import drawing
 
 TEXT = "to be or not to be\nthat is the question\xe9\n".encode("latin-1")
@@ -28,11 +27,8 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def shown(*words: str, stdin: bytes = b"", status: int = 0) -> tuple[str, str]:
-    result = CliRunner().invoke(app, ["eval", *words, "--show"], input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.stderr
-    return result.stdout, result.stderr
+    printed, said = run("eval", *words, "--show", stdin=stdin, status=status)
+    return printed.decode(), said
 
 
 def test_windows_have_markers_in_a_pipe(book: str) -> None:

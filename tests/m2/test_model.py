@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from eqinfo.errors import InputError
-from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, attention, shape_of_name
+from eqinfo.m2.model import GPT, M2_PRESETS, UNFUSED_TOKENS, GPTConfig, attention
+from eqinfo.m2.run import shape_of_name
 from eqinfo.m2.token_bytes import MAX_TOKENS, ByteNgrams
 
 BYTES = [b"", *(bytes([byte]) for byte in range(256))]

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import commands
 from helpers.texts import prose
-from typer.testing import CliRunner
 
 from eqinfo.cli import display
-from eqinfo.cli.app import app
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
@@ -27,11 +26,7 @@ SMALL = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "128", "--d
 
 def eqinfo(*arguments: object, status: int = 0) -> str:
     """What a command, in this process, prints on stderr."""
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == status, result.stderr
-    return result.stderr
+    return commands.run(*arguments, status=status)[1]
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +232,8 @@ def test_names_that_are_no_utf8_work_in_runs_messages_json_and_figures(
     ]
     given = ["eval", run, "--text", odd / "other", "--figure", odd / "a.svg"]
     for options in (["--json"], []):
-        result = CliRunner().invoke(app, [*map(str, given), *options])
-        assert result.exit_code == 0, result.stderr
-        name = json.loads(result.stdout_bytes)["m2"][0]["run"] if options else str(run)
-        assert options or os.fsencode(name) in result.stdout_bytes
+        printed, _ = commands.run(*given, *options)
+        name = json.loads(printed)["m2"][0]["run"] if options else str(run)
+        assert options or os.fsencode(name) in printed
         assert os.fsencode(name) == os.fsencode(run)
     assert "a\ufffd" in (odd / "a.svg").read_text()
