@@ -95,7 +95,8 @@ def sample(path: Path, limit: int | None, text_field: str = "text") -> Iterator[
 class Inputs(NamedTuple):
     """The inputs of all sections of `run.py`."""
 
-    train: Path  # JSONL that peers are trained on
+    train: Path  # JSONL, English
+    broad: Path  # JSONL, other kinds
     text: Path  # an even sample of it as plain text
     n_bytes: int  # size of the text; slow work takes a share of it
     unseen: list[Path]  # plain texts held out from all training

@@ -1,7 +1,7 @@
 """Measures speed, memory and size beside other tools: tokens, streams, codebooks, training, growth, limits.
 
-    python examples/benchmarks/run.py --train train.jsonl.zst --valid valid.jsonl.zst \
-        --texts a.txt b.txt --cache cache -o page.md
+    python examples/benchmarks/run.py --train train.jsonl.zst --broad broad-train.jsonl.zst \
+        --valid valid.jsonl.zst --texts a.txt b.txt --cache cache -o page.md
 
 All timed output is decoded back and compared. Contestants take turns; those whose memory is measured run in
 new processes. Each section is a module; the cache folder keeps its text with the command and commit that made
@@ -51,8 +51,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--train", type=Path, required=True, help="JSONL that peers are trained on, and text to encode"
+        "--train", type=Path, required=True, help="JSONL, English: text to encode and to train peers on"
     )
+    parser.add_argument("--broad", type=Path, required=True, help="JSONL with kinds: more of the same")
     parser.add_argument("--valid", type=Path, required=True, help="JSONL held out from all training")
     parser.add_argument("--texts", type=Path, nargs="+", required=True, help="more held-out texts, plain")
     parser.add_argument(
@@ -75,6 +76,7 @@ def main() -> None:
     }
     inputs = peers.Inputs(
         args.train,
+        args.broad,
         write(cache / "text.txt", b"\n".join(peers.sample(args.train, n_bytes))),
         n_bytes,
         [write(cache / f"{name}.txt", text[: n_bytes // UNSEEN_SHARE]) for name, text in unseen.items()],

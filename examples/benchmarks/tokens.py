@@ -1,10 +1,11 @@
 """The section of `run.py` on tokenisers: speed, memory, threads and start-up of text to ids and back.
 
-The peers are trained on an even sample of the text that the codebook was made from, with as many entries as
-it has windows. They are run by `tokenisers`.
+The peers are trained on an even sample of the corpora that the codebook was made from, with as many entries
+as it has windows; those that bring vocabularies of their own use o200k. They are run by `tokenisers`.
 """
 
 import base64
+import json
 import os
 import statistics
 import subprocess
@@ -16,17 +17,34 @@ from pathlib import Path
 import pages
 import peers
 import tokenisers
-from processes import Spent, children_cpu_s, fresh
+import zstandard
+from processes import Spent, children_cpu_s, fresh, spent
 from tokenisers import LOADERS, Measured, Task
+
+from eqinfo.codebook import parse
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.formats.model_folder import codebook_path
+from eqinfo.text.frames import FRAME_BYTES
 
 VOCAB_SIZE = 1 << 16
 PEER_BYTES = 20_000_000  # size of the training text of the peers
-RUNS = 3
-PIECE_BYTES, GROUP_BYTES = 1 << 20, 1 << 24
+RUNS = 5
+PIECE_BYTES, GROUP_BYTES = 1 << 17, 1 << 22  # bpe-openai takes at most 200,000 characters
 SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
-THREAD_PIECE_BYTES, THREAD_SHARE = 1 << 18, 4  # threads share a quarter of the text in these pieces
+THREAD_PIECE_BYTES = PIECE_BYTES
 SLOW, SLOW_SHARE = "tokenizers", 10  # these encode a tenth of the text
-PACKAGES = ("numba", "numpy", "tiktoken", "tokenizers", "sentencepiece")
+PACKAGES = (
+    "numba", "numpy", "gigatoken", "tokie", "iree-tokenizer", "kitoken", "tiktoken", "tokenizers",
+    "sentencepiece", "quicktok-v1", "bpe-openai",
+)  # fmt: skip
+
+# The texts to encode: how the kinds of their documents begin.
+TEXTS = {
+    "English prose": ("prose-", "english-"),
+    "Source code": ("code-",),
+    "All kinds": ("",),
+    "Chinese and Hindi": ("lang-zh", "lang-hi"),
+}
 
 
 def unigram(train: Path, path: Path) -> None:
@@ -59,9 +77,38 @@ def pieces(train: Path, path: Path) -> None:
     )  # fmt: skip
 
 
-def prepare(train: Path, cache: Path) -> Path:
+def corpus(inputs: peers.Inputs) -> Path:
+    """A JSONL file of the documents of both corpora, evenly sampled: as much of each as of the other."""
+    path = inputs.cache / "peers.jsonl"
+    if not path.exists():
+        with path.open("w") as file:
+            for source in (inputs.train, inputs.broad):
+                for document in peers.sample(source, PEER_BYTES // 2):
+                    file.write(json.dumps({"text": document.decode()}) + "\n")
+    return path
+
+
+def texts(inputs: peers.Inputs) -> dict[str, Path]:
+    """A plain text of each entry of TEXTS: documents of its kinds, the kinds in turn, while there is room."""
+    kinds: dict[str, list[bytes]] = {}
+    for source in (inputs.train, inputs.broad):
+        for kind, text in peers.read_kinds(source):
+            kinds.setdefault(kind, []).append(text.encode())
+    found = {}
+    for name, starts in TEXTS.items():
+        path = found[name] = inputs.cache / f"{name.lower().replace(' ', '-')}.txt"
+        with path.open("wb") as file:
+            left = [iter(documents) for kind, documents in kinds.items() if kind.startswith(starts)]
+            while left and file.tell() < inputs.n_bytes:
+                left = [documents for documents in left if file.write(next(documents, b"") + b"\n") > 1]
+            file.truncate(min(file.tell(), inputs.n_bytes))
+    return found
+
+
+def prepare(inputs: peers.Inputs) -> Path:
     """The folder of the peers' files; missing ones are made."""
-    folder = cache / f"peers-{train.stat().st_size}-{PEER_BYTES}"
+    train = corpus(inputs)
+    folder = inputs.cache / f"peers-{train.stat().st_size}-{PEER_BYTES}"
     folder.mkdir(exist_ok=True)
     ranks = peers.token_bytes(peers.bpe("words", VOCAB_SIZE, train, folder, PEER_BYTES).tokenizer)
     lines = [b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(ranks)]
@@ -88,14 +135,19 @@ def measured(folder: Path, task: Task, runs: int = RUNS) -> dict[str, Measured]:
 def median(found: list[Measured]) -> Measured:
     """One result with the median times of several."""
     encode, decode = zip(*((each.encode, each.decode) for each in found), strict=True)
-    return found[0]._replace(encode=peers.median(encode), decode=peers.median(decode))
+    cold_rate = statistics.median(each.cold_rate for each in found)
+    return found[0]._replace(cold_rate=cold_rate, encode=peers.median(encode), decode=peers.median(decode))
+
+
+def label(name: str, each: Measured) -> str:
+    """The name of a row."""
+    return name if each.same else f"{name} (lossy)"
 
 
 def compared(
     found: dict[str, Measured],
     units: Callable[[Measured], float],
     shown: Callable[[float], str],
-    more: Callable[[str], list[str]] = lambda _: [],
 ) -> Iterator[list[str]]:
     """Table rows of both directions: the time per unit, and its ratio to the time of the first row.
 
@@ -103,7 +155,6 @@ def compared(
         found: results by tokeniser; the first is eqinfo's.
         units: number of units of work in a result, such as MB or calls.
         shown: formats CPU seconds per unit.
-        more: further cells of a row, by tokeniser.
     """
     ours = next(iter(found.values()))
     for name, each in found.items():
@@ -111,37 +162,41 @@ def compared(
         for way in ("encode", "decode"):
             theirs, best = (getattr(each, way).cpu_s / units(each) for each in (each, ours))
             cells += [shown(theirs), f"{theirs / best:.2f}"]
-        yield [name if each.same else f"{name} (lossy)", *cells, *more(name)]
+        yield [label(name, each), *cells]
 
 
-def large_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
-    """The table of speed and memory on the whole text."""
-    found = measured(folder, Task(text, n_bytes, PIECE_BYTES, GROUP_BYTES))
-    small = Task(text, n_bytes, PIECE_BYTES, PIECE_BYTES)
-    peaks = {
-        name: fresh({}, tokenisers.measure, name, folder, small._replace(n_bytes=n_bytes // SLOW_SHARE))
-        for name in LOADERS
-    }
-    data = text.read_bytes()[:n_bytes]
-    copied = peers.timings({"copy": partial(bytearray, data)}, RUNS)["copy"].cpu_s
+def large_tables(folder: Path, found: dict[str, Path], n_bytes: int) -> Iterator[str]:
+    """The tables of speed on each text, and of memory."""
     yield pages.paragraph(
-        "Rates are in MB per CPU second, in pieces of 1 MiB; `tokenizers` was measured on "
-        f"{n_bytes / SLOW_SHARE / 1e6:g} MB, the others on {n_bytes / 1e6:g} MB. This is training text: "
-        "the codebook was made from a mix that holds it, the other tokenisers were trained on an even "
-        f"sample of {PEER_BYTES / 1e6:.0f} MB. *Ratio* is the rate of eqinfo, optimal, divided by the rate "
-        "in the row: above 1, eqinfo is faster. *Peak* is the peak memory of a process that loads the model, "
-        "then encodes and decodes one piece at a time. The rate of a memory copy is an upper bound for "
-        "decoding."
+        f"Rates are in MB per CPU second, in pieces of {PIECE_BYTES >> 10} KiB. *Cold*: the first half of a "
+        "text, after encoding numbers only; *warm*: the second half, other text of the same kind, so that "
+        "tokenisers which remember words have met most of them. *M ids/s* and the way back are of the warm "
+        f"half. `tokenizers` was measured on {n_bytes / SLOW_SHARE / 1e6:g} MB, the others on at most "
+        f"{n_bytes / 1e6:g} MB. The codebook was made from the corpora that these texts come from; the other "
+        f"tokenisers were trained on an even sample of {PEER_BYTES / 1e6:.0f} MB of them, or use o200k, with "
+        "199,998 entries. Where the text did not come back, *lossy* follows the name."
     )
-    rows = compared(
-        found,
-        lambda each: each.n_bytes / 1e6,
-        lambda cpu_s: pages.digits(1 / cpu_s),
-        lambda name: [f"{found[name].n_bytes / found[name].n_ids:.2f}", f"{peaks[name].peak_mb:,.0f}"],
-    )
-    head = ["", "text to ids", "ratio", "ids to text", "ratio", "bytes/id", "peak MB"]
-    copy = ["*memory copy*", "", "", pages.digits(len(data) / 1e6 / copied), "", "", ""]
-    yield pages.table(head, [*rows, copy])
+    for kind, text in found.items():
+        size = min(n_bytes, text.stat().st_size)
+        rows = [
+            [
+                label(name, each),
+                pages.digits(each.cold_rate / 1e6),
+                pages.digits(each.n_bytes / 1e6 / each.encode.cpu_s),
+                f"{each.n_bytes / each.n_ids:.2f}",
+                pages.digits(each.n_ids / 1e6 / each.encode.cpu_s),
+                pages.digits(each.n_bytes / 1e6 / each.decode.cpu_s),
+            ]
+            for name, each in measured(folder, Task(text, size, PIECE_BYTES, GROUP_BYTES)).items()
+        ]
+        yield f"### {kind}, {size / 1e6:.1f} MB\n"
+        yield pages.table(["", "to ids, cold", "warm", "bytes/id", "M ids/s", "to text"], rows)
+    text = next(iter(found.values()))
+    task = Task(text, n_bytes // SLOW_SHARE, PIECE_BYTES, PIECE_BYTES)
+    peaks = {name: fresh({}, tokenisers.measure, name, folder, task).peak_mb for name in LOADERS}
+    yield "### Memory\n"
+    yield "The peak of a process that loads the model, then encodes and decodes one piece at a time.\n"
+    yield pages.table(["", "peak MB"], [[name, f"{peak:,.0f}"] for name, peak in peaks.items()])
 
 
 def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
@@ -159,7 +214,7 @@ def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
 
 def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     """The table of one and two threads, by wall-clock time."""
-    task = Task(text, n_bytes // THREAD_SHARE, THREAD_PIECE_BYTES, 2 * GROUP_BYTES)
+    task = Task(text, n_bytes, THREAD_PIECE_BYTES, GROUP_BYTES)
     found = [measured(folder, task._replace(threads=n)) for n in (1, 2)]
 
     def cell(size: int, took: Spent) -> str:
@@ -168,9 +223,8 @@ def thread_table(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     yield "### One and two threads, MB/s of wall-clock time\n"
     yield pages.paragraph(
         f"Each library gets a list of pieces of {THREAD_PIECE_BYTES >> 10} KiB and distributes it over its "
-        "own threads: `encode_ordinary_batch` of tiktoken, `encode_batch` of tokenizers, `encode(..., "
-        "num_threads=)` of sentencepiece. The number in brackets is CPU time divided by wall-clock time: "
-        "the cores that the process used on average, while other programs took their share."
+        "own threads, if it has any in that direction. The number in brackets is CPU time divided by "
+        "wall-clock time: the cores that the process used on average."
     )
     rows = []
     for name in LOADERS:
@@ -210,11 +264,54 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
     )
 
 
+def command_table(text: Path, n_bytes: int, cache: Path) -> Iterator[str]:
+    """The table of whole commands, beside the parse that they contain."""
+    codebook = Codebook.load(codebook_path(None))
+    data = text.read_bytes()[:n_bytes]
+    jsonl, plain = cache / "commands.jsonl", cache / "commands.txt"
+    plain.write_bytes(data)
+    documents = data.decode(errors="ignore").split("\n\n")
+    jsonl.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    packed = cache / "commands.jsonl.zst"
+    packed.write_bytes(zstandard.compress(jsonl.read_bytes()))
+
+    def parsed() -> float:
+        frames = [data[start : start + FRAME_BYTES] for start in range(0, len(data), FRAME_BYTES)]
+        return spent(lambda: [parse.encode(codebook, frame) for frame in frames])[1].cpu_s
+
+    def ran(*arguments: str | Path) -> float:
+        before = children_cpu_s()
+        target = cache / "commands.out"
+        command = [sys.executable, "-m", "eqinfo", "compress", "-q", "-f", "-T1", *arguments, "-o", target]
+        subprocess.run(command, check=True)
+        return children_cpu_s() - before
+
+    work: dict[str, Callable[[], float]] = {
+        "the parse alone, in memory": parsed,
+        "`compress FILE`": partial(ran, plain),
+        "`compress --tokens FILE`": partial(ran, "--tokens", plain),
+        "`compress --tokens FILE.jsonl`": partial(ran, "--tokens", jsonl),
+        "`compress --tokens FILE.jsonl.zst`": partial(ran, "--tokens", packed),
+    }
+    took = {name: statistics.median(found) for name, found in peers.turns(work, RUNS).items()}
+    best = next(iter(took.values()))
+    yield f"### Whole commands on {n_bytes / 1e6:g} MB of English prose\n"
+    yield pages.paragraph(
+        "CPU time of a command from start to end: starting, reading, parsing, packing, checksums, writing. "
+        f"The JSONL holds {len(documents):,} records of the same text. *Share* is the time of the parse "
+        "divided by that of the row."
+    )
+    rows = [[name, pages.digits(n_bytes / 1e6 / s), f"{best / s:.2f}"] for name, s in took.items()]
+    yield pages.table(["", "MB per CPU second", "share"], rows)
+
+
 def tables(inputs: peers.Inputs) -> Iterator[str]:
     """The section."""
-    folder, text, n_bytes = prepare(inputs.train, inputs.cache), inputs.text, inputs.n_bytes
+    folder, found, n_bytes = prepare(inputs), texts(inputs), inputs.n_bytes
+    english = next(iter(found.values()))
     yield f"## Text to ids and back, {VOCAB_SIZE:,} entries, one thread\n"
-    yield from large_table(folder, text, n_bytes)
-    yield from small_tables(folder, text, n_bytes)
-    yield from thread_table(folder, text, n_bytes)
-    yield from start_table(folder, text)
+    yield from large_tables(folder, found, n_bytes)
+    yield from small_tables(folder, english, n_bytes)
+    yield from thread_table(folder, english, n_bytes)
+    yield from start_table(folder, english)
+    yield from command_table(english, n_bytes, inputs.cache)
