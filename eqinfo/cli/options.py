@@ -1,6 +1,7 @@
 """Options and arguments that several commands share."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 
 from eqinfo.cli import console
 from eqinfo.system import notes
+from eqinfo.system.notes import Kind
 
 
 def _or_cores(threads: int) -> int:
@@ -29,9 +31,10 @@ def set_verbose(verbose: bool) -> bool:
     return verbose
 
 
-def _say_note(words: str, is_warning: bool) -> None:
-    """Prints a note of a lower wing: warnings unless the user wants quiet, others if they want details."""
-    if _is_verbose or (is_warning and not _is_quiet):
+def _say_note(words: str, kind: Kind) -> None:
+    """Prints a note of a lower wing: details if the user wants them, the others unless they want quiet."""
+    is_for_all = kind is Kind.WARNING or (kind is Kind.WAIT and console.is_terminal(sys.stderr))
+    if _is_verbose or (is_for_all and not _is_quiet):
         console.say(f"eqinfo: {words}")
 
 

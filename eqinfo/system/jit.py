@@ -6,17 +6,19 @@ only for inputs large enough to be worth it, as importing numba takes 0.4 s.
 
 import hashlib
 import os
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Timer
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 
-from eqinfo.system.notes import note
+from eqinfo.system.notes import explain_wait, note
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +27,7 @@ _numba: Any = numba.config
 warnings.filterwarnings("ignore", "Cannot cache compiled function", numba.NumbaWarning)
 
 DIGEST_BYTES = hashlib.sha256().digest_size
+WAIT_S = 1.0  # compiling that takes longer is explained
 
 
 def _cache_folder(package: Path) -> str:
@@ -55,6 +58,44 @@ def _note_once(words: str) -> None:
     note(words)
 
 
+class _Compiling:
+    """Explains the wait when compiling has taken WAIT_S in all, once a process.
+
+    numba's lock admits one thread at a time. A function that calls others is compiled around them.
+    """
+
+    def __init__(self) -> None:
+        self._n_open = 0
+        self._began_at = self._spent_s = 0.0
+        self._timer: Timer | None = None
+        self._is_explained = False
+
+    def begin(self) -> None:
+        """A function is missing in the cache: numba compiles it now."""
+        self._n_open += 1
+        if self._n_open > 1 or self._is_explained:
+            return
+        self._began_at = time.monotonic()
+        self._timer = Timer(max(0.0, WAIT_S - self._spent_s), self._explain)
+        self._timer.daemon = True
+        with suppress(RuntimeError):  # the system has no more threads: no word
+            self._timer.start()
+
+    def end(self) -> None:
+        """The function is compiled."""
+        self._n_open -= 1
+        if not self._n_open and self._timer is not None:
+            self._timer.cancel()
+            self._spent_s += time.monotonic() - self._began_at
+
+    def _explain(self) -> None:
+        self._is_explained = True
+        explain_wait("compiling for this machine, once; later runs start at once.")
+
+
+_compiling = _Compiling()
+
+
 def _survives(store: Any) -> None:
     """Make a numba cache survive files that are damaged, unreadable or on a full disk.
 
@@ -79,16 +120,20 @@ def _survives(store: Any) -> None:
         return load_data(name)
 
     def loaded(*arguments: Any) -> Any:
+        found = None
         try:
-            return load(*arguments)
+            found = load(*arguments)
         except Exception:  # unpickling damaged bytes raises any
             _note_once(f"{CACHE_FOLDER}: damaged, or may not be read; compiling anew.")
             for path in Path(files._cache_path).glob(Path(files._index_path).stem + ".*"):
                 with suppress(OSError):
                     path.unlink()
-            return None
+        if found is None:
+            _compiling.begin()
+        return found
 
     def saved(*arguments: Any) -> None:
+        _compiling.end()
         with suppress(Exception):
             save(*arguments)
 

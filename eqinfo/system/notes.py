@@ -4,15 +4,25 @@ The commands print them; other Python programs get them from the logger "eqinfo"
 """
 
 from collections.abc import Callable
+from enum import Enum
 
-Listener = Callable[[str, bool], None]  # the words, and whether they are a warning
+
+class Kind(Enum):
+    """What a note is about."""
+
+    WARNING = "the result may not be what the user wants"
+    WAIT = "why a person has to wait"
+    DETAIL = "what was done in another way than usual"
 
 
-def _log(words: str, is_warning: bool) -> None:
+Listener = Callable[[str, Kind], None]
+
+
+def _log(words: str, kind: Kind) -> None:
     """Hand the words to Python's logging."""
     import logging  # takes 9 ms, and few jobs have a note
 
-    logging.getLogger("eqinfo").log(logging.WARNING if is_warning else logging.INFO, words)
+    logging.getLogger("eqinfo").log(logging.WARNING if kind is Kind.WARNING else logging.INFO, words)
 
 
 _listener: Listener = _log
@@ -26,9 +36,14 @@ def listen(listener: Listener) -> None:
 
 def warn(words: str) -> None:
     """Tell the user, unless they asked for quiet, that the result may not be what they want."""
-    _listener(words, True)
+    _listener(words, Kind.WARNING)
 
 
 def note(words: str) -> None:
     """Tell the user, if they asked for details, what was done in another way than usual."""
-    _listener(words, False)
+    _listener(words, Kind.DETAIL)
+
+
+def explain_wait(words: str) -> None:
+    """Tell a person at a terminal, unless they asked for quiet, why they have to wait."""
+    _listener(words, Kind.WAIT)

@@ -39,7 +39,7 @@ PROGRAM = """
 import sys
 from eqinfo.system import jit, notes
 told = []
-notes.listen(lambda words, is_warning: told.append(words))
+notes.listen(lambda words, kind: told.append(words))
 jit.CACHE_FOLDER = sys.argv[1]
 def double(n):
     return 2 * n
@@ -138,3 +138,28 @@ def test_where_the_package_cannot_be_written_the_cache_is_the_users(monkeypatch:
     assert jit._cache_folder(package).startswith("/caches/eqinfo/numba-")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert jit._cache_folder(package).startswith(f"{Path.home()}/.cache/eqinfo/numba-")
+
+
+WAITING = """
+import sys
+from eqinfo.system import jit, notes
+notes.listen(lambda words, kind: print(kind.name, words))
+jit.CACHE_FOLDER = sys.argv[1]
+jit.WAIT_S = float(sys.argv[2])
+inner = jit.compiled(lambda n: 2 * n)
+outer = jit.compiled(lambda n: inner(n) + inner(1.0 * n))
+print(outer(21), outer(2.0))
+"""
+
+
+def test_a_long_wait_for_compiling_is_explained_once(tmp_path: Path) -> None:
+    source = tmp_path / "program.py"
+    source.write_text(WAITING)
+    said = []
+    for cache, wait_s in (("a", "60"), ("b", "0"), ("b", "0")):
+        command = [sys.executable, source, tmp_path / cache, wait_s]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        said.append(done.stdout)
+    words = "WAIT compiling for this machine, once; later runs start at once.\n"
+    assert said == ["84.0 8.0\n", words + "84.0 8.0\n", "84.0 8.0\n"]

@@ -50,7 +50,7 @@ def with_few_threads() -> None:
 def test_work_goes_on_with_the_threads_that_there_are(limit: Callable[[], None], numbers: range) -> None:
     code = (
         "from eqinfo.system import notes, threads\n"
-        "notes.listen(lambda words, is_warning: print(words))\n"
+        "notes.listen(lambda words, kind: print(words))\n"
         "print(sum(threads.ordered_map(abs, range(100), 8)), threads.in_thread(abs, -3))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limit)
