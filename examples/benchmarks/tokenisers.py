@@ -212,11 +212,12 @@ class Task(NamedTuple):
         with self.text.open("rb") as file:
             left, rest = self.n_bytes, b""
             size = min(self.group_bytes, self.n_bytes // 4)  # at least two groups for each half
+            piece_bytes = min(self.piece_bytes, size)
             while block := file.read(min(left, size)):
                 left -= len(block)
                 data, start, pieces = rest + block, 0, list[bytes]()
-                while len(data) - start >= self.piece_bytes:
-                    stop = start + self.piece_bytes
+                while len(data) - start >= piece_bytes:
+                    stop = start + piece_bytes
                     end = 1 + max(data.rfind(b" ", start, stop), data.rfind(b"\n", start, stop)) or stop
                     pieces.append(data[start:end])
                     start = end

@@ -28,7 +28,7 @@ from eqinfo.text.frames import FRAME_BYTES
 
 VOCAB_SIZE = 1 << 16
 PEER_BYTES = 20_000_000  # size of the training text of the peers
-RUNS = 5
+RUNS = 1
 PIECE_BYTES, GROUP_BYTES = 1 << 17, 1 << 22  # bpe-openai takes at most 200,000 characters
 SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
 THREAD_PIECE_BYTES = PIECE_BYTES
@@ -202,7 +202,7 @@ def large_tables(folder: Path, found: dict[str, Path], n_bytes: int) -> Iterator
 def small_tables(folder: Path, text: Path, n_bytes: int) -> Iterator[str]:
     """The tables of short inputs."""
     for size, most in SMALL:
-        found = measured(folder, Task(text, min(n_bytes, most) * SLOW_SHARE, size, PIECE_BYTES))
+        found = measured(folder, Task(text, min(n_bytes, most * SLOW_SHARE), size, PIECE_BYTES))
         yield f"### Inputs of {size >> 10} KB, model loaded, CPU microseconds per call\n"
         yield pages.paragraph(
             "Every call gets another input. *Ratio* is the time in the row divided by that of eqinfo, "

@@ -274,7 +274,7 @@ def texts_of(jsonl: bytes) -> list[str]:
     ("name", "data"),
     [
         ("a.jsonl", JSONL),
-        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("a.jsonl.zst", zstandard.compress(JSONL)),
         ("a", JSONL),
         ("-", JSONL),

@@ -163,7 +163,7 @@ def test_bad_records_are_passed_over_and_counted() -> None:
         ),
         (
             "a.tar.gz",
-            gzip.compress(b"a".ljust(257, b"\0") + b"ustar"),
+            gzip.compress(b"a".ljust(257, b"\0") + b"ustar", mtime=0),
             "a tar file, not text. Try: tar -xOf a.tar.gz | ",
         ),
         (
@@ -245,7 +245,7 @@ def test_decompress_names_the_command_for_other_formats(pack: Callable[[bytes], 
         ("a.txt", PLAIN, "a.txt: text, not a token file. Make one of it: eqinfo compress --tokens a.txt"),
         (
             "a.jsonl.gz",
-            gzip.compress(JSONL),
+            gzip.compress(JSONL, mtime=0),
             "a.jsonl.gz: a gzip file, not a token file. Make one of it: eqinfo compress --tokens a.jsonl.gz",
         ),
         (
