@@ -24,12 +24,12 @@ FOREIGN_OPTIONS = {
     "--epochs": "The length of training is --steps, --tokens or --minutes.",
     "--vocab-size": "The vocabulary has 2**BITS ids: --window-bits BITS.",
 } | dict.fromkeys(("--level", "--best", "--fast", "--ultra", *map("-{}".format, range(10))), NO_LEVELS)
-PLAIN = {  # typer's words for a value, and ours
-    "Input should be ": "",
-    "a valid integer, unable to parse string as an integer": "a whole number",
-    "a valid number, unable to parse string as a number": "a number",
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
+# click's words for a wrong value, and ours
+PLAIN = {
+    r"'(.*)' is not a valid int( range)?\.": r"found '\1', want a whole number",
+    r"'(.*)' is not a valid float( range)?\.": r"found '\1', want a number",
+    r"(.*) is not in the range x>=(\d+)\.": r"found '\1', want at least \2",
+    r"(.*) is not in the range (\d+)<=x<=(\d+)\.": r"found '\1', want \2 to \3",
 }
 
 
@@ -37,18 +37,15 @@ def advise(error: Any) -> None:
     """Rewrites the message of an error of the command line where there is something better to say.
 
     Args:
-        error: what typer raised. One about a value has pydantic's error as its cause.
+        error: what typer raised.
     """
     if advice := FOREIGN_OPTIONS.get(getattr(error, "option_name", "")):
         error.message, error.possibilities = f"{error.message}. {advice}", None
-    elif hasattr(error.__cause__, "errors"):
-        first = error.__cause__.errors()[0]
-        want = first["msg"]
-        for theirs, ours in PLAIN.items():
-            want = want.replace(theirs, ours)
-        error.message = f"found {str(first['input'])!r}, want {want}"
     elif (found := re.fullmatch("No such command '(.*)'.", str(error))) and Path(found[1]).exists():
         error.message += f" To compress a file: eqinfo compress {found[1]}"
+    elif hasattr(error, "message"):
+        for theirs, ours in PLAIN.items():
+            error.message = re.sub(theirs, ours, error.message)
 
 
 def sampled(frames: Iterable["Frame"], sample: bytearray) -> Iterator["Frame"]:

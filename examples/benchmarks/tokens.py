@@ -28,7 +28,7 @@ from eqinfo.text.frames import FRAME_BYTES
 
 VOCAB_SIZE = 1 << 16
 PEER_BYTES = 20_000_000  # size of the training text of the peers
-RUNS = 1
+RUNS = 5
 PIECE_BYTES, GROUP_BYTES = 1 << 17, 1 << 22  # bpe-openai takes at most 200,000 characters
 SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
 THREAD_PIECE_BYTES = PIECE_BYTES
