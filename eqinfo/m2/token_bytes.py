@@ -47,7 +47,8 @@ class Spelling(nn.Module):
         numbers = {feature: n for n, feature in enumerate(f for f, n in uses.items() if n > 1)}
         kept = [[numbers[feature] for feature in features if feature in numbers] for features in found]
         offsets = torch.tensor([0, *map(len, kept)]).cumsum(0)[:-1]
-        self.register_buffer("features", torch.tensor([n for row in kept for n in row]), persistent=False)
+        features = torch.tensor([n for row in kept for n in row], dtype=torch.int64)
+        self.register_buffer("features", features, persistent=False)
         self.register_buffer("offsets", offsets, persistent=False)
         # Both embeddings side by side need one pass over the vocabulary. The output half starts at zero.
         self.vectors = nn.Parameter(torch.zeros(len(numbers), 2 * n_embd))

@@ -25,6 +25,17 @@ def features(spelling, at):
     return set(spelling.features[spelling.offsets[at] : end].tolist())
 
 
+def test_a_vocabulary_of_bytes_shares_nothing_and_trains():
+    tokens = [b"", *(bytes([value]) for value in range(256))]
+    spelling = Spelling(tokens, 3)
+    assert not spelling.features.numel()
+    assert all(torch.equal(part, torch.zeros(257, 3)) for part in spelling())
+    model = GPT(GPTConfig(257, 8, 1, 2, 8), Spelling(tokens, 8), ByteNgrams(tokens, 8))
+    trainer = Trainer(model, Budget(1), 16, 0.01, CPU)
+    trainer._gradients(torch.arange(16).view(2, 8), torch.arange(1, 17).view(2, 8))
+    trainer.optimisers[0].step()
+
+
 def test_tokens_share_the_features_of_the_beginnings_and_ends_that_they_share():
     spelling = Spelling(WORDS, 3)
     empty, a, ab, long, b, _, other = (features(spelling, at) for at in range(len(WORDS)))
