@@ -26,6 +26,26 @@ NODE_BASE: Any = np.uint64(9)  # shift to the base
 
 
 @compiled
+def _empty_slots(size: int) -> U32:
+    """A table of empty slots: slot t has the label t & 255, which no base of `build_trie` leads to."""
+    table = np.empty(size, np.uint32)
+    for slot in range(size):
+        table[slot] = slot & 255
+    return table
+
+
+@compiled
+def _copied(source: Any, target: Any) -> Any:
+    """The target, a longer array, after copying the source to its beginning.
+
+    A loop, because numba takes two seconds to compile the assignment of one array to a part of another.
+    """
+    for i in range(source.size):
+        target[i] = source[i]
+    return target
+
+
+@compiled
 def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
     """The trie of sorted windows.
 
@@ -39,8 +59,7 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
     """
     n = offsets.size - 1
     size = 1 << 16  # slots so far; doubles up to MAX_SLOTS
-    # an empty slot t has the label t & 255, which no unique base that is no multiple of 256 leads to
-    table = (np.arange(size) & 255).astype(np.uint32)
+    table = _empty_slots(size)
     for t in range(256):  # nodes without children have base 0 and lead here: these labels never match
         table[t] = (t + 1) & 255
     codewords = np.zeros(size, np.uint32)
@@ -73,13 +92,11 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
                 if size >= MAX_SLOTS:  # a base beyond would not fit 23 bits
                     return table[:0], codewords[:0], 0
                 # double the table
-                grown = (np.arange(2 * size) & 255).astype(np.uint32)
-                grown[:size] = table
-                table = grown
-                codewords = np.concatenate((codewords, np.zeros(size, np.uint32)))
-                used_slot = np.concatenate((used_slot, np.zeros(size, np.uint8)))
-                used_base = np.concatenate((used_base, np.zeros(size, np.uint8)))
                 size *= 2
+                table = _copied(table, _empty_slots(size))
+                codewords = _copied(codewords, np.zeros(size, np.uint32))
+                used_slot = _copied(used_slot, np.zeros(size, np.uint8))
+                used_base = _copied(used_base, np.zeros(size, np.uint8))
             if failures[block] <= MAX_FAILED_PLACEMENTS:
                 for candidate in range((block << 8) + 1, (block + 1) << 8):
                     if used_base[candidate]:

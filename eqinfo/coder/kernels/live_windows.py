@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eqinfo.coder.integer_m1 import BOS, INNER, N_BYTES, Network
-from eqinfo.coder.kernels.m1_step import State, new_state, step
+from eqinfo.coder.kernels.m1_step import State, copy_states, new_state, step
 from eqinfo.coder.kernels.shares import (
     ONE,
     ZERO,
@@ -84,8 +84,9 @@ def largest_rest(window_bits: int) -> Wide:
 def restore(state: State, cache: PrefixCache, slot: Any) -> None:
     """Copy a cached state and its frequencies to M1's state."""
     state.history[0] = cache.history[slot]
-    state.states[:] = cache.states[slot]
-    state.frequencies[:] = cache.frequencies[slot]
+    copy_states(cache.states[slot], state.states)
+    for byte in range(N_BYTES):
+        state.frequencies[byte] = cache.frequencies[slot, byte]
 
 
 @compiled
@@ -93,8 +94,9 @@ def save(state: State, cache: PrefixCache, slot: Any, key: Any) -> None:
     """Copy M1's state and its frequencies to a slot of the cache, which then belongs to this key."""
     cache.keys[slot] = key
     cache.history[slot] = state.history[0]
-    cache.states[slot] = state.states
-    cache.frequencies[slot] = state.frequencies  # below 2**20, so int32 holds them
+    copy_states(state.states, cache.states[slot])
+    for byte in range(N_BYTES):
+        cache.frequencies[slot, byte] = state.frequencies[byte]  # below 2**20, so int32 holds them
 
 
 @compiled
@@ -132,7 +134,8 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
     i: Any = 0  # offset in the text of the next byte to code
     for segment in range(ends.size + 1):  # one document each; the last is open
         end: Any = ends[segment] if segment < ends.size else text.size
-        key: Any = read(network, work, FIRST_KEY, BOS)
+        # np.int64, or numba would compile `read` for each constant
+        key: Any = read(network, work, np.int64(FIRST_KEY), np.int64(BOS))
         while i < end:
             low, rest, is_start = NOTHING, largest, True  # the node's codewords are [low, low + rest]
             while i < end and rest != NOTHING:  # rest 0: the node has the stop symbol's codeword alone
@@ -151,7 +154,9 @@ def encode_windows(network: Network, work: Work, text: U8, ends: I64, largest: W
             out[n_out, 0], out[n_out, 1] = low  # the first of the node's: its stop symbol's
             n_out += 1
             if not carry:
-                key = read(network, work, key, BOS)  # a copy: slot 1 has held this state since the first BOS
+                key = read(
+                    network, work, key, np.int64(BOS)
+                )  # a copy: slot 1 has held this state since the first BOS
         n_out += segment < ends.size  # the row of 0 that closes the document
     return out[:n_out]
 
@@ -169,7 +174,7 @@ def decode_windows(
     ends = np.empty(codewords.shape[0], np.int64)  # a codeword ends at most one document
     n_out = n_ends = 0
     frequencies, node = work.state.frequencies, work.node
-    key: Any = read(network, work, FIRST_KEY, BOS)
+    key: Any = read(network, work, np.int64(FIRST_KEY), np.int64(BOS))
     for window in range(codewords.shape[0]):
         offset = codewords[window, 0], codewords[window, 1]  # from the node's first codeword
         ends_document = offset == NOTHING
@@ -194,5 +199,5 @@ def decode_windows(
             if carry or offset != NOTHING:  # else the window ends, and M1 is reset before its next use
                 key = read(network, work, key, byte)
         if ends_document or not carry:
-            key = read(network, work, key, BOS)
+            key = read(network, work, key, np.int64(BOS))
     return out[:n_out], ends[:n_ends]

@@ -190,6 +190,14 @@ def layer(network: Network, state: State, at: Any) -> None:
 
 
 @compiled
+def copy_states(source: I32, target: I32) -> None:
+    """Copy the states of all layers, (n_layer, INNER), in loops, which numba compiles sooner than slices."""
+    for layer_at in range(source.shape[0]):
+        for unit in range(INNER):
+            target[layer_at, unit] = source[layer_at, unit]
+
+
+@compiled
 def step(network: Network, state: State, symbol: Any) -> None:
     """Read one symbol, a byte or BOS, which resets M1; `state.frequencies` become those of the next byte."""
     if symbol == BOS:
@@ -233,7 +241,8 @@ def run(network: Network, state: State, symbols: U16) -> I32:
     found = np.empty((symbols.size, N_BYTES), np.int32)  # frequencies are below 2**20
     for i in range(symbols.size):
         step(network, state, np.int64(symbols[i]))
-        found[i] = state.frequencies
+        for byte in range(N_BYTES):
+            found[i, byte] = state.frequencies[byte]
     return found
 
 
@@ -256,11 +265,14 @@ def after_strings(network: Network, state: State, strings: U8) -> I32:
             at = 0
             while at < length - 1 and strings[i, at] == strings[i - 1, at]:
                 at += 1
-            state.states[:] = states[at]  # saved for the string before, which has the same first `at` bytes
+            copy_states(
+                states[at], state.states
+            )  # saved for the string before, which has the same first `at` bytes
             state.history[0] = history[at]
         for k in range(at, length):
             step(network, state, BOS if k < 0 else np.int64(strings[i, k]))
-            states[k + 1] = state.states
+            copy_states(state.states, states[k + 1])
             history[k + 1] = state.history[0]
-        found[i] = state.frequencies
+        for byte in range(N_BYTES):
+            found[i, byte] = state.frequencies[byte]
     return found
