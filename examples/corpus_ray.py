@@ -95,8 +95,9 @@ def tokenise(row: dict[str, str], out: Path, model: Path | None, text_field: str
         ):
             _, about = token_file.write(frames, sink, codec)
             sidecar.write(about.to_json())
-    except (EqinfoError, OSError, ValueError) as error:  # pyarrow's are ValueErrors
-        return row | {"said": "", "error": str(error)}
+    except (EqinfoError, OSError, ValueError) as error:  # pyarrow's are ValueErrors, and name no file
+        where = "" if row["shard"] in str(error) else f"{shard}: "
+        return row | {"said": "", "error": f"{where}{error}"}
     return row | {"said": f"{about.documents:,} documents, {about.tokens:,} tokens", "error": ""}
 
 
