@@ -20,6 +20,10 @@ class PeerError(EqinfoError):
     """Another process of this job failed and says why; this one ends without a word."""
 
 
+class LostPeerError(EqinfoError):
+    """Another process of this job ended, perhaps without a word: it was killed, or its machine is gone."""
+
+
 class FormatError(EqinfoError):
     """A file or stream that is damaged, incomplete, of another version, or of another format."""
 
