@@ -1,4 +1,4 @@
-"""Token files as a data module of LitGPT (https://github.com/Lightning-AI/litgpt), for its `pretrain` as it is.
+r"""Token files as a data module of LitGPT (https://github.com/Lightning-AI/litgpt), for its own `pretrain`.
 
 LitGPT's own data modules tokenise text themselves, and want a token that begins a document; eqinfo has one
 that ends it. This one reads ids. Run beside it, with `pip install litgpt torchmetrics`:
@@ -9,8 +9,15 @@ that ends it. This one reads ids. Run beside it, with `pip install litgpt torchm
         --model_config '{"name": "tiny", "vocab_size": 65536, "padded_vocab_size": 65536, "block_size": 64,
             "n_layer": 2, "n_head": 2, "n_embd": 32, "intermediate_size": 128}' \
         --data lit_gpt.TokenFiles --data.train_path train.txt.bin --data.valid_path valid.txt.bin \
-        --train.global_batch_size 4 --train.micro_batch_size 4 --train.max_tokens 5120 --train.lr_warmup_steps 2
+        --train.global_batch_size 4 --train.micro_batch_size 4 --train.max_tokens 5120 \
+        --train.lr_warmup_steps 2
     litgpt generate out/pretrain/final --prompt "With malice" --max_new_tokens 10
+
+Run so with litgpt 0.5.13 on a CPU; the model is tiny, to show that the files fit:
+
+    Epoch 1 | iter 20 step 20 | loss train: 11.134, val: n/a | iter time: 2049.08 ms (step) ...
+    Final evaluation | val loss: 11.218 | val ppl: 74473.652
+    With malice (correctrente Cache advise; I'll ...
 """
 
 import json

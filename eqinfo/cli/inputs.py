@@ -34,7 +34,7 @@ def in_folders(
 
 
 def matching(paths: list[Path]) -> list[Path]:
-    """The paths, with the files that match in the place of a pattern, in order; shells take some 30,000 names."""
+    """The paths; in the place of a pattern the files that match, in order. Shells take some 30,000 names."""
     found = list[Path]()
     for path in paths:
         matches = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207 - or absolute
