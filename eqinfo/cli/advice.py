@@ -30,6 +30,7 @@ FOREIGN_COMMANDS = (
     | dict.fromkeys(("generate", "sample", "write"), "To let a run write: eqinfo eval RUN --prompt TEXT")
     | dict.fromkeys(("bench", "benchmark", "measure"), "To measure on a text: eqinfo eval --text FILE")
     | dict.fromkeys(("list", "info", "ls"), "To list what files hold: eqinfo -l FILE")
+    | {"help": "It is: eqinfo --help", "version": "It is: eqinfo --version"}
 )
 PLAIN = {  # typer's words for a value, and ours
     "Input should be ": "",
