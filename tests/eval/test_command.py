@@ -246,7 +246,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
     ("arguments", "status", "message"),
     [
         (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
-        (["missing"], 1, "missing: no such folder. Name one of train-m1 or train-m2."),
+        (["missing"], 1, "missing: no such folder. Name one that train-m1 or train-m2 made."),
         (["."], 1, ".: not a model folder; config.json is missing."),
         (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with"),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
