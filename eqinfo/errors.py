@@ -20,6 +20,10 @@ class PeerError(EqinfoError):
     """Another process of this job failed and says why; this one ends without a word."""
 
 
+class LostPeerError(EqinfoError):
+    """Another process of this job ended, perhaps without a word: it was killed, or its machine is gone."""
+
+
 class FormatError(EqinfoError):
     """A file or stream that is damaged, incomplete, of another version, or of another format."""
 
@@ -61,7 +65,8 @@ def check_head(data: bytes, magic: bytes, version: int, size: int, where: str, w
         what: name of the format, with its article.
     """
     if not data or data[: len(magic)] != magic[: len(data)]:
-        raise FormatError(f"{where}: not {what}; found {data[: len(magic)]!r}, want {magic!r}.")
+        found, want = (begin.decode("latin-1") for begin in (data[: len(magic)], magic))
+        raise FormatError(f"{where}: not {what}; it begins with {found!r}, want {want!r}.")
     if len(data) < size:
         raise truncated(where, len(data), size)
     check_version(where, data[len(magic)], version)

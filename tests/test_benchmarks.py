@@ -3,16 +3,20 @@
 import doctest
 import importlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eqinfo.codebook.codebook import Codebook
 
@@ -117,9 +121,38 @@ def test_numbers_have_three_digits_and_no_exponent(load):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["contamination", "kinds"])
+@pytest.mark.parametrize("module", ["contamination", "kinds", "published"])
 def test_examples_in_docstrings_of_benchmarks_are_right(load, module: str):
     assert doctest.testmod(load(module)) == (0, 1)
+
+
+@given(st.data())
+def test_codes_of_the_paper_are_the_shortest_and_their_symbols_are_those_that_hold_them(data):
+    published = importlib.import_module("published")
+    inside, bits = published.Interval(0, 1, 0), 24
+    for _ in range(data.draw(st.integers(0, 4))):
+        cuts = data.draw(st.sets(st.integers(1, published.PAPER_TOTAL - 1), max_size=5))
+        table = [0, *sorted(cuts), published.PAPER_TOTAL]
+        inside = inside.part(table, data.draw(st.integers(0, len(cuts))))
+    low, width = (Fraction(number, 1 << inside.bits) for number in (inside.low, inside.width))
+
+    def cells(length):
+        """The first cell of 2**-length that lies inside, if there is one."""
+        first = math.ceil(low * 2**length)
+        return [first] if Fraction(first + 1, 1 << length) <= low + width else []
+
+    found = inside.code(bits)
+    shortest = next((length for length in range(bits + 1) if cells(length)), None)
+    assert (found is None) == (shortest is None)
+    if found is None:
+        return
+    [first] = cells(shortest)
+    assert found == (shortest, first << bits - shortest)
+    table = [0, 5, 6, published.PAPER_TOTAL]
+    symbol = inside.symbol_at(table, found[1], bits)
+    part = inside.part(table, symbol)
+    number = Fraction(found[1], 1 << bits)
+    assert Fraction(part.low, 1 << part.bits) <= number < Fraction(part.low + part.width, 1 << part.bits)
 
 
 def test_a_document_has_the_kind_of_its_record_its_source_or_its_file(load, tmp_path: Path):

@@ -2,7 +2,7 @@
 
 import contextlib
 import doctest
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
+from helpers import commands
 
 import eqinfo
 from eqinfo.codebook.codebook import Codebook
@@ -193,6 +195,25 @@ def test_the_recipe_for_shards_runs_again_for_what_is_missing(tmp_path: Path) ->
         wanted[1].unlink()
         wanted[1].with_suffix(".bin.json").unlink()
     assert eqinfo.load().decode(np.fromfile(wanted[2], "<u2")) == shards[2].read_bytes()
+
+
+def test_the_recipe_for_ray_writes_what_compress_writes_and_tells_what_is_wrong(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("corpus_ray", EXAMPLES / "corpus_ray.py")
+    assert spec is not None
+    assert spec.loader is not None
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    out, shard, bad = tmp_path / "out", tmp_path / "a.jsonl.zst", tmp_path / "bad.jsonl"
+    out.mkdir()
+    shard.write_bytes(zstandard.compress(b'{"text": "to be"}\n{"text": "or not"}\n'))
+    bad.write_text('{"words": "to be"}')
+    settings = {"out": out, "model": None, "text_field": "text"}
+    assert recipe.tokenise({"shard": str(shard)}, **settings)["said"] == "2 documents, 6 tokens"
+    assert recipe.tokenise({"shard": str(shard)}, **settings)["said"] == "there already"
+    assert "bad.jsonl:1: no text in this record" in recipe.tokenise({"shard": str(bad)}, **settings)["error"]
+    commands.run("compress", "--tokens", shard, "--output-dir", tmp_path / "wanted")
+    written = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "wanted").iterdir()}
 
 
 def mixed_by_kind(tmp_path: Path, *corpora: Path, megabytes: str) -> list[dict[str, str]]:

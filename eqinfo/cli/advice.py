@@ -24,6 +24,14 @@ FOREIGN_OPTIONS = {
     "--epochs": "The length of training is --steps, --tokens or --minutes.",
     "--vocab-size": "The vocabulary has 2**BITS ids: --window-bits BITS.",
 } | dict.fromkeys(("--level", "--best", "--fast", "--ultra", *map("-{}".format, range(10))), NO_LEVELS)
+FOREIGN_COMMANDS = (
+    dict.fromkeys(("tokenize", "tokenise", "encode", "ids"), "To make ids: eqinfo compress --tokens FILE")
+    | dict.fromkeys(("detokenize", "decode", "extract", "restore", "uncompress"), "It is: eqinfo decompress")
+    | dict.fromkeys(("generate", "sample", "write"), "To let a run write: eqinfo eval RUN --prompt TEXT")
+    | dict.fromkeys(("bench", "benchmark", "measure"), "To measure on a text: eqinfo eval --text FILE")
+    | dict.fromkeys(("list", "info", "ls"), "To list what files hold: eqinfo -l FILE")
+    | {"help": "It is: eqinfo --help", "version": "It is: eqinfo --version"}
+)
 # click's words for a wrong value, and ours
 PLAIN = {
     r"'(.*)' is not a valid int( range)?\.": r"found '\1', want a whole number",
@@ -41,8 +49,11 @@ def advise(error: Any) -> None:
     """
     if advice := FOREIGN_OPTIONS.get(getattr(error, "option_name", "")):
         error.message, error.possibilities = f"{error.message}. {advice}", None
-    elif (found := re.fullmatch("No such command '(.*)'.", str(error))) and Path(found[1]).exists():
-        error.message += f" To compress a file: eqinfo compress {found[1]}"
+    elif found := re.match("No such command '(.*?)'.", str(error)):
+        if Path(found[1]).exists():
+            error.message += f" To compress a file: eqinfo compress {found[1]}"
+        elif advice := FOREIGN_COMMANDS.get(found[1]):
+            error.message = f"{found[0]} {advice}"
     elif hasattr(error, "message"):
         for theirs, ours in PLAIN.items():
             error.message = re.sub(theirs, ours, error.message)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 import typer
 
-from eqinfo.errors import EqinfoError, InputError, OptionError, PeerError
+from eqinfo.errors import EqinfoError, InputError, LostPeerError, OptionError, PeerError
 from eqinfo.system import notes, signals
 from eqinfo.system.atomic_files import NamedSink, replacing
 
@@ -77,6 +77,8 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
             status, is_told = 2, is_first_process()
         elif isinstance(error, PeerError):
             is_told = False
+        elif isinstance(error, LostPeerError):  # found by all that are left, on several machines
+            is_told = os.environ.get("LOCAL_RANK", "0") == "0"
     except OSError as error:
         message = f"{error.filename or shown(name)}: {error.strerror or error}"
     except (MemoryError, RuntimeError) as error:

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from eqinfo.cli import console, inputs, options
-from eqinfo.errors import InputError
+from eqinfo.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from eqinfo.codebook.codebook import Codebook
@@ -132,6 +132,8 @@ def _frames(
             return token_file.read(source, ours, finder, shown), ours.original_bytes
         if codebook is None:
             raise InputError(f"{shown}: ids of another program. Give --ids, and their model with -m.")
+        if facts is None:
+            _check_codebook(sidecar, codebook, shown)
         bits = (facts[0] - 1).bit_length() if facts else codebook.window_bits
         return foreign_ids.read_ids(source, codebook, bits, shown), facts[1] if facts else None
     if codebook is not None:
@@ -141,6 +143,15 @@ def _frames(
             raise InputError(f"{shown}: its sidecar {sidecar} is missing. For ids alone give --ids and -m.")
         source.seek(0)
     return eqi.read_frames(source, finder, shown, threads), text_bytes(source)
+
+
+def _check_codebook(sidecar: Path, codebook: "Codebook", shown: str) -> None:
+    """Raises MismatchError if a whole sidecar of ours says that the ids are those of another codebook."""
+    from eqinfo.formats import token_file
+    from eqinfo.formats.codec import CodebookCodec
+
+    with suppress(FormatError):  # a damaged one says nothing
+        token_file.Sidecar.load(sidecar).find_codec(CodebookCodec(codebook), shown)
 
 
 def _restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:

@@ -188,10 +188,14 @@ def say_tables(tables: list[tuple[str, list[tuple[str, str]]]]) -> None:
     console.tell(drawn.getvalue())
 
 
-def show_tables(tables: Sequence[Table]) -> None:
+def show_tables(tables: Sequence[Table], spare: Sequence[str] = ()) -> None:
     """Prints tables on stdout, a row a line.
 
     On a terminal the best figures are bold, and the heads of a table that is too wide take several lines.
+
+    Args:
+        tables: in order.
+        spare: heads of columns that a terminal goes without, one after another, until the table fits.
     """
     on_terminal, drawn = console.is_terminal(sys.stdout), io.StringIO()
     page = Console(file=drawn, force_terminal=on_terminal, width=UNLIMITED_WIDTH)
@@ -200,6 +204,11 @@ def show_tables(tables: Sequence[Table]) -> None:
         grid = _grid(head, rows, best)
         if page.measure(grid).maximum > width:
             grid = _grid([word.replace(" ", "\n").replace("/", "\n/") for word in head], rows, best)
+        for name in spare:
+            if name in head and page.measure(grid).maximum > width:
+                at = head.index(name)
+                head, *rows = ([*row[:at], *row[at + 1 :]] for row in (head, *rows))
+                grid = _grid(head, rows)
         if k:
             page.print()
         page.print(*([Text(title)] if title else []), grid, sep="\n")

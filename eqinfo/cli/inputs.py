@@ -1,5 +1,6 @@
 """Which files a command works on, one after another, and where their outputs go."""
 
+import glob
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def in_folders(
             places[name] = Path(name.name)
             names.append(name)
     return names, places
+
+
+def matching(paths: list[Path]) -> list[Path]:
+    """The paths; in the place of a pattern the files that match, in order. Shells take some 30,000 names."""
+    found = list[Path]()
+    for path in paths:
+        matches = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))  # noqa: PTH207 - or absolute
+        found += matches or [path]
+    return found
 
 
 def is_no_output(path: Path) -> bool:

@@ -10,6 +10,8 @@ from eqinfo.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="With -l: print one JSON object a line, not a table.")]
 
+SPARE = "fingerprint", "streams", "frames"  # columns that a narrow terminal goes without; --json has them
+
 
 def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> None:
     """Prints a row for each codec in each file; nothing is decoded.
@@ -41,4 +43,4 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
 
             columns = zip(listing.HEAD, *(row.cells() for row in rows), strict=True)
             head, *cells = zip(*(column for column in columns if any(column[1:])), strict=True)
-            display.show_tables([("", [*head], [[*row] for row in cells], set())])
+            display.show_tables([("", [*head], [[*row] for row in cells], set())], SPARE)

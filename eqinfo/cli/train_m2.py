@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
 
 
 def train_m2(
@@ -17,7 +17,10 @@ def train_m2(
     tokens: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="TOKENS", help="Token files (.bin with .bin.json) or .eqi streams.", show_default=False
+            metavar="TOKENS",
+            help="Token files (.bin with .bin.json) or .eqi streams. A pattern in quotes, such as "
+            "'shards/*.bin', stands for more of them than fit a command line.",
+            show_default=False,
         ),
     ] = None,
     model: options.Model = None,
@@ -75,6 +78,7 @@ def train_m2(
         raise typer.BadParameter(
             "give TOKENS to start a run, or --resume to continue one", param_hint="TOKENS"
         )
+    tokens, valid = inputs.matching(tokens or []), inputs.matching(valid or [])
     with console.reporting(output), ExitStack() as stack:
         from eqinfo.cli import display
         from eqinfo.formats.model_folder import CODEBOOK_NAME
@@ -92,13 +96,13 @@ def train_m2(
             def prepare() -> None:
                 stack.enter_context(run_folder.alone_in(output, not resume))
                 if resume:
-                    files = {"train": tokens or [], "valid": valid or []}
+                    files = {"train": tokens, "valid": valid}
                     if m2_start.resume(output, given, files, model) and not quiet:
                         console.say(options.EXTENDED.format(output))
                 else:
                     defaults = m2_run.CPU_DEFAULTS if where.type == "cpu" else {}
                     settings = m2_run.Settings(**defaults | given)
-                    m2_start.start(tokens or [], valid or [], output, settings, model)
+                    m2_start.start(tokens, valid, output, settings, model)
 
             in_first(prepare)
             go_on = f"eqinfo train-m2 -o {shlex.quote(str(output))} --resume"

@@ -6,6 +6,9 @@ are the codeword. Symbols are added while the coder's interval holds a cell. The
 longest string whose interval holds its cell; a string is no window if each of its cells belongs to a longer
 string. The encoder takes the longest window, and the first of its codewords.
 
+This repairs the rule that was published, whose decoder (appendix D.5 of the paper) reads a character too many
+where one fits the zeros at the end of a window; `examples/benchmarks/published.py` counts such windows.
+
 The symbol that ends a document also ends its window. The last window of an open document may be shorter than
 that of its codeword: the decoder stops after text_length bytes.
 """

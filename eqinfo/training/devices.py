@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import OptionError, PeerError
+from eqinfo.errors import LostPeerError, OptionError, PeerError
 from eqinfo.system.threads import available
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
@@ -60,7 +60,7 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long.
 
     Raises:
-        PeerError: another process ended while this one waited for it.
+        LostPeerError: another process ended while this one waited for it.
     """
     if not dist.is_torchelastic_launched():
         yield device, True
@@ -77,7 +77,10 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     except RuntimeError as error:
         if not re.search("gloo|nccl|Connection (closed|reset)", str(error), re.IGNORECASE):
             raise
-        raise PeerError("another process of torchrun ended") from None
+        raise LostPeerError(
+            "torchrun: another process ended, perhaps with its machine. "
+            "If it did not say why, go on from the last checkpoint with --resume."
+        ) from None
     finally:
         dist.destroy_process_group()
 

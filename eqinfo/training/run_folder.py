@@ -243,6 +243,8 @@ def read_config(
     try:
         data = path.read_bytes()
     except OSError:
+        if not folder.exists():
+            raise FormatError(f"{folder}: no such folder. Name one that train-m1 or train-m2 made.") from None
         raise FormatError(
             f"{folder}: not a model folder; {CONFIG} is missing. Name another, or start a run with a new -o."
         ) from None

@@ -256,7 +256,7 @@ def test_a_range_of_what_has_no_index_is_refused(eqi: Shell) -> None:
     assert eqi.err == "eqinfo: a.bin: --range needs an .eqi file, which it can read from the end.\n"
     Path("a").write_bytes(TEXT)
     eqi("decompress", "-c", "--range", "0:1", "a", status=1)
-    assert eqi.err == f"eqinfo: a: not an .eqi stream; found {TEXT[:3]!r}, want b'EQI'.\n"
+    assert eqi.err == f"eqinfo: a: not an .eqi stream; it begins with {TEXT[:3].decode()!r}, want 'EQI'.\n"
 
 
 # ---- documents
@@ -589,6 +589,8 @@ def test_options_of_compress_work_with_and_without_its_name(
         (["train-m2", "--lr", "x"], "'--lr': found 'x', want a number"),
         (["a"], "No such command 'a'. To compress a file: eqinfo compress a"),
         (["b"], "No such command 'b'.\n"),
+        (["tokenize", "a"], "No such command 'tokenize'. To make ids: eqinfo compress --tokens FILE\n"),
+        (["decode"], "No such command 'decode'. It is: eqinfo decompress\n"),
         (["compress", "--threds", "2"], "No such option: --threds (Possible options: --test, --threads"),
     ],
 )

@@ -27,13 +27,21 @@ with display.phases(False) as report, console.stop_requests("eqinfo train-m2 -o 
 """
 
 
-def shown(columns: int) -> str:
-    """What a terminal of this width receives."""
+LIST = """
+from eqinfo.cli import display, listing
+from eqinfo.formats.listing import HEAD
+rows = [[f"{word[:3]}1" for word in HEAD] for _ in range(2)]
+display.show_tables([("", HEAD, rows, set())], listing.SPARE)
+"""
+
+
+def shown(columns: int, code: str = CODE) -> str:
+    """What a terminal of this width receives, on stderr and stdout."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
-        [sys.executable, "-c", CODE], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=terminal,
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
         env=environment | {"TERM": "xterm"},
     ) as process:  # fmt: skip
         os.close(terminal)
@@ -46,6 +54,24 @@ def shown(columns: int) -> str:
         process.wait()
     os.close(screen)
     return received.decode()
+
+
+@pytest.mark.parametrize(
+    ("columns", "head"),
+    [
+        (120, "file bits fingerprint model streams frames windows documents bytes original ratio"),
+        (80, "file bits model streams frames windows documents bytes original ratio"),
+        (70, "file bits model frames windows documents bytes original ratio"),
+    ],
+)
+def test_a_listing_on_a_narrow_terminal_leaves_out_columns_rather_than_break_lines(
+    columns: int, head: str
+) -> None:
+    lines = shown(columns, LIST).replace("\r", "").splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == head.split()
+    assert all(len(line) <= columns for line in lines)
+    assert [len(line.split()) for line in lines] == [len(head.split())] * 3
 
 
 @pytest.mark.parametrize(("columns", "kept"), [(80, "loss 3.210"), (160, "1,024,000 tokens/s"), (50, "")])

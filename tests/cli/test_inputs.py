@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.codebooks import make_codebook
 from helpers.commands import Shell
 from helpers.texts import mixed, prose
 
@@ -172,6 +173,19 @@ def test_the_sidecar_of_two_numbers_says_how_wide_ids_are(
     assert eqi("decompress", "--ids", "-c", "ids.bin") == TEXT
     eqi("decompress", "-c", "ids.bin", status=1)
     assert eqi.err == "eqinfo: ids.bin: ids of another program. Give --ids, and their model with -m.\n"
+
+
+def test_ids_are_not_read_with_another_codebook_than_their_sidecar_names(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "--tokens", "a")
+    assert eqi("decompress", "--ids", "-c", "a.bin") == TEXT
+    other = Shell(Path("other.eqcb"))
+    write("other.eqcb", make_codebook(12, n_windows=600).to_bytes())
+    other("decompress", "--ids", "-c", "a.bin", status=1)
+    assert other.out == b""
+    assert "a.bin: needs a codebook of 12 bits with fingerprint" in other.err
+    write("a.bin.json", b"{}")  # a damaged sidecar does not keep anyone from the ids
+    assert eqi("decompress", "--ids", "-c", "a.bin") == TEXT
 
 
 def test_what_is_wrong_with_ids_is_named_by_place(eqi: Shell, codebook: Codebook) -> None:

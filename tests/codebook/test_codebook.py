@@ -208,7 +208,7 @@ def test_error_lines_say_what_was_found(small_file: bytes, tmp_path: Path) -> No
             Codebook.load(tmp_path / "x.eqcb")
         return str(caught.value).removeprefix(str(tmp_path))
 
-    assert message(b"text") == "/x.eqcb: not a codebook (.eqcb); found b'text', want b'EQCB'."
+    assert message(b"text") == "/x.eqcb: not a codebook (.eqcb); it begins with 'text', want 'EQCB'."
     assert message(small_file[:4] + b"\2" + small_file[5:]) == (
         "/x.eqcb: another version of the format; found 2, want 1."
     )

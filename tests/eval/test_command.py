@@ -246,7 +246,8 @@ def test_without_matplotlib_a_line_says_what_to_install(
     ("arguments", "status", "message"),
     [
         (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
-        (["missing"], 1, "missing: not a model folder; config.json is missing."),
+        (["missing"], 1, "missing: no such folder. Name one that train-m1 or train-m2 made."),
+        (["."], 1, ".: not a model folder; config.json is missing."),
         (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with"),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
         (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),

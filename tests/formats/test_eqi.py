@@ -314,8 +314,8 @@ def test_windows_that_would_decode_to_much_are_refused_before_they_do(codebook: 
 def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> None:
     data = compressed(codebook, prose(20))
     other = make_codebook(13)
-    assert refusal(codebook, b"text") == "x: not an .eqi stream; found b'tex', want b'EQI'."
-    assert refusal(codebook, b"") == "x: not an .eqi stream; found b'', want b'EQI'."
+    assert refusal(codebook, b"text") == "x: not an .eqi stream; it begins with 'tex', want 'EQI'."
+    assert refusal(codebook, b"") == "x: not an .eqi stream; it begins with '', want 'EQI'."
     assert refusal(codebook, data[:9]) == "x: truncated; found 9 bytes, want 13 or more. Get a complete copy."
     assert refusal(codebook, data[:3] + b"\x07" + data[4:]) == (
         "x: another version of the format; found 7, want 1."
@@ -326,7 +326,10 @@ def test_error_lines_say_what_was_found_and_what_to_do(codebook: Codebook) -> No
     )
     assert refusal(codebook, data[:30]).startswith("x, frame 0: truncated; found ")
     assert refusal(codebook, data[:-1]).startswith("x, index: truncated; found ")
-    assert refusal(codebook, data + b"junk") == "x, stream 1: not an .eqi stream; found b'jun', want b'EQI'."
+    assert (
+        refusal(codebook, data + b"junk")
+        == "x, stream 1: not an .eqi stream; it begins with 'jun', want 'EQI'."
+    )
     assert refusal(codebook, data[:40] + bytes([data[40] ^ 1]) + data[41:]).startswith(
         "x, frame 0: damaged; "
     )

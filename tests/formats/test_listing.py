@@ -120,7 +120,7 @@ def test_json_is_an_object_a_line_and_bad_files_are_named(
     assert done.exit_code == 1
     assert json.loads(done.stdout)["original_bytes"] == len(TEXT)
     assert done.stderr.splitlines() == [
-        "eqinfo: a: not an .eqi stream; found b'" + TEXT[:3].decode() + "', want b'EQI'.",
+        "eqinfo: a: not an .eqi stream; it begins with '" + TEXT[:3].decode() + "', want 'EQI'.",
         "eqinfo: stdin: --list reads files, from their ends. Name one.",
         "eqinfo: none: No such file or directory",
     ]

@@ -239,8 +239,8 @@ def test_stdin_and_the_published_rule_work(tmp_path):
         ([], 2, "give TEXT to start a run, or --resume to continue one"),
         (["tiny.txt", "--steps", "1"], 1, "corpus: too little text; found 15 bytes, want 20 or more."),
         (["TEXT"], 1, "corpus: little text for 10 minutes of training; found"),
-        (["TEXT", "--resume"], 1, "model: not a model folder; config.json is missing."),
-        (["--resume"], 1, "model: not a model folder; config.json is missing. Name another, or start"),
+        (["TEXT", "--resume"], 1, "model: no such folder. Name one that train-m1 or train-m2 made."),
+        (["--resume"], 1, "model: no such folder."),
     ],
 )
 def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, arguments, status, message):

@@ -63,6 +63,22 @@ def config(folder: Path) -> Any:
     return json.loads((folder / "config.json").read_bytes())
 
 
+def test_a_pattern_in_quotes_stands_for_the_files_that_match_it_in_order(
+    files: Path, model: Path, tmp_path: Path
+) -> None:
+    given = ["-m", model, *SMALL, "--steps", 1, "-q"]
+    eqinfo("train-m2", files / "*a*n.bin", files / "o*.bin", "-o", tmp_path / "run", *given)
+    assert config(tmp_path / "run")["data"]["train"]["files"] == [
+        str(files / name) for name in ("train.bin", "other.bin")
+    ]
+    eqinfo("train-m2", files / "*.bin", "-o", tmp_path / "all", *given)
+    assert [Path(name).stem for name in config(tmp_path / "all")["data"]["train"]["files"]] == [
+        "other", "train", "valid",
+    ]  # fmt: skip
+    said = eqinfo("train-m2", files / "*.idx", "-o", tmp_path / "none", *given, status=1)
+    assert said == f"eqinfo: {files}/*.idx: no such file.\n"
+
+
 def test_validations_measure_one_sample_and_the_end_measures_all(
     trained: tuple[Path, str], files: Path
 ) -> None:

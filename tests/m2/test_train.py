@@ -332,7 +332,7 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
         ),
         (["other.bin", "train.bin"], 1, "train.bin: of another vocabulary than other.bin"),
         (["train.bin", "--valid", "other.bin"], 1, "other.bin: of another vocabulary than train.bin"),
-        (["--resume"], 1, "run: not a model folder; config.json is missing. Name another, or start"),
+        (["--resume"], 1, "run: no such folder. Name one that train-m1 or train-m2 made."),
     ],
 )
 def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, arguments, status, message):

@@ -1,5 +1,8 @@
+import os
 import platform
 import resource
+import signal
+import socket
 import subprocess
 import sys
 
@@ -11,6 +14,22 @@ from eqinfo.training import devices
 from eqinfo.training.devices import keep_memory, peak_flops, pick_device
 
 CPU = torch.device("cpu")
+# of two processes of torchrun, the second is killed while the first waits for it
+LOST = """
+import os, signal, sys
+import torch, typer
+import torch.distributed as dist
+from eqinfo.cli import console
+from eqinfo.training.devices import processes
+try:
+    with console.reporting(), processes(torch.device("cpu")):
+        dist.barrier()
+        if dist.get_rank():
+            os.kill(os.getpid(), signal.SIGKILL)
+        dist.all_reduce(torch.ones(1))
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
@@ -40,6 +59,29 @@ def test_memory_that_a_thread_frees_is_kept_too():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000  # of 8,192
+
+
+@pytest.mark.parametrize("local_rank", ["0", "1"])
+def test_a_lost_process_is_told_by_the_first_one_of_each_machine_in_a_line(local_rank):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    torchrun = {"TORCHELASTIC_RUN_ID": "run", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", LOST],
+            env=os.environ | torchrun | {"MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": local_rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    )
+    said = first.communicate(timeout=120)[1], second.communicate(timeout=120)[1]
+    assert (first.returncode, second.returncode) == (1, -signal.SIGKILL)
+    words = "eqinfo: torchrun: another process ended, perhaps with its machine. If it did not say why, "
+    assert [line for line in said[0].splitlines() if line.startswith("eqinfo")] == [
+        words + "go on from the last checkpoint with --resume."
+    ] * (local_rank == "0")
+    assert "Traceback" not in said[0]
 
 
 def test_devices_are_checked():
