@@ -245,15 +245,6 @@ def read_to_end(source: BinaryIO, name: Path) -> Iterator[None]:
         notes.warn(f"{shown(name)}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
 
 
-def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
-    """Yields names and open files of training texts, one at a time."""
-    from eqinfo.text.decompression import decompressed
-
-    for name in names:
-        with open_input(name, decompressed) as source, read_to_end(source, name):
-            yield shown(name), source
-
-
 @contextmanager
 def stop_requests(go_on: str, is_told: bool = True) -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether a signal asked to stop; to stop, raise KeyboardInterrupt.

@@ -1,8 +1,9 @@
 """Which files a command works on, one after another, and where their outputs go."""
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import typer
 
@@ -31,6 +32,15 @@ def in_folders(
             places[name] = Path(name.name)
             names.append(name)
     return names, places
+
+
+def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
+    """Yields names and open files of training texts, one at a time."""
+    from eqinfo.text.decompression import decompressed
+
+    for name in names:
+        with console.open_input(name, decompressed) as source, console.read_to_end(source, name):
+            yield console.shown(name), source
 
 
 def matching(paths: list[Path]) -> list[Path]:

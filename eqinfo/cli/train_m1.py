@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
 from eqinfo.errors import OptionError
 
 
@@ -99,7 +99,7 @@ def train_m1(
         if window_bits is not None:
             given["window_bits"], *given["further_window_bits"] = _widths(window_bits)
         given = {name: value for name, value in given.items() if value is not None}
-        sources = console.open_texts(texts or [])
+        sources = inputs.open_texts(texts or [])
         with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
             if not resume:
                 m1_run.start(sources, output, m1_run.Settings(**given), report, jsonl, skip_bad)

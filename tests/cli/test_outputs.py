@@ -12,7 +12,7 @@ from helpers.texts import prose
 from launch import can_mount, mounted, refusing
 
 import eqinfo
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1])}
 COMMAND = [sys.executable, "-m", "eqinfo"]
@@ -194,7 +194,7 @@ def test_an_input_that_gets_shorter_gives_a_sound_stream_and_a_warning(words: li
 def test_a_training_text_that_gets_shorter_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
     Path("a").write_bytes(os.urandom(1 << 20))
     options.set_quiet(False)
-    for name, source in console.open_texts([Path("a")]):
+    for name, source in inputs.open_texts([Path("a")]):
         source.read(1)
         os.truncate(name, 1 << 19)
         source.read()
