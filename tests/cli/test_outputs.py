@@ -12,7 +12,7 @@ from helpers.texts import prose
 from launch import can_mount, mounted, refusing
 
 import eqinfo
-from eqinfo.cli import console, inputs, options
+from eqinfo.cli import inputs, options
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1])}
 COMMAND = [sys.executable, "-m", "eqinfo"]
