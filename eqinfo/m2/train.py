@@ -118,9 +118,7 @@ class _Run:
             self.trainer.save(self.checkpoint)  # first, so m2.pt never has weights of a later step
             self._validate()
         rates = self._rates(self.trainer.step / self.trainer.time_s if self.trainer.step else 0.0)
-        measured = self._measured()
-        self.trainer.save(self.checkpoint)
-        return measured | {
+        return self._measured() | {
             "training_steps": self.trainer.step,
             "training_tokens": self.trainer.step * self.tokens_a_step,
             "training_s": round(self.trainer.time_s, 1),
