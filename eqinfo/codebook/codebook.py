@@ -11,7 +11,7 @@ This module does not choose windows (`m1`) or cut text into them (`parse`).
 File `.eqcb`; integers are little-endian:
 
     4s  magic "EQCB"
-    u8  version, 1
+    u8  version: 1, or 2 for a codebook that knows how rare its windows are
     u8  window_bits, 9 to 20
     u8  method: 0 optimal, 1 greedy
     u32 unaligned penalty in 1/1024 window, at most 1,024,000
@@ -19,18 +19,19 @@ File `.eqcb`; integers are little-endian:
     u32 s: number of bytes in all suffixes, at most 2**23
     32s fingerprint
     u32 CRC-32 (zlib's) of the 51 bytes before it, four zero bytes and the body, joined
-    body: one zstd frame with its content size (2n + s) in its header, which decompresses to
+    body: one zstd frame with its content size in its header (2n + s, in version 2 3n + s), of
         n bytes: for each window, the number of first bytes that it shares with the window before
         n bytes: for each window, the length of its suffix, the bytes after the shared ones
         s bytes: all suffixes, joined
+        n bytes: in version 2, the rarity of each window, see `Codebook`
 
 The header has 55 bytes, without padding. Windows are in ascending order of their bytes; the index of a
 window is its codeword. The first is the empty window, which shares 0 bytes and has an empty suffix. All 256
 single bytes are windows; no window is longer than 255 bytes, and all together have at most 2**25 bytes.
 
-The fingerprint is the SHA-256 of these bytes, joined: the 15 ASCII bytes "eqinfo codebook", the version
-(u8), window_bits (u8), the length of each window in order (n times u8), and all windows in order. Method and
-penalty are left out: they decide how text is cut, not what codewords mean.
+The fingerprint is the SHA-256 of these bytes, joined: the 15 ASCII bytes "eqinfo codebook", 1 (u8),
+window_bits (u8), the length of each window in order (n times u8), and all windows in order. Method, penalty
+and rarities are left out: they decide how text is cut, not what codewords mean.
 """
 
 import hashlib
@@ -51,7 +52,7 @@ from eqinfo.system.arrays import I64, U8, U32, U64
 Method = Literal["optimal", "greedy"]
 
 MAGIC = b"EQCB"
-VERSION = 1
+VERSION, VERSION_WITH_RARITIES = 1, 2
 MAX_WINDOW_BITS = 20  # the list holds every window: 2**20 at most
 MIN_WINDOW_BITS = 9  # 256 single bytes and the empty window need more than 8 bits
 MAX_WINDOW_BYTES = 255  # lengths are stored in one byte
@@ -74,12 +75,15 @@ class Codebook:
         window_bits: bits in a codeword, in [9, 20].
         method: the parse that this codebook was made for.
         unaligned_penalty: the price of an unaligned cut in windows, in [0, 1000].
+        rarities: for each window, -log2 of its share of the windows in text, in quarter bits, which decides
+            between cuts of as many windows; empty if it is not known.
     """
 
     windows: list[bytes]
     window_bits: int
     method: Method = "optimal"
     unaligned_penalty: float = 0.0
+    rarities: bytes = b""
 
     def __post_init__(self) -> None:
         """Check the invariants that parsing and decoding rely on.
@@ -100,6 +104,10 @@ class Codebook:
         if len(self.windows) > 1 << self.window_bits:
             raise InputError(
                 f"codebook: too many windows; found {len(self.windows)}, want at most 2**{self.window_bits}."
+            )
+        if len(self.rarities) not in (0, len(self.windows)):
+            raise InputError(
+                f"codebook: found {len(self.rarities)} rarities, want one for each window, or none."
             )
         if not self.windows or self.windows[0] != b"":
             raise InputError("codebook: the empty window is missing.")
@@ -155,6 +163,14 @@ class Codebook:
         return table, codewords, root
 
     @cached_property
+    def slot_rarities(self) -> U8:
+        """The rarity of the window that ends at each slot of the trie, (slots,); 0 where none does."""
+        from eqinfo.codebook.kernels.trie import by_slot
+
+        table, codewords, _ = self.trie
+        return by_slot(table, codewords, np.frombuffer(self.rarities or bytes(len(self.windows)), np.uint8))
+
+    @cached_property
     def rows(
         self,
     ) -> tuple[U64, U8, U8, I64]:
@@ -170,10 +186,11 @@ class Codebook:
         shared = [0] + [_n_shared(a, b) for a, b in pairwise(self.windows)]
         rests = [window[n:] for n, window in zip(shared, self.windows, strict=True)]
         suffixes = b"".join(rests)
-        body = zstandard.ZstdCompressor(level=19).compress(bytes(shared) + bytes(map(len, rests)) + suffixes)
+        content = bytes(shared) + bytes(map(len, rests)) + suffixes + self.rarities
+        body = zstandard.ZstdCompressor(level=19).compress(content)
         fields = (
             MAGIC,
-            VERSION,
+            VERSION_WITH_RARITIES if self.rarities else VERSION,
             self.window_bits,
             get_args(Method).index(self.method),
             round(self.unaligned_penalty * PENALTY_UNIT),
@@ -195,15 +212,17 @@ class Codebook:
         Raises:
             FormatError: the data are not a codebook, of another version, or damaged.
         """
-        check_head(data, MAGIC, VERSION, _HEADER.size, where, "a codebook (.eqcb)")
+        known = VERSION_WITH_RARITIES if data[4:5] == bytes([VERSION_WITH_RARITIES]) else VERSION
+        check_head(data, MAGIC, known, _HEADER.size, where, "a codebook (.eqcb)")
         *fields, crc = _HEADER.unpack_from(data)
-        _, _, window_bits, method, penalty, n_windows, n_suffix, fingerprint = fields
+        _, version, window_bits, method, penalty, n_windows, n_suffix, fingerprint = fields
         body = data[_HEADER.size :]
         if zlib.crc32(body, zlib.crc32(_HEADER.pack(*fields, 0))) != crc or method >= len(get_args(Method)):
             raise damaged(where, "checksum does not match")
         try:
-            windows = _unpack_windows(body, n_windows, n_suffix)
-            codebook = cls(windows, window_bits, get_args(Method)[method], penalty / PENALTY_UNIT)
+            content = _unpack(body, n_windows, n_suffix, n_windows if version == VERSION_WITH_RARITIES else 0)
+            windows, rarities = _windows(content, n_windows, n_suffix), content[2 * n_windows + n_suffix :]
+            codebook = cls(windows, window_bits, get_args(Method)[method], penalty / PENALTY_UNIT, rarities)
         except (InputError, zstandard.ZstdError, ValueError) as error:
             raise damaged(where, str(error)) from None
         if codebook.fingerprint != fingerprint:
@@ -240,30 +259,41 @@ def _n_shared(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
 
 
-def _unpack_windows(body: bytes, n_windows: int, n_suffix: int) -> list[bytes]:
-    """The windows in the body of a file; each size is checked before memory of that size is allocated.
+def _unpack(body: bytes, n_windows: int, n_suffix: int, n_rarities: int) -> bytes:
+    """The content of a body; its size is checked before memory of that size is allocated.
 
     Raises:
         ValueError: the sizes do not fit together.
         zstandard.ZstdError: the body does not decompress.
     """
-    size = 2 * n_windows + n_suffix
+    size = 2 * n_windows + n_suffix + n_rarities
     if n_windows > 1 << MAX_WINDOW_BITS or n_suffix > MAX_SUFFIX_BYTES:
         raise ValueError("sizes out of range")
     if zstandard.frame_content_size(body) != size:
         raise ValueError("sizes do not match")
-    raw = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
-    lengths = np.frombuffer(raw, np.uint8, n_windows, n_windows)
+    content = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
+    if len(content) != size:
+        raise ValueError("sizes do not match")
+    return content
+
+
+def _windows(content: bytes, n_windows: int, n_suffix: int) -> list[bytes]:
+    """The windows in the content of a body.
+
+    Raises:
+        ValueError: the sizes do not fit together.
+    """
+    lengths = np.frombuffer(content, np.uint8, n_windows, n_windows)
     ends = (2 * n_windows + np.cumsum(lengths, dtype=np.int64)).tolist()
-    n_bytes = int(np.frombuffer(raw, np.uint8, 2 * n_windows).sum())
-    if len(raw) != size or (ends[-1] if ends else 2 * n_windows) != size or n_bytes > MAX_BYTES:
+    n_bytes = int(np.frombuffer(content, np.uint8, 2 * n_windows).sum())
+    if (ends[-1] if ends else 2 * n_windows) != 2 * n_windows + n_suffix or n_bytes > MAX_BYTES:
         raise ValueError("sizes do not match")
     windows = []
     window, start = b"", 2 * n_windows
-    for shared, end in zip(raw[:n_windows], ends, strict=True):
+    for shared, end in zip(content[:n_windows], ends, strict=True):
         if shared > len(window):
             raise ValueError("shared length out of range")
-        window = window[:shared] + raw[start:end]
+        window = window[:shared] + content[start:end]
         if len(window) > MAX_WINDOW_BYTES:
             raise ValueError("window too long")
         windows.append(window)

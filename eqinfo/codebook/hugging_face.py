@@ -8,7 +8,7 @@ pre-tokeniser writes each byte as one letter, so text in any language is cut as 
 import json
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.codebook.parse import WINDOW_COST, penalty_cost, window_cost
+from eqinfo.codebook.parse import WINDOW_COST, window_cost
 from eqinfo.errors import InputError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -27,13 +27,12 @@ def tokenizer_files(codebook: Codebook) -> dict[str, bytes]:
         raise InputError(
             "tokenizer.json: for windows cut at least cost; this codebook takes the longest match."
         )
-    penalty = penalty_cost(codebook.unaligned_penalty)
     letters = _letters()
     spelled = ["".join(letters[byte] for byte in window) for window in codebook.windows[1:]]
     end_of_text = END_OF_TEXT
     while end_of_text in spelled:  # two tokens cannot have one name
         end_of_text = f"<{end_of_text}>"
-    scores = (-window_cost(window, penalty) / WINDOW_COST for window in codebook.windows[1:])
+    scores = (-window_cost(codebook, k) / WINDOW_COST for k in range(1, len(codebook.windows)))
     vocabulary = [(end_of_text, NEVER), *zip(spelled, scores, strict=True)]
     bytes_as_letters = {
         "type": "ByteLevel",

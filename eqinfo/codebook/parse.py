@@ -3,8 +3,9 @@
 Any sequence of codewords can be decoded, so the encoder may choose where to cut:
 
 - `optimal` takes the cut of least cost: 1 for each window and `unaligned_penalty` for each cut inside a word.
-  Ties go to the longer last window, then to the longer one before it, and so on. With penalty 0 that is the
-  fewest windows.
+  With penalty 0 that is the fewest windows. Many cuts tie. So a rare window costs a little more, 1/1024 for
+  each quarter bit of its rarity (`Codebook.rarities`): language models learn such cuts better. What ties even
+  so goes to the longer last window, then to the longer one before it, and so on.
 - `greedy` takes the longest match at each position, as the paper does.
 
 `cut` defines both in plain Python. `kernels/parse` holds the same two loops compiled, for texts long enough
@@ -57,17 +58,15 @@ def penalty_cost(penalty: float) -> int:
     return round(penalty * WINDOW_COST)
 
 
-def window_cost(window: bytes, penalty: int) -> int:
-    """The cost of a window by itself: WINDOW_COST less the penalties that it saves.
+def window_cost(codebook: Codebook, codeword: int) -> int:
+    """The cost of a window by itself: WINDOW_COST and its rarity, less the penalties that it saves.
 
     A text has so many pairs of neighbouring word bytes. Each is inside a window or has a cut inside, so the
     penalties of all cuts are a constant of the text less one penalty for each pair inside a window.
-
-    Args:
-        window: the window.
-        penalty: see `penalty_cost`.
     """
-    return WINDOW_COST - penalty * sum(not is_aligned(a, b) for a, b in pairwise(window))
+    penalty = penalty_cost(codebook.unaligned_penalty)
+    saved = penalty * sum(not is_aligned(a, b) for a, b in pairwise(codebook.windows[codeword]))
+    return WINDOW_COST + (codebook.rarities[codeword] if codebook.rarities else 0) - saved
 
 
 def cut(codebook: Codebook, text: bytes) -> list[bytes]:
@@ -86,13 +85,18 @@ def cut(codebook: Codebook, text: bytes) -> list[bytes]:
             i += k
         return windows
     penalty = penalty_cost(codebook.unaligned_penalty)
-    # by end: least cost of text[:end] with the window that starts there; length of the last window before it
-    cost, last = [WINDOW_COST], [0]
+    rarities = codebook.rarities or bytes(len(codebook.windows))
+    # by end: least cost of text[:end], with the penalty of a cut there; length of the last window
+    cost, last = [0], [0]
     for end in range(1, n + 1):
-        lengths = [k for k in range(min(longest, end), 0, -1) if text[end - k : end] in known]
-        last.append(min(lengths, key=lambda k: cost[end - k]))  # of equal costs, the first: the longest
+        costs = {
+            k: cost[end - k] + WINDOW_COST + rarities[known[text[end - k : end]]]
+            for k in range(min(longest, end), 0, -1)
+            if text[end - k : end] in known
+        }
+        last.append(min(costs, key=lambda k: costs[k]))  # of equal costs, the first: the longest
         is_inside = end < n and not is_aligned(text[end - 1], text[end])
-        cost.append(cost[end - last[end]] + WINDOW_COST + (penalty if is_inside else 0))
+        cost.append(costs[last[end]] + (penalty if is_inside else 0))
     windows, end = [], n
     while end:
         windows.append(text[end - last[end] : end])
@@ -139,7 +143,8 @@ def encode_compiled(codebook: Codebook, text: U8, ends: I64) -> Codewords:
     if codebook.method == "greedy":
         return encode_greedy(text, ends, *codebook.trie)
     penalty = penalty_cost(codebook.unaligned_penalty)
-    return encode_optimal(text, ends, *codebook.trie, codebook.max_window_bytes, penalty)
+    longest = codebook.max_window_bytes
+    return encode_optimal(text, ends, *codebook.trie, codebook.slot_rarities, longest, penalty)
 
 
 def decode(codebook: Codebook, codewords: Ids) -> bytes:

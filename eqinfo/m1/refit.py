@@ -1,7 +1,7 @@
 """Candidates to codebook: the strings that save text the most windows become the windows.
 
-M1 does not run here. Its probabilities only break ties. The result is a sorted list of byte strings: no float
-goes into the codebook, apart from the penalty of unaligned cuts.
+M1 does not run here. Its probabilities only break ties between candidates. The result is a sorted list of
+byte strings and how rare each is: no float goes into the codebook, apart from the penalty of unaligned cuts.
 """
 
 import os
@@ -12,7 +12,15 @@ import numpy as np
 
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
-from eqinfo.codebook.kernels.trie import MAX_SLOTS, NODE_BASE, NODE_LABEL, NODE_STOP, build_trie, count_nodes
+from eqinfo.codebook.kernels.trie import (
+    MAX_SLOTS,
+    NODE_BASE,
+    NODE_LABEL,
+    NODE_STOP,
+    build_trie,
+    by_slot,
+    count_nodes,
+)
 from eqinfo.codebook.parse import penalty_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
@@ -26,6 +34,7 @@ LATER_GROWTH = (1, 1, 1)  # passes after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # share of the candidates that a shrinking pass keeps
 MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: its hash table stays 1/8 empty
+RARITY_PASSES = 2  # rarities change the cut that they come from, less and less
 NO_ENDS = np.empty(0, np.int64)  # the refit ignores document ends, which are few
 
 
@@ -143,6 +152,7 @@ def refit(
        are left, with the empty window. A candidate's worth is its uses times the windows that each use saves:
        the fewest that the string takes without it, less 1. Single bytes always stay.
     3. Grow a little and shrink again: frequent pairs replace rare windows.
+    4. Count the uses of each window, for its rarity.
 
     Args:
         candidates: include all single bytes; their trie has at most MAX_NODES.
@@ -164,13 +174,24 @@ def refit(
                 plan.append((0, size))
     for done, (n_joined, n_kept) in enumerate(plan):
         pairs = Pairs() if n_joined else None
-        on_pass = _part_of(on_progress, done, len(plan))
+        on_pass = _part_of(on_progress, done, len(plan) + RARITY_PASSES)
         counts = count_windows(candidates.strings, texts, unaligned_penalty, on_pass, pairs)
         if pairs is not None:
             candidates = _joined(candidates, pairs, n_joined)
         else:
             candidates = candidates.best(n_kept, counts * windows_saved(candidates.strings))
-    return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty)
+    found = b""
+    for done in range(len(plan), len(plan) + RARITY_PASSES):
+        on_pass = _part_of(on_progress, done, len(plan) + RARITY_PASSES)
+        found = rarities(count_windows(candidates.strings, texts, unaligned_penalty, on_pass, rarities=found))
+    return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty, b"\0" + found)
+
+
+def rarities(uses: I64) -> bytes:
+    """-log2 of each share of the uses (n,), in quarter bits; a window that is not used has half a use."""
+    shares = (uses + 0.5) / (uses + 0.5).sum()
+    quarter_bits: U8 = np.round(-4 * np.log2(shares)).clip(0, 255).astype(np.uint8)
+    return quarter_bits.tobytes()
 
 
 def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
@@ -214,6 +235,7 @@ def count_windows(
     unaligned_penalty: float,
     on_progress: OnProgress,
     pairs: Pairs | None = None,
+    rarities: bytes = b"",
 ) -> I64:
     """Uses of each string in the optimal parse of texts, (n,).
 
@@ -223,18 +245,20 @@ def count_windows(
         unaligned_penalty: cost of an unaligned cut, in windows.
         on_progress: called after every text.
         pairs: receives the pairs of neighbours too, if given.
+        rarities: of the strings; empty if they are not known.
     """
-    trie = build_trie(*flat(strings))
-    assert trie[0].size  # the number of candidates is bounded
+    table, codewords, root = build_trie(*flat(strings))
+    assert table.size  # the number of candidates is bounded
+    slot_rarities = by_slot(table, codewords, np.frombuffer(rarities or bytes(len(strings)), np.uint8))
     longest, penalty = max(map(len, strings)), penalty_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 
     def parsed(text: Text) -> U32:
-        return encode_optimal(text.data, NO_ENDS, *trie, longest, penalty)
+        return encode_optimal(text.data, NO_ENDS, table, codewords, root, slot_rarities, longest, penalty)
 
-    for done, codewords in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
-        counts += np.bincount(codewords, minlength=len(strings))
+    for done, found in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
+        counts += np.bincount(found, minlength=len(strings))
         if pairs is not None:
-            pairs.add(codewords)
+            pairs.add(found)
         on_progress(done / len(texts))
     return counts

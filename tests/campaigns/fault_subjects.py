@@ -306,7 +306,7 @@ def codebook_file(lists: bytes, n: int, window_bits: int = 9) -> bytes:
     """A codebook file that claims n windows and holds any lists; all checksums match where possible."""
     size = len(lists) - 2 * n
     try:
-        windows = codebooks._unpack_windows(zstandard.compress(lists), n, size)
+        windows = codebooks._windows(lists, n, size)
     except ValueError:
         windows = []
     fingerprint = Codebook.fingerprint.func(SimpleNamespace(window_bits=window_bits, windows=windows))

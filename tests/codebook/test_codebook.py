@@ -12,6 +12,7 @@ import pytest
 import zstandard
 from helpers import definition
 from helpers.codebooks import golden_codebook, make_codebook
+from helpers.plain_decoder import read_codebook
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,6 +166,25 @@ def test_hostile_bytes_are_no_codebook(data: bytes) -> None:
             Codebook.from_bytes(start + data)
 
 
+def test_rarities_are_kept_in_the_file_and_change_no_codeword(tmp_path: Path) -> None:
+    plain = make_codebook(10)
+    rare = replace(plain, rarities=bytes(k % 251 for k in range(len(plain.windows))))
+    data = rare.to_bytes()
+    assert (plain.to_bytes()[4], data[4]) == (1, 2)
+    assert Codebook.from_bytes(data) == rare
+    assert rare.fingerprint == plain.fingerprint
+    assert read_codebook(data) == read_codebook(plain.to_bytes())
+    for cut in range(len(data)):
+        with pytest.raises(FormatError):
+            Codebook.from_bytes(data[:cut])
+    with pytest.raises(InputError, match="codebook: found 3 rarities, want one for each window, or none"):
+        replace(plain, rarities=bytes(3))
+    fields = list(_HEADER.unpack_from(data)[:-1])
+    content = zstandard.ZstdDecompressor().decompress(data[_HEADER.size :])
+    with pytest.raises(FormatError, match="sizes do not match"):
+        Codebook.from_bytes(sealed(fields, zstandard.compress(content[:-1])))
+
+
 def test_all_windows_together_have_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = Codebook(sorted(BYTES | {b"", b"a" * 100}), 9)
     monkeypatch.setattr("eqinfo.codebook.codebook.MAX_BYTES", 356)
@@ -209,8 +229,8 @@ def test_error_lines_say_what_was_found(small_file: bytes, tmp_path: Path) -> No
         return str(caught.value).removeprefix(str(tmp_path))
 
     assert message(b"text") == "/x.eqcb: not a codebook (.eqcb); it begins with 'text', want 'EQCB'."
-    assert message(small_file[:4] + b"\2" + small_file[5:]) == (
-        "/x.eqcb: another version of the format; found 2, want 1."
+    assert message(small_file[:4] + b"\3" + small_file[5:]) == (
+        "/x.eqcb: another version of the format; found 3, want 1."
     )
     assert message(small_file[:-1] + b"\0") == "/x.eqcb: damaged; checksum does not match. Get a fresh copy."
     assert message(small_file[:20]) == (

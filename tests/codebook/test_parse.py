@@ -25,7 +25,8 @@ def small_codebooks(draw: st.DrawFn, method: Method) -> Codebook:
         st.sets(st.lists(st.sampled_from(ALPHABET), min_size=2, max_size=6).map(bytes), max_size=40)
     )
     windows |= {b""} | {bytes([b]) for b in range(256)}
-    return Codebook(sorted(windows), 9, method, draw(penalties))
+    rarities = b"" if draw(st.booleans()) else draw(st.randoms()).randbytes(len(windows))
+    return Codebook(sorted(windows), 9, method, draw(penalties), rarities)
 
 
 def all_cuts(codebook: Codebook, text: bytes) -> list[list[bytes]]:
@@ -41,12 +42,14 @@ def all_cuts(codebook: Codebook, text: bytes) -> list[list[bytes]]:
 
 def price(codebook: Codebook, windows: list[bytes]) -> tuple[int, list[int]]:
     """By what a cut is judged: cost in 1/PENALTY_UNIT windows, then longer windows, from the last on."""
+    rarities = codebook.rarities or bytes(len(codebook.windows))
 
     def is_word(byte: int) -> bool:
         return byte >= 128 or chr(byte) in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
     unaligned = sum(is_word(a[-1]) and is_word(b[0]) for a, b in pairwise(windows))
     cost = len(windows) * PENALTY_UNIT + unaligned * round(codebook.unaligned_penalty * PENALTY_UNIT)
+    cost += sum(rarities[codebook.codewords[window]] for window in windows)
     return cost, [-len(window) for window in reversed(windows)]
 
 
@@ -66,6 +69,14 @@ def test_greedy_takes_the_longest_window_each_time(codebook: Codebook, text: byt
         rest = rest[len(window) :]
 
 
+def test_ties_go_to_frequent_windows() -> None:
+    windows = sorted({b""} | {bytes([b]) for b in range(256)} | {b"ab", b"abc", b" c", b"cd", b"d"})
+    assert parse.cut(Codebook(windows, 9), b"abcd") == [b"ab", b"cd"]
+    rarities = bytes(40 * (window == b"cd") for window in windows)
+    assert parse.cut(Codebook(windows, 9, rarities=rarities), b"abcd") == [b"abc", b"d"]
+    assert parse.cut(Codebook(windows, 9, rarities=rarities), b"cd") == [b"cd"]  # two windows cost more
+
+
 def test_ties_go_to_the_longer_last_window() -> None:
     windows = {b""} | {bytes([b]) for b in range(256)} | {b"ab", b"ab ", b" c", b"b c"}
     codebook = Codebook(sorted(windows), 9)
@@ -78,12 +89,17 @@ def test_ties_go_to_the_longer_last_window() -> None:
 @given(small_texts, penalties)
 def test_the_costs_of_windows_add_up_to_that_of_the_cut(text: bytes, penalty: float) -> None:
     cost = parse.penalty_cost(penalty)
+    singles = {b""} | {bytes([b]) for b in range(256)}
     pairs = sum(not parse.is_aligned(a, b) for a, b in pairwise(text))
     for cuts in combinations(range(1, len(text)), 3):
         windows = [text[i:j] for i, j in zip((0, *cuts), (*cuts, len(text)), strict=True)]
         inside = sum(not parse.is_aligned(text[at - 1], text[at]) for at in cuts)
-        of_windows = sum(parse.window_cost(window, cost) for window in windows)
-        assert of_windows + pairs * cost == len(windows) * PENALTY_UNIT + inside * cost
+        known = sorted(singles | set(windows))
+        codebook = Codebook(known, 9, "optimal", penalty, bytes(k % 256 for k in range(len(known))))
+        codewords = [codebook.codewords[window] for window in windows]
+        of_windows = sum(parse.window_cost(codebook, codeword) for codeword in codewords)
+        rare = sum(codebook.rarities[codeword] for codeword in codewords)
+        assert of_windows + pairs * cost == len(windows) * PENALTY_UNIT + rare + inside * cost
 
 
 def test_a_penalty_buys_aligned_cuts_with_windows() -> None:
@@ -123,7 +139,8 @@ def test_compiled_code_cuts_windows_of_any_length_as_the_definition_does(
     windows = data.draw(st.lists(window, max_size=12))
     windows += [window[:-1] for window in windows]
     every = sorted({b"", *windows} | {bytes([b]) for b in range(256)})
-    codebook = Codebook(every, 9, "optimal", penalty)
+    rarities = data.draw(st.randoms()).randbytes(len(every))
+    codebook = Codebook(every, 9, "optimal", penalty, rarities)
     pieces = st.sampled_from(windows or [b"a"]) | st.lists(letters, max_size=9).map(bytes)
     text = b"".join(data.draw(st.lists(pieces, max_size=12)))[:700]
     ends = data.draw(st.lists(st.integers(0, len(text)), max_size=3).map(sorted))

@@ -32,10 +32,11 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 def read_codebook(data: bytes) -> tuple[int, list[bytes], bytes]:
     """Window bits, windows and fingerprint of an .eqcb file."""
     magic, version, bits, _, _, n, n_suffix, fingerprint, checksum = struct.unpack_from("<4sBBBIII32sI", data)
-    assert (magic, version) == (b"EQCB", 1)
+    assert magic == b"EQCB"
+    assert version in (1, 2)
     assert crc(data[:51], bytes(4), data[55:]) == checksum
     content = zstandard.ZstdDecompressor().decompress(data[55:])
-    assert len(content) == 2 * n + n_suffix
+    assert len(content) == (version + 1) * n + n_suffix  # version 2 ends with rarities
     windows, window, at = [], b"", 2 * n
     for shared, length in zip(content[:n], content[n : 2 * n], strict=True):
         window = window[:shared] + content[at : at + length]

@@ -39,6 +39,17 @@ def test_refitting_keeps_what_text_uses():
     assert encode(codebook, held_out).size < 0.8 * encode(random, held_out).size
 
 
+def test_a_refit_knows_how_rare_its_windows_are():
+    text = prose(3000)
+    codebook = refit(candidates_of(text, 6), [text_of(text)], 10, 0.0, silent)
+    uses = np.bincount(encode(codebook, text), minlength=1024)
+    frequent, never = int(uses.argmax()), int(np.flatnonzero(uses[1:] == 0)[0]) + 1
+    assert len(codebook.rarities) == 1024
+    share = uses[frequent] / uses.sum()
+    assert abs(codebook.rarities[frequent] + 4 * np.log2(share)) < 2  # up to its last pass, and rounding
+    assert codebook.rarities[never] == max(codebook.rarities)
+
+
 def test_windows_are_counted_over_all_texts():
     strings = sorted({bytes([b]) for b in range(256)} | {b"ab", b"abc"})
     counts = count_windows(strings, [text_of(b"abcab"), text_of(b"xab")], 0.0, silent)

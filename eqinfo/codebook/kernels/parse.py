@@ -85,6 +85,7 @@ def _find_windows(
     places: tuple[Any, Any, Any],
     table: U32,
     root: Any,
+    rarities: U8,
     rows: I64,
     walks: U64,
 ) -> None:
@@ -99,6 +100,7 @@ def _find_windows(
         places: low, high and end; high - low <= BLOCK.
         table: nodes of the trie.
         root: base of the trie's root.
+        rarities: of the windows that end at each slot, 0 elsewhere.
         rows: output, at length * BLOCK + place: what the window of so many bytes from low + place on adds to
             a price. Lengths from 2 to NEAR are always set, longer ones up to that where the trie ends.
         walks: scratch, node << 32 | place of each walk that goes on, (BLOCK,).
@@ -128,7 +130,8 @@ def _find_windows(
             node = np.uint64(table[slot])
             is_child = np.uint64(node & NODE_LABEL == byte)
             is_window = is_child & node >> NODE_STOP
-            rows[row + place] = np.int64(slot) + added - np.int64(is_child + is_window << NO_WINDOW_SHIFT)
+            own = np.int64(slot) + np.int64(rarities[slot]) * COST
+            rows[row + place] = own + added - np.int64(is_child + is_window << NO_WINDOW_SHIFT)
             # a walk without a child is overwritten by the next one
             walks[n_kept] = node << WALK_NODE | place
             n_kept += is_child
@@ -142,14 +145,15 @@ def encode_optimal(
     table: U32,
     codewords: U32,
     root: int,
+    rarities: U8,
     longest: int,
     penalty: int,
 ) -> U32:
     """Codewords of the cut of least cost, (n,).
 
     Dynamic programming from the start of each document to its end, BLOCK bytes at a time. All windows that
-    start at a place give the texts that they end the same cost: that of the text before, WINDOW_COST, and the
-    penalty if the place is inside a word.
+    start at a place give the texts that they end the same cost, but for their rarities: that of the text
+    before, WINDOW_COST, and the penalty if the place is inside a word.
 
     Args:
         text: (n,), of any bytes.
@@ -157,8 +161,9 @@ def encode_optimal(
         table: nodes of the trie.
         codewords: of the windows that end at each slot.
         root: base of the trie's root.
+        rarities: of the windows that end at each slot, 0 elsewhere.
         longest: bytes of the longest window.
-        penalty: cost of a cut inside a word; a window costs WINDOW_COST.
+        penalty: cost of a cut inside a word; a window costs WINDOW_COST and its rarity.
     """
     n = text.size
     reach = max(np.uint64(longest), NEAR)
@@ -166,8 +171,11 @@ def encode_optimal(
     walks = np.empty(BLOCK, np.uint64)
     far = np.empty(BLOCK + reach + ONE, np.int64)  # prices of places at least NEAR bytes ahead
     inside = np.zeros(256, np.int64)  # by byte: of two, the & is the penalty between them
+    single = np.empty(256, np.int64)  # by byte: what its window of one byte adds to a price
     for value in range(256):
         inside[value] = penalty * COST if WORD_BYTES[value] else 0
+        slot = np.uint64(root) ^ np.uint64(value)
+        single[value] = np.int64(slot) + np.int64(rarities[slot]) * COST - LENGTH
     last = np.empty(n + 1, np.uint32)  # of each place, what its last window is: its price below the cost
     out = np.empty(n + document_ends.size, np.uint32)
     n_out = 0
@@ -181,7 +189,7 @@ def encode_optimal(
         while low < end:
             high = low + min(end - low, BLOCK)
             size = high - low
-            _find_windows(text, (low, high, end), table, np.uint64(root), rows, walks)
+            _find_windows(text, (low, high, end), table, np.uint64(root), rarities, rows, walks)
             for place in range(size):
                 last[low + place] = price & BELOW_COST
                 byte = np.uint64(text[low + place])
@@ -189,7 +197,7 @@ def encode_optimal(
                 cut = (price | BELOW_COST) + CUT + (before & after)
                 before = after
                 # one byte on: the price 2 bytes ahead is now that 1 byte ahead, unless a window improves it
-                price = min(p1, cut + np.int64(np.uint64(root) ^ byte) - LENGTH)
+                price = min(p1, cut + single[byte])
                 p1 = min(p2, cut + rows[ROW[2] + place])
                 p2 = min(p3, cut + rows[ROW[3] + place])
                 p3 = min(p4, cut + rows[ROW[4] + place])

@@ -130,6 +130,22 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
 
 
 @compiled
+def by_slot(table: U32, codewords: U32, values: U8) -> U8:
+    """The value of the window that ends at each slot, (slots,); 0 where none does.
+
+    Args:
+        table: nodes of the trie.
+        codewords: of the windows that end at each slot.
+        values: by codeword.
+    """
+    found = np.zeros(table.size, np.uint8)
+    for slot in range(table.size):
+        if table[slot] >> 8 & 1:
+            found[slot] = values[codewords[slot]]
+    return found
+
+
+@compiled
 def count_nodes(blob: U8, offsets: I64) -> int:
     """Number of nodes in the trie of sorted windows, without the root; arguments as in `build_trie`."""
     total = 0
