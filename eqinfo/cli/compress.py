@@ -10,6 +10,7 @@ from eqinfo.cli.compress_job import Job
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
 from eqinfo.errors import OptionError
+from eqinfo.system import gpu
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -34,6 +35,7 @@ def compress(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     threads: options.Threads = 1,
+    device: options.CodingDevice = "auto",
     tokens: Annotated[
         bool,
         typer.Option(
@@ -101,6 +103,7 @@ def compress(
             quiet=quiet,
             verbose=verbose,
             threads=threads,
+            device=device,
             byte_range=byte_range,
             jsonl=jsonl,
         )
@@ -118,7 +121,8 @@ def compress(
     from eqinfo.formats.model_folder import Model
 
     with console.reporting():
-        chosen = Model(model)
+        gpu.check_device(device)
+        chosen = Model(model, device)
         codec = _with_parse(
             chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )

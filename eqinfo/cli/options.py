@@ -113,6 +113,14 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+CodingDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Where live windows are coded: cpu, cuda, or auto, a GPU if there is one and the text is long. "
+        "The bytes are the same.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -87,7 +87,7 @@ class Blocks:
 
     def _capture(self) -> None:
         """Record the block's operations, to be run by one call."""
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # libraries set themselves up outside the graph
             self._step()

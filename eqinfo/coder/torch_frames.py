@@ -47,7 +47,7 @@ class FrameCoder:
         is_int8: bool = False,
         is_compiled: bool = False,
     ) -> None:
-        self.lanes, self._window_bits = lanes, window_bits
+        self.lanes, self.window_bits = lanes, window_bits
         self._steps = TorchWindows(network, window_bits, device, is_int8)
         self._encode: Callable[..., Any] = self._steps.encode
         self._decode: Callable[..., Any] = self._steps.decode
@@ -85,7 +85,7 @@ class FrameCoder:
         self._encoding.run(n_blocks, give, take)
         lanes = zip(frames, _by_lane(parts), strict=False)
         return [
-            live_windows.to_big_endian(_closed(frame, codewords, is_last), self._window_bits)
+            live_windows.to_big_endian(_closed(frame, codewords, is_last), self.window_bits)
             for frame, (codewords, is_last) in lanes
         ]
 
@@ -97,8 +97,8 @@ class FrameCoder:
         """
         lengths = self._lengths([length for _, length in payloads])
         n_blocks = _n_blocks(lengths)
-        found = [live_windows.from_big_endian(payload, self._window_bits) for payload, _ in payloads]
-        has_text = [codewords.any(1) for codewords in found]
+        found = [live_windows.from_big_endian(payload, self.window_bits) for payload, _ in payloads]
+        has_text: list[Flags] = [np.any(codewords, axis=1) for codewords in found]
         self._load([codewords[mask] for codewords, mask in zip(found, has_text, strict=True)])
         text = np.empty((self.lanes, n_blocks * BLOCK_STEPS), np.uint8)
         begins = np.empty((self.lanes, text.shape[1] // 8), np.uint8)  # a bit for each step
@@ -112,7 +112,7 @@ class FrameCoder:
         self._decoding.run(n_blocks, lambda number, inputs: None, take)
         lanes = zip(payloads, has_text, text, begins, strict=False)
         return [
-            _decoded(string[:length], np.unpackbits(bits, count=length + 1).view(np.bool_), mask)
+            _decoded(string[:length], np.unpackbits(bits, count=length + 1) > 0, mask)
             for (_, length), mask, string, bits in lanes
         ]
 
@@ -127,7 +127,7 @@ class FrameCoder:
         return _tensors(lanes), [torch.stack(codewords, 2), torch.stack(begins, 1)]
 
     def _decode_block(self, state: Tensors, _: Tensors) -> tuple[Tensors, Tensors]:
-        """The state after a block, its bytes, and whether they begin windows; the last tensor counts those."""
+        """The state after a block, its bytes, and whether they begin windows: the last tensor counts."""
         lanes, n_begun, rows = _lanes(state[:-1]), state[-1], self._codewords
         assert rows is not None
         text, begins = [], []
@@ -168,7 +168,7 @@ class FrameCoder:
 
 
 def _n_blocks(lengths: I64) -> int:
-    """The number of blocks that texts take: one step for each byte, and one that shows the last window's end."""
+    """The number of blocks that texts take: a step for each byte, one for the last window's end."""
     return -(-(int(lengths.max()) + 1) // BLOCK_STEPS)
 
 

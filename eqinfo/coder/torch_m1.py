@@ -24,6 +24,7 @@ from torch import Tensor
 from eqinfo.coder import integer_m1 as net
 from eqinfo.coder.integer_m1 import BOS, INNER, KEEP_RANGE, M1_TOTAL, N_BYTES, NGRAM_BYTES, WIDTH, Network
 from eqinfo.coder.kernels import m1_step as one
+from eqinfo.system.arrays import I8
 
 LEAST_LANES = 32  # int8 products on GPUs want more than 16 rows
 HALF_BITS = 7  # of a vector's 14: -8191 is -64 * 128 + 1
@@ -59,10 +60,10 @@ class TorchM1:
     def __init__(self, network: Network, device: torch.device, is_int8: bool) -> None:
         self.device, self.table_bits = device, net.table_bits(network)
 
-        def matrix(weights: net.I8) -> Tensor:
+        def matrix(weights: I8) -> Tensor:
             return torch.from_numpy(weights).to(device, torch.int8 if is_int8 else torch.float64)
 
-        def numbers(values: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:  # type: ignore[type-arg]
+        def numbers(values: np.ndarray, dtype: torch.dtype = torch.int64) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(device, dtype)
 
         self.embedding = numbers(network.embedding, torch.int32)
@@ -84,7 +85,7 @@ class TorchM1:
         self.start = State(after.states[:, :1], after.history[:1], after.frequencies[:1])
 
     def read(self, states: Tensor, history: Tensor, byte: Tensor) -> State:
-        """The state of each lane after one more byte, int64 (B,); the other arguments are those of `State`."""
+        """The state of each lane after one more byte, int64 (B,); for the others see `State`."""
         return self._after(states, history << 8 | byte, byte)  # the oldest of 8 bytes drops out
 
     def _after(self, states: Tensor, history: Tensor, symbol: Tensor) -> State:

@@ -73,7 +73,7 @@ def wide_product(a: Wide, factor: Tensor) -> Wide:
 
 
 def quotient_of(rest: Wide) -> Wide:
-    """rest // M1_TOTAL."""
+    """The quotient rest // M1_TOTAL."""
     shifted = [limb >> M1_TOTAL_BITS & KEPT_MASK for limb in rest]
     for high, at in zip(rest[1:], range(len(rest)), strict=False):
         shifted[at] = shifted[at] | high << LIMB_BITS - M1_TOTAL_BITS
@@ -81,17 +81,17 @@ def quotient_of(rest: Wide) -> Wide:
 
 
 def one_more(a: Wide) -> Wide:
-    """a + 1."""
+    """The sum a + 1."""
     return wide_sum(a, tuple(torch.full_like(limb, k == 0) for k, limb in enumerate(a)))
 
 
 def one_less(a: Wide) -> Wide:
-    """a - 1."""
+    """The difference a - 1."""
     return wide_difference(a, tuple(torch.full_like(limb, k == 0) for k, limb in enumerate(a)))
 
 
 def chosen(condition: Tensor, a: Wide, b: Wide) -> Wide:
-    """a where the condition holds, else b."""
+    """The number a where the condition holds, else b."""
     return tuple(torch.where(condition, left, right) for left, right in zip(a, b, strict=True))
 
 
@@ -164,7 +164,7 @@ class TorchWindows:
         def table(numbers: Sequence[int]) -> Wide:
             return tuple(torch.from_numpy(limbs_of(numbers, self.n_limbs)).to(device))
 
-        # by byte at a window's start: codewords before the byte's, and those of its node but the stop symbol's
+        # by byte at a window's start: codewords before its own, and its node's less the stop symbol's
         self.starts = table([0, *accumulate(at_start)][:N_BYTES])
         self.rests = table([share - 1 for share in at_start])
 
@@ -220,9 +220,7 @@ class TorchWindows:
         start = chosen(begins[:, None], self.starts, start)  # of each byte, each limb (B, N_BYTES)
         offset = one_less(chosen(begins, codeword, lanes.at))  # from the first byte's
         is_after = is_below(tuple(limb[:, None] for limb in offset), start)
-        byte = (N_BYTES - 1 - is_after.sum(1)).clamp(
-            min=0
-        )  # byte 0 starts at 0, so at least that is not after
+        byte = (N_BYTES - 1 - is_after.sum(1)).clamp(min=0)  # byte 0 starts at 0
         offset = wide_difference(offset, tuple(picked(limb, byte) for limb in start))
         share = self._share(quotient, frequencies, beyond, byte)
         rest = chosen(begins, at(self.rests, byte), one_less(share))

@@ -37,6 +37,7 @@ What this module does not do: check payloads (`eqi` does, by checksum), or read 
 
 import hashlib
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import numpy as np
 
@@ -96,12 +97,29 @@ class Codec(ABC):
         return text_length + MAX_DOCUMENTS
 
     def find_codec(self, unit_bits: int, fingerprint: bytes, where: str) -> "Codec":
-        """This codec, if it is the one that a file was made with; see `eqi.Finder`."""
+        """This codec, if it is the one that a file was made with; see `Finder`."""
         if not self.fingerprint.startswith(fingerprint):
             raise mismatch(where, unit_bits, fingerprint, self.fingerprint)
         if unit_bits != self.unit_bits:
             raise damaged(where, f"found units of {unit_bits} bits, want {self.unit_bits}")
         return self
+
+
+class Finder(Protocol):
+    """Finds the codec of a stream: a `Model` among the codecs it can make, a `Codec` only itself."""
+
+    def find_codec(self, unit_bits: int, fingerprint: bytes, where: str, /) -> Codec:
+        """The codec that a file was made with.
+
+        Args:
+            unit_bits: its size of a unit in bits.
+            fingerprint: the codec's, or its first bytes.
+            where: name of the file, for messages.
+
+        Raises:
+            MismatchError: the file was made with another codec.
+            FormatError: no codec has units of that size, or a file of the model is damaged.
+        """
 
 
 def described(unit_bits: int) -> str:

@@ -32,8 +32,8 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.errors import FormatError, check_version, damaged
-from eqinfo.formats.codec import CodebookCodec, Codec
-from eqinfo.formats.eqi import Finder, Sink, Totals, read_exactly
+from eqinfo.formats.codec import CodebookCodec, Codec, Finder
+from eqinfo.formats.eqi import Sink, Totals, read_exactly
 from eqinfo.formats.packing import packed_bytes
 from eqinfo.system.arrays import Ids
 from eqinfo.system.threads import ordered_map

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import OptionError, PeerError
+from eqinfo.errors import PeerError
+from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
@@ -43,10 +44,7 @@ def pick_device(name: str) -> torch.device:
     torch.set_num_threads(1 + available(torch.get_num_threads() - 1))  # with more, OpenMP ends the process
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise OptionError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device: no usable GPU in this machine. Use --device cpu.")
+    check_device(name)
     return torch.device(name)
 
 

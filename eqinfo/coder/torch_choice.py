@@ -1,0 +1,69 @@
+"""Chooses how a device codes frames: the fastest way that gives the numbers of the compiled loops."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+from eqinfo.coder import live_windows
+from eqinfo.coder.integer_m1 import Network
+from eqinfo.coder.torch_frames import FrameCoder
+from eqinfo.system.notes import note
+from eqinfo.text.frames import Frame
+
+CHECK_STEPS = 300  # of each text of the check
+LETTERS = b"etaoin shrdlu\n"
+
+
+def frame_coder(network: Network, window_bits: int, lanes: int, device: torch.device) -> FrameCoder | None:
+    """A coder of frames that gives the right codewords in a check; None if no way of computing does.
+
+    Args:
+        network: M1.
+        window_bits: of `live_windows.WINDOW_BITS`.
+        lanes: number of frames at a time.
+        device: where to compute.
+
+    Raises:
+        torch.OutOfMemoryError: the device has not enough memory for so many lanes.
+    """
+    torch.set_num_threads(1)  # the host only copies
+    for is_int8, is_compiled in _ways(device):
+        try:
+            coder = FrameCoder(network, window_bits, lanes, device, is_int8, is_compiled)
+            if agrees(coder, network):
+                return coder
+            note(f"device: other numbers than on the CPU, {_described(is_int8, is_compiled)}.")
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: the compiler is missing, the GPU is too old
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            note(f"device: does not work, {_described(is_int8, is_compiled)} ({reason}).")
+    return None
+
+
+def _ways(device: torch.device) -> Iterator[tuple[bool, bool]]:
+    """Ways of computing, the fastest first: whether products are int8, and whether steps are compiled."""
+    if device.type == "cuda":
+        if find_spec("triton"):
+            yield True, True
+        yield True, False
+    yield False, False
+
+
+def _described(is_int8: bool, is_compiled: bool) -> str:
+    return f"with {'int8' if is_int8 else 'float64'} products{', compiled' if is_compiled else ''}"
+
+
+def agrees(coder: FrameCoder, network: Network) -> bool:
+    """Whether every lane gives the codewords of the compiled loops for some text, and gives the text back."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (4, CHECK_STEPS), np.uint8)
+    words = np.frombuffer(LETTERS, np.uint8)[rng.integers(0, len(LETTERS), (4, CHECK_STEPS))]
+    frames = [Frame(text.tobytes(), [CHECK_STEPS // 2]) for text in (*noise, *words)]
+    want = [live_windows.encode_windows(network, *frame, coder.window_bits) for frame in frames]
+    order = np.arange(coder.lanes) % len(frames)
+    if coder.encode([frames[k] for k in order]) != [want[k] for k in order]:
+        return False
+    return coder.decode([(want[k], CHECK_STEPS) for k in order]) == [frames[k] for k in order]

@@ -1,0 +1,170 @@
+"""Live windows of many frames at a time, on a GPU: the payloads of `codec.WindowCodec`, bit for bit.
+
+What this module does not do: compute (`coder.torch_frames`). It imports torch only where frames are coded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
+
+from eqinfo.coder.integer_m1 import Network
+from eqinfo.errors import EqinfoError
+from eqinfo.formats.codec import Codec, WindowCodec
+from eqinfo.system.notes import note, warn
+from eqinfo.system.threads import ordered_map
+from eqinfo.text.frames import Frame
+
+if TYPE_CHECKING:
+    from eqinfo.coder.torch_frames import FrameCoder
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LANES = 8192  # frames at a time: 1 GiB of text, and more lanes are hardly faster
+# Frames at a time, for each thread, that pay for a GPU: it takes a minute, about as long as a core for 20.
+ENOUGH_FRAMES = 64
+NO_DEVICE = ""  # the compiled loops, from now on
+
+
+class LaneCodec(WindowCodec):
+    """A WindowCodec that codes frames together where a GPU is faster; one alone is coded on the CPU.
+
+    Args:
+        m1: the network.
+        window_bits: of `live_windows.WINDOW_BITS`.
+        device: "cuda"; "auto" uses a GPU if there is one and enough text to pay for it; "cpu" computes the
+            same on the CPU, slowly.
+        lanes: the most frames to code at a time.
+
+    Attributes:
+        lanes: how many frames to gather for a batch; smaller if the device has not enough memory for more.
+    """
+
+    def __init__(self, m1: Network, window_bits: int, device: str, lanes: int = LANES) -> None:
+        super().__init__(m1, window_bits)
+        self.lanes, self._device = lanes, device
+        self._frame_coder: FrameCoder | None = None
+
+    def encode_batch(self, frames: Sequence[Frame], threads: int = 1) -> list[tuple[int, bytes]]:
+        """What `encode` returns for each frame."""
+        if self._pays(len(frames), threads):
+            payloads = self._in_lanes(lambda coder, part: coder.encode(part), frames)
+            if payloads is not None:
+                return [(len(payload) * 8 // self.unit_bits, payload) for payload in payloads]
+        return list(ordered_map(self.encode, frames, threads))
+
+    def decode_batch(
+        self, payloads: Sequence[tuple[int, bytes, int]], threads: int = 1
+    ) -> list[Frame | ValueError]:
+        """What `decode` returns for each payload, or the error that it raises.
+
+        Args:
+            payloads: the arguments of `decode`.
+            threads: number of payloads to decode at a time where the device is not used.
+        """
+        if self._pays(len(payloads), threads):
+            parts = [(payload, length) for _, payload, length in payloads]
+            frames: list[Frame | ValueError] | None = self._in_lanes(
+                lambda coder, part: coder.decode(part), parts
+            )
+            if frames is not None:
+                return frames
+        return list(ordered_map(self._frame_or_error, payloads, threads))
+
+    def _frame_or_error(self, arguments: tuple[int, bytes, int]) -> Frame | ValueError:
+        try:
+            return self.decode(*arguments)
+        except ValueError as error:
+            return error
+
+    def _pays(self, n_frames: int, threads: int) -> bool:
+        """Whether to code so many frames on the device."""
+        least = ENOUGH_FRAMES * threads if self._device == "auto" else 1
+        return self._device != NO_DEVICE and n_frames >= least
+
+    def _in_lanes(
+        self, code: "Callable[[FrameCoder, Sequence[T]], list[R]]", items: Sequence[T]
+    ) -> list[R] | None:
+        """What `code` returns for all items, a batch at a time; None if the device cannot do it."""
+        import torch
+
+        done: list[R] = []
+        while len(done) < len(items):
+            try:
+                coder = self._coder_for(len(items) - len(done))
+                if coder is None:
+                    self._device, self.lanes = NO_DEVICE, ENOUGH_FRAMES
+                    return None
+                done += code(coder, items[len(done) : len(done) + coder.lanes])
+            except torch.OutOfMemoryError:
+                self._use_fewer()
+        return done
+
+    def _use_fewer(self) -> None:
+        """Halve the number of lanes, as the device has not enough memory."""
+        self.lanes, self._frame_coder = self.lanes // 2, None
+        note(f"device: not enough memory; going on with {self.lanes} frames at a time.")
+
+    def _coder_for(self, n_frames: int) -> "FrameCoder | None":
+        """A coder for so many frames, or for as many as there may be; None if the device cannot be used."""
+        import torch
+
+        from eqinfo.coder.torch_choice import frame_coder
+        from eqinfo.coder.torch_m1 import LEAST_LANES
+
+        device = torch.device("cpu" if self._device == "cpu" else "cuda")
+        if device.type == "cuda" and (self.lanes < LEAST_LANES or not torch.cuda.is_available()):
+            return None
+        least = LEAST_LANES if device.type == "cuda" else 1
+        lanes = max(least, min(self.lanes, 1 << (n_frames - 1).bit_length()))
+        if self._frame_coder is None or self._frame_coder.lanes < lanes:
+            self._frame_coder = None  # frees its memory first
+            self._frame_coder = frame_coder(self.network, self.unit_bits, lanes, device)
+            if self._frame_coder is None:
+                warn("device: the GPU does not give the numbers of the CPU. Going on on the CPU.")
+        return self._frame_coder
+
+
+def mapped(
+    one: Callable[[T], R],
+    many: Callable[[LaneCodec, list[T]], Iterable[R]],
+    items: Iterable[T],
+    codec_of: Callable[[T], Codec],
+    threads: int,
+) -> Iterator[R]:
+    """A result for each item, in order: by `one`, or for items of a LaneCodec by `many`.
+
+    Args:
+        one: makes the result of an item; called in threads.
+        many: makes the results of a batch.
+        items: read as they are needed.
+        codec_of: the codec that an item is coded with.
+        threads: number of items at a time.
+    """
+
+    def lanes_of(item: T) -> LaneCodec | None:
+        codec = codec_of(item)
+        return codec if isinstance(codec, LaneCodec) else None
+
+    for codec, group in groupby(items, lanes_of):
+        if codec is None:
+            yield from ordered_map(one, group, threads)
+        else:
+            for batch in _batches(group, codec):
+                yield from many(codec, batch)
+
+
+def _batches(items: Iterator[T], codec: LaneCodec) -> Iterator[list[T]]:
+    """Items in lists of as many as the codec takes; if they raise an error, those before it come first."""
+    batch: list[T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) >= codec.lanes:
+                yield batch
+                batch = []
+    except EqinfoError:
+        yield batch
+        raise
+    if batch:
+        yield batch
