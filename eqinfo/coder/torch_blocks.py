@@ -79,7 +79,7 @@ class Blocks:
 
     def _step(self) -> Tensors:
         """Run the block's operations one by one; its outputs."""
-        with torch.inference_mode():
+        with torch.no_grad():
             after, outputs = self._block(self.state, self.inputs)
             for tensor, new in zip(self.state, after, strict=True):
                 tensor.copy_(new)

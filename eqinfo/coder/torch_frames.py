@@ -36,6 +36,10 @@ class FrameCoder:
         device: where to compute.
         is_int8: how matrix products are made; see `torch_m1`.
         is_compiled: whether steps are compiled by torch.compile.
+
+    Attributes:
+        steps: the computation of a step.
+        way: how it is computed, in words.
     """
 
     def __init__(
@@ -48,9 +52,10 @@ class FrameCoder:
         is_compiled: bool = False,
     ) -> None:
         self.lanes, self.window_bits = lanes, window_bits
-        self._steps = TorchWindows(network, window_bits, device, is_int8)
-        self._encode: Callable[..., Any] = self._steps.encode
-        self._decode: Callable[..., Any] = self._steps.decode
+        self.way = f"{'int8' if is_int8 else 'float64'} products{', compiled' if is_compiled else ''}"
+        self.steps = TorchWindows(network, window_bits, device, is_int8)
+        self._encode: Callable[..., Any] = self.steps.encode
+        self._decode: Callable[..., Any] = self.steps.decode
         if is_compiled:
             self._encode = torch.compile(self._encode, fullgraph=True, dynamic=False)
             self._decode = torch.compile(self._decode, fullgraph=True, dynamic=False)
@@ -81,7 +86,7 @@ class FrameCoder:
 
         if self._encoding is None:
             room = self._new(torch.uint8), self._new(torch.bool)
-            self._encoding = Blocks(self._encode_block, _tensors(self._steps.begin(self.lanes)), [*room])
+            self._encoding = Blocks(self._encode_block, _tensors(self.steps.begin(self.lanes)), [*room])
         self._encoding.run(n_blocks, give, take)
         lanes = zip(frames, _by_lane(parts), strict=False)
         return [
@@ -145,10 +150,10 @@ class FrameCoder:
         most = max((len(codewords) for codewords in found), default=0)
         if self._codewords is None or self._codewords.shape[2] <= most:
             # a power of two, so that few batches need more; behind a lane's codewords there is a 0
-            shape = self._steps.n_limbs, self.lanes, 1 << most.bit_length()
+            shape = self.steps.n_limbs, self.lanes, 1 << most.bit_length()
             self._decoding = self._codewords = None  # frees their memory first
-            self._codewords = torch.zeros(shape, dtype=torch.int64, device=self._steps.device)
-            state = [*_tensors(self._steps.begin(self.lanes)), self._codewords.new_zeros(self.lanes)]
+            self._codewords = torch.zeros(shape, dtype=torch.int64, device=self.steps.device)
+            state = [*_tensors(self.steps.begin(self.lanes)), self._codewords.new_zeros(self.lanes)]
             self._decoding = Blocks(self._decode_block, state, [])
         rows = np.zeros((self.lanes, self._codewords.shape[2]), np.uint64)
         for k, limb in enumerate(self._codewords):
@@ -164,7 +169,7 @@ class FrameCoder:
 
     def _new(self, dtype: torch.dtype) -> Tensor:
         """Room for a number of each step of a block."""
-        return torch.zeros((self.lanes, BLOCK_STEPS), dtype=dtype, device=self._steps.device)
+        return torch.zeros((self.lanes, BLOCK_STEPS), dtype=dtype, device=self.steps.device)
 
 
 def _n_blocks(lengths: I64) -> int:

@@ -71,10 +71,13 @@ class TorchM1:
         self.mix, self.mix_scale = matrix(network.mix), numbers(network.mix_scale)
         self.inputs = [matrix(layer) for layer in network.inputs]
         self.input_scale, self.input_bias = numbers(network.input_scale), numbers(network.input_bias)
+        self.input_bias = (self.input_bias << one.SCALE_BITS) + one.ROUNDING  # as `scaled` takes them
         self.output = [matrix(layer) for layer in network.output]
         self.output_scale = numbers(network.output_scale)
         self.head = matrix(network.head)
         self.head_scale, self.head_bias = numbers(network.head_scale), numbers(network.head_bias)
+        self.head_bias = (self.head_bias << one.SCALE_BITS) + one.ROUNDING
+        self.rounding = numbers(np.array(one.ROUNDING))  # without a bias
         self.forget, self.exp2 = numbers(network.forget, torch.int32), numbers(network.exp2, torch.int32)
         self.masks = numbers(one.NGRAM_MASKS.view(np.int64))  # (len(NGRAM_BYTES),)
         self.table_starts = numbers(np.arange(len(NGRAM_BYTES)) << self.table_bits)
@@ -104,23 +107,28 @@ class TorchM1:
         keys = (history[:, None] & self.masks) * MULTIPLIER  # (B, n-grams)
         rows = (keys >> 64 - self.table_bits & (1 << self.table_bits) - 1) + self.table_starts
         mixed = self.tables[rows].flatten(1)  # (B, MIXED)
-        return _added(stream, product(mixed, self.mix), self.mix_scale)
+        return self._added(stream, product(mixed, self.mix), self.mix_scale)
 
     def _layer(self, stream: Tensor, states: Tensor, at: int) -> tuple[Tensor, Tensor]:
         """The stream after layer `at`, and the layer's states (B, INNER): `m1_step.layer`."""
         sums = product(rms_norm(stream), self.inputs[at])  # (B, 3 INNER)
-        keep, value, gate = (scaled(sums, self.input_scale[at]) + self.input_bias[at]).chunk(3, 1)
+        keep, value, gate = scaled(sums, self.input_scale[at], self.input_bias[at]).chunk(3, 1)
         share = self.forget[keep.clamp(-KEEP_RANGE, KEEP_RANGE - 1) + KEEP_RANGE]
         value = value.clamp(-one.MAX_VALUE, one.MAX_VALUE) << one.STATE_BITS  # int64, as products are long
         states = states + ((value - states) * share + (1 << 15) >> 16).int()
         opened = (states >> one.STATE_BITS) * gate.clamp(0, one.MAX_VALUE).int()  # below 2**30
         inner = opened + (1 << one.PRODUCT_SHIFT - 1) >> one.PRODUCT_SHIFT
         sums = product(inner.clamp(-one.MAX_INPUT, one.MAX_INPUT), self.output[at])
-        return _added(stream, sums, self.output_scale[at]), states
+        return self._added(stream, sums, self.output_scale[at]), states
+
+    def _added(self, stream: Tensor, sums: Tensor, scale: Tensor) -> Tensor:
+        """The stream plus scaled sums, clipped, int32."""
+        added = stream + scaled(sums, scale, self.rounding)
+        return added.clamp(-one.MAX_STREAM, one.MAX_STREAM).int()
 
     def _frequencies(self, stream: Tensor) -> Tensor:
         """Frequencies of the next byte, int32 (B, N_BYTES), each at least 1: the end of `m1_step.step`."""
-        logits = scaled(product(rms_norm(stream), self.head), self.head_scale) + self.head_bias
+        logits = scaled(product(rms_norm(stream), self.head), self.head_scale, self.head_bias)
         logits = logits.clamp(-(1 << 24), 1 << 24).int()
         top = logits.amax(1, keepdim=True)
         below = (top - logits).clamp(max=one.MAX_BELOW)
@@ -141,12 +149,18 @@ def product(vectors: Tensor, matrix: Tensor) -> Tensor:
     upper = vectors + (1 << HALF_BITS - 1) >> HALF_BITS  # rounded, so both halves are in [-64, 64]
     halves = torch.cat((upper, vectors - (upper << HALF_BITS))).to(torch.int8)  # (2 B, K)
     high, low = torch._int_mm(halves, matrix.t()).chunk(2)  # int32
-    return (high << HALF_BITS) + low
+    return torch.add(low, high, alpha=1 << HALF_BITS)
 
 
-def scaled(sums: Tensor, scale: Tensor) -> Tensor:
-    """Sums of products times their scales, rounded: `m1_step.scaled`, int64."""
-    return sums * scale + one.ROUNDING >> one.SCALE_BITS
+def scaled(sums: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Sums of products times their scales, rounded, plus biases: `m1_step.scaled`, int64.
+
+    Args:
+        sums: below 2**28.
+        scale: below 2**31.
+        bias: in units of 2**-28, and with the half a unit to round by: below 2**49.
+    """
+    return torch.addcmul(bias, sums, scale) >> one.SCALE_BITS
 
 
 def rms_norm(stream: Tensor) -> Tensor:
@@ -163,8 +177,3 @@ def square_root(n: Tensor) -> Tensor:
     root = n.double().sqrt().long()  # n is exact in float64, so the root is at most 1 away
     root = root - (root * root > n).long()
     return root + ((root + 1) * (root + 1) <= n).long()
-
-
-def _added(stream: Tensor, sums: Tensor, scale: Tensor) -> Tensor:
-    """The stream plus scaled sums, clipped, int32."""
-    return (stream + scaled(sums, scale)).clamp(-one.MAX_STREAM, one.MAX_STREAM).int()

@@ -45,6 +45,11 @@ class LaneCodec(WindowCodec):
         self.lanes, self._device = lanes, device
         self._frame_coder: FrameCoder | None = None
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the device codes frames: it has done so, and not been given up."""
+        return self._frame_coder is not None
+
     def encode_batch(self, frames: Sequence[Frame], threads: int = 1) -> list[tuple[int, bytes]]:
         """What `encode` returns for each frame."""
         if self._pays(len(frames), threads):

@@ -207,7 +207,7 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
 
 
 def _encode(codec: Codec, frame: Frame, coded: tuple[int, bytes] | None = None) -> tuple[Frame, int, Ids]:
-    """A frame, its units and its token ids; `coded` is what the codec's `encode` returns, if that is known."""
+    """A frame, its units and its token ids; `coded` is what the codec's `encode` returns, if known."""
     if isinstance(codec, CodebookCodec):
         codewords = parse.encode(codec.codebook, *frame)
         return frame, codewords.size, codewords.astype(token_type(codec.unit_bits))
