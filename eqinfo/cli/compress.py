@@ -15,6 +15,8 @@ from eqinfo.system import gpu
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
 
+ON_GPU = "windows of 24 to 128 bits only, by the live rule and without --carry"
+
 
 def compress(
     files: options.Files = None,
@@ -118,6 +120,7 @@ def compress(
     if method not in (None, "optimal", "greedy"):
         raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
     every = None if hold_out is None else _every(hold_out)
+    from eqinfo.formats.lane_codec import LaneCodec
     from eqinfo.formats.model_folder import Model
 
     with console.reporting():
@@ -126,6 +129,8 @@ def compress(
         codec = _with_parse(
             chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )
+        if device == "cuda" and not isinstance(codec, LaneCodec):
+            raise OptionError(f"--device: on a GPU run {ON_GPU}. Use --device auto.")
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
     inputs.check_output_dir(output_dir, names, places, output)
     job = Job(

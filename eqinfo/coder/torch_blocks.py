@@ -43,14 +43,15 @@ class Blocks:
         self,
         n_blocks: int,
         give: Callable[[int, list[Array]], None],
-        take: Callable[[int, list[Array]], None],
+        take: Callable[[int, list[Array]], bool | None],
     ) -> None:
         """Run blocks from the first state on.
 
         Args:
-            n_blocks: how many.
+            n_blocks: how many at most.
             give: writes the inputs of a block, named by its number, to arrays.
-            take: reads the outputs of a block from arrays, which later blocks overwrite.
+            take: reads the outputs of a block from arrays, which later blocks overwrite; if it returns true,
+                no further block is needed.
         """
         for tensor, first in zip(self.state, self._first, strict=True):
             tensor.copy_(first)
@@ -65,7 +66,8 @@ class Blocks:
                 half = (number - 1) % 2
                 if self._is_cuda:
                     done[half].synchronize()
-                take(number - 1, [tensor.numpy() for tensor in self._taken[half]])
+                if take(number - 1, [tensor.numpy() for tensor in self._taken[half]]):
+                    return
 
     def _run_one(self, given: Tensors, taken: Tensors) -> None:
         for tensor, source in zip(self.inputs, given, strict=True):

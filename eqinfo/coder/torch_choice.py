@@ -8,7 +8,7 @@ import torch
 
 from eqinfo.coder import live_windows
 from eqinfo.coder.integer_m1 import Network
-from eqinfo.coder.torch_frames import FrameCoder
+from eqinfo.coder.torch_frames import FrameCoder, way
 from eqinfo.system.notes import note
 from eqinfo.text.frames import Frame
 
@@ -34,12 +34,12 @@ def frame_coder(network: Network, window_bits: int, lanes: int, device: torch.de
             coder = FrameCoder(network, window_bits, lanes, device, is_int8, is_compiled)
             if agrees(coder, network):
                 return coder
-            note(f"device: other numbers than on the CPU, {_described(is_int8, is_compiled)}.")
+            note(f"device: other numbers than on the CPU, {way(is_int8, is_compiled)}.")
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: the compiler is missing, the GPU is too old
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note(f"device: does not work, {_described(is_int8, is_compiled)} ({reason}).")
+            note(f"device: does not work, {way(is_int8, is_compiled)} ({reason}).")
     return None
 
 
@@ -50,10 +50,6 @@ def _ways(device: torch.device) -> Iterator[tuple[bool, bool]]:
             yield True, True
         yield True, False
     yield False, False
-
-
-def _described(is_int8: bool, is_compiled: bool) -> str:
-    return f"with {'int8' if is_int8 else 'float64'} products{', compiled' if is_compiled else ''}"
 
 
 def agrees(coder: FrameCoder, network: Network) -> bool:

@@ -52,7 +52,7 @@ class FrameCoder:
         is_compiled: bool = False,
     ) -> None:
         self.lanes, self.window_bits = lanes, window_bits
-        self.way = f"{'int8' if is_int8 else 'float64'} products{', compiled' if is_compiled else ''}"
+        self.way = way(is_int8, is_compiled)
         self.steps = TorchWindows(network, window_bits, device, is_int8)
         self._encode: Callable[..., Any] = self.steps.encode
         self._decode: Callable[..., Any] = self.steps.decode
@@ -72,7 +72,7 @@ class FrameCoder:
         for lane, (string, ends) in enumerate(frames):
             text[lane, : len(string)] = np.frombuffer(string, np.uint8)
             is_start[lane, [0, *ends, len(string)]] = True
-        parts: list[tuple[I64, I64, Flags]] = []  # of a block: see `_by_lane`
+        parts: list[tuple[I64, Array, Flags]] = []  # of a block: see `by_lane`
 
         def give(number: int, inputs: list[Array]) -> None:
             inputs[0][:], inputs[1][:] = text[:, _steps(number)], is_start[:, _steps(number)]
@@ -88,7 +88,7 @@ class FrameCoder:
             room = self._new(torch.uint8), self._new(torch.bool)
             self._encoding = Blocks(self._encode_block, _tensors(self.steps.begin(self.lanes)), [*room])
         self._encoding.run(n_blocks, give, take)
-        lanes = zip(frames, _by_lane(parts), strict=False)
+        lanes = zip(frames, by_lane(parts), strict=False)
         return [
             live_windows.to_big_endian(_closed(frame, codewords, is_last), self.window_bits)
             for frame, (codewords, is_last) in lanes
@@ -172,6 +172,11 @@ class FrameCoder:
         return torch.zeros((self.lanes, BLOCK_STEPS), dtype=dtype, device=self.steps.device)
 
 
+def way(is_int8: bool, is_compiled: bool) -> str:
+    """How steps are computed, in words."""
+    return f"{'int8' if is_int8 else 'float64'} products{', compiled' if is_compiled else ''}"
+
+
 def _n_blocks(lengths: I64) -> int:
     """The number of blocks that texts take: a step for each byte, one for the last window's end."""
     return -(-(int(lengths.max()) + 1) // BLOCK_STEPS)
@@ -197,7 +202,7 @@ def _lanes(tensors: Tensors) -> Lanes:
     return Lanes(m1, tuple(limbs[: len(limbs) // 2]), tuple(limbs[len(limbs) // 2 :]))
 
 
-def _by_lane(parts: list[tuple[I64, I64, Flags]]) -> Iterator[tuple[I64, Flags]]:
+def by_lane(parts: list[tuple[I64, Array, Flags]]) -> Iterator[tuple[Array, Flags]]:
     """The codewords of each lane (limbs, n), and which are a document's last, or the text's (n,).
 
     Args:
@@ -206,7 +211,7 @@ def _by_lane(parts: list[tuple[I64, I64, Flags]]) -> Iterator[tuple[I64, Flags]]
     """
     total = np.sum([counts for counts, _, _ in parts], axis=0)
     starts = np.cumsum(total) - total
-    codewords = np.empty((len(parts[0][1]), total.sum()), np.int64)
+    codewords = np.empty((len(parts[0][1]), total.sum()), parts[0][1].dtype)
     is_last = np.empty(total.sum(), np.bool_)
     free = starts.copy()
     for counts, numbers, flags in parts:
@@ -218,7 +223,7 @@ def _by_lane(parts: list[tuple[I64, I64, Flags]]) -> Iterator[tuple[I64, Flags]]
         yield codewords[:, start:end], is_last[start:end]
 
 
-def _closed(frame: Frame, codewords: I64, is_last: Flags) -> U64:
+def _closed(frame: Frame, codewords: Array, is_last: Flags) -> U64:
     """Codewords as rows of (high, low) halves, and a 0 for each document end."""
     rows = np.zeros((codewords.shape[1], 2), np.uint64)
     rows[:, 1] = codewords[0].view(np.uint64)

@@ -111,6 +111,19 @@ def limbs_of(numbers: Sequence[int], n_limbs: int) -> I64:
     return np.array(rows, np.uint64).view(np.int64)
 
 
+def largest_remainders(remainders: Tensor, left: Tensor, bytes_: Tensor) -> Tensor:
+    """Which bytes have the largest remainders, `left` of them in each lane, the lower first if equal.
+
+    Args:
+        remainders: below M1_TOTAL, int32 (B, N_BYTES).
+        left: below N_BYTES, (B, 1).
+        bytes_: 0 to 255, int32.
+    """
+    keys = remainders << 8 | N_BYTES - 1 - bytes_  # no two keys are equal
+    least = keys.sort(1, descending=True).values.gather(1, left.clamp(0, N_BYTES - 1))
+    return keys > least  # the first key that is not one of them
+
+
 def divide(frequencies: Tensor, rest: Wide, bytes_: Tensor) -> tuple[Wide, Tensor]:
     """Apportion the codewords of each lane's node over the bytes: `shares.divide` inside a window.
 
@@ -122,13 +135,12 @@ def divide(frequencies: Tensor, rest: Wide, bytes_: Tensor) -> tuple[Wide, Tenso
     Returns:
         rest // M1_TOTAL, and how many codewords each byte has beyond this times its frequency, int32.
     """
-    products = (rest[0] & M1_TOTAL - 1)[:, None] * frequencies  # below 2**40
+    small = (rest[0] & M1_TOTAL - 1)[:, None]
+    products = small * frequencies  # below 2**40
     floors = (products >> M1_TOTAL_BITS).int()
-    # by remainder, and among equal ones the lower byte: no two keys are equal, so the largest are a number
-    keys = (products & M1_TOTAL - 1).int() << 8 | N_BYTES - 1 - bytes_  # below 2**28
-    left = ((rest[0] & M1_TOTAL - 1)[:, None] - floors.sum(1, keepdim=True)).clamp(0, N_BYTES - 1)
-    least = keys.sort(1, descending=True).values.gather(1, left)  # of the first key that gets none
-    return quotient_of(rest), floors + (keys > least).int()
+    left = small - floors.sum(1, keepdim=True)
+    is_more = largest_remainders((products & M1_TOTAL - 1).int(), left, bytes_)
+    return quotient_of(rest), floors + is_more.int()
 
 
 class Lanes(NamedTuple):
