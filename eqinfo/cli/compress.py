@@ -15,8 +15,6 @@ from eqinfo.system import gpu
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
 
-ON_GPU = "windows of 24 to 128 bits only, by the live rule and without --carry"
-
 
 def compress(
     files: options.Files = None,
@@ -130,7 +128,9 @@ def compress(
             chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )
         if device == "cuda" and not isinstance(codec, LaneCodec):
-            raise OptionError(f"--device: on a GPU run {ON_GPU}. Use --device auto.")
+            raise OptionError(
+                "--device: only windows of 24 to 128 bits without --carry run on a GPU. Use --device auto."
+            )
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
     inputs.check_output_dir(output_dir, names, places, output)
     job = Job(

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from eqinfo.coder import live_windows
+from eqinfo.coder import live_windows, paper
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.coder.torch_frames import FrameCoder, way
+from eqinfo.coder.torch_paper_frames import PaperCoder
 from eqinfo.system.notes import note
 from eqinfo.text.frames import Frame
 
@@ -16,7 +17,12 @@ CHECK_STEPS = 300  # of each text of the check
 LETTERS = b"etaoin shrdlu\n"
 
 
-def frame_coder(network: Network, window_bits: int, lanes: int, device: torch.device) -> FrameCoder | None:
+Coder = FrameCoder | PaperCoder
+
+
+def frame_coder(
+    network: Network, window_bits: int, lanes: int, device: torch.device, rule: str = "live"
+) -> Coder | None:
     """A coder of frames that gives the right codewords in a check; None if no way of computing does.
 
     Args:
@@ -24,22 +30,24 @@ def frame_coder(network: Network, window_bits: int, lanes: int, device: torch.de
         window_bits: of `live_windows.WINDOW_BITS`.
         lanes: number of frames at a time.
         device: where to compute.
+        rule: "live" or "published".
 
     Raises:
         torch.OutOfMemoryError: the device has not enough memory for so many lanes.
     """
     torch.set_num_threads(1)  # the host only copies
+    kind = FrameCoder if rule == "live" else PaperCoder
     for is_int8, is_compiled in _ways(device):
         try:
-            coder = FrameCoder(network, window_bits, lanes, device, is_int8, is_compiled)
+            coder: Coder = kind(network, window_bits, lanes, device, is_int8, is_compiled)
             if agrees(coder, network):
                 return coder
-            note(f"device: other numbers than on the CPU, {way(is_int8, is_compiled)}.")
+            note(f"device: other numbers than on the CPU, with {way(is_int8, is_compiled)}.")
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: the compiler is missing, the GPU is too old
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note(f"device: does not work, {way(is_int8, is_compiled)} ({reason}).")
+            note(f"device: does not work, with {way(is_int8, is_compiled)} ({reason}).")
     return None
 
 
@@ -52,13 +60,14 @@ def _ways(device: torch.device) -> Iterator[tuple[bool, bool]]:
     yield False, False
 
 
-def agrees(coder: FrameCoder, network: Network) -> bool:
-    """Whether every lane gives the codewords of the compiled loops for some text, and gives the text back."""
+def agrees(coder: Coder, network: Network) -> bool:
+    """Whether every lane gives the codewords that the CPU gives for some text, and gives the text back."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (4, CHECK_STEPS), np.uint8)
     words = np.frombuffer(LETTERS, np.uint8)[rng.integers(0, len(LETTERS), (4, CHECK_STEPS))]
     frames = [Frame(text.tobytes(), [CHECK_STEPS // 2]) for text in (*noise, *words)]
-    want = [live_windows.encode_windows(network, *frame, coder.window_bits) for frame in frames]
+    plain = live_windows if isinstance(coder, FrameCoder) else paper
+    want = [plain.encode_windows(network, *frame, coder.window_bits) for frame in frames]
     order = np.arange(coder.lanes) % len(frames)
     if coder.encode([frames[k] for k in order]) != [want[k] for k in order]:
         return False

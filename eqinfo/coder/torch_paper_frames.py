@@ -147,7 +147,8 @@ class PaperCoder:
         """Move the symbols of lanes to the device, with NO_SYMBOL behind them."""
         most = max(row.size for row in rows)
         if self._encoding is None or self._symbols.shape[1] <= most:
-            self._encoding, self._symbols = None, self._new(1 << most.bit_length(), torch.int16)
+            self._encoding = None
+            self._symbols = self._new(1 << most.bit_length(), torch.int16).fill_(NO_SYMBOL)
             state = [
                 *_tensors(self.steps.begin(self.lanes)),
                 *(self._new() for _ in range(1 + self.steps.n_limbs)),

@@ -1,6 +1,6 @@
-"""Live windows of many frames at a time, on a GPU: the payloads of `codec.WindowCodec`, bit for bit.
+"""Windows of many frames at a time, on a GPU: the payloads of `codec.WindowCodec`, bit for bit.
 
-What this module does not do: compute (`coder.torch_frames`). It imports torch only where frames are coded.
+What this module does not do: compute (`coder.torch_choice`). It imports torch only where frames are coded.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import Frame
 
 if TYPE_CHECKING:
-    from eqinfo.coder.torch_frames import FrameCoder
+    from eqinfo.coder.torch_choice import Coder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,15 +35,18 @@ class LaneCodec(WindowCodec):
         device: "cuda"; "auto" uses a GPU if there is one and enough text to pay for it; "cpu" computes the
             same on the CPU, slowly.
         lanes: the most frames to code at a time.
+        rule: as in `WindowCodec`.
 
     Attributes:
         lanes: how many frames to gather for a batch; smaller if the device has not enough memory for more.
     """
 
-    def __init__(self, m1: Network, window_bits: int, device: str, lanes: int = LANES) -> None:
-        super().__init__(m1, window_bits)
-        self.lanes, self._device = lanes, device
-        self._frame_coder: FrameCoder | None = None
+    def __init__(
+        self, m1: Network, window_bits: int, device: str, lanes: int = LANES, rule: str = "live"
+    ) -> None:
+        super().__init__(m1, window_bits, rule=rule)
+        self.lanes, self._device, self._rule = lanes, device, rule
+        self._frame_coder: Coder | None = None
 
     @property
     def is_used(self) -> bool:
@@ -88,7 +91,7 @@ class LaneCodec(WindowCodec):
         return self._device != NO_DEVICE and n_frames >= least
 
     def _in_lanes(
-        self, code: "Callable[[FrameCoder, Sequence[T]], list[R]]", items: Sequence[T]
+        self, code: "Callable[[Coder, Sequence[T]], list[R]]", items: Sequence[T]
     ) -> list[R] | None:
         """What `code` returns for all items, a batch at a time; None if the device cannot do it."""
         import torch
@@ -110,7 +113,7 @@ class LaneCodec(WindowCodec):
         self.lanes, self._frame_coder = self.lanes // 2, None
         note(f"device: not enough memory; going on with {self.lanes} frames at a time.")
 
-    def _coder_for(self, n_frames: int) -> "FrameCoder | None":
+    def _coder_for(self, n_frames: int) -> "Coder | None":
         """A coder for so many frames, or for as many as there may be; None if the device cannot be used."""
         import torch
 
@@ -124,7 +127,7 @@ class LaneCodec(WindowCodec):
         lanes = max(least, min(self.lanes, 1 << (n_frames - 1).bit_length()))
         if self._frame_coder is None or self._frame_coder.lanes < lanes:
             self._frame_coder = None  # frees its memory first
-            self._frame_coder = frame_coder(self.network, self.unit_bits, lanes, device)
+            self._frame_coder = frame_coder(self.network, self.unit_bits, lanes, device, self._rule)
             if self._frame_coder is None:
                 warn("device: the GPU does not give the numbers of the CPU. Going on on the CPU.")
         return self._frame_coder

@@ -209,8 +209,8 @@ class Model:
         """A codec in which M1 runs."""
         if unit_bits == AC_UNIT_BITS:
             return ArithmeticCodec(self.network, rule)
-        if self._device != "cpu" and rule == RULES[0] and not carry:
-            return LaneCodec(self.network, unit_bits, self._device)
+        if self._device != "cpu" and not carry:
+            return LaneCodec(self.network, unit_bits, self._device, rule=rule)
         return WindowCodec(self.network, unit_bits, carry, rule)
 
     def _live_codecs(self, unit_bits: int) -> Iterator[Codec]:

@@ -73,14 +73,14 @@ def frames(n: int, n_bytes: int) -> list[Frame]:
     return [Frame(text[start : start + n_bytes], []) for start in starts]
 
 
-def equality(device: torch.device, bits: int, n_frames: int, n_bytes: int) -> Figures:
+def equality(device: torch.device, rule: str, bits: int, n_frames: int, n_bytes: int) -> Figures:
     """Compare streams of the device and of the CPU, and restore each by the other.
 
     Raises:
         AssertionError: they differ.
     """
     network = integer_m1.load(model_path(None) / NETWORK_NAME)
-    there, here = LaneCodec(network, bits, device.type), WindowCodec(network, bits)
+    there, here = LaneCodec(network, bits, device.type, rule=rule), WindowCodec(network, bits, rule=rule)
     texts = [Frame(text, [0, len(text) // 3, len(text)]) for text, _ in frames(n_frames, n_bytes)]
     texts += [Frame(b"", [0, 0]), Frame(b"?", []), Frame(bytes(range(256)) * 2, [])]
     streams = []
@@ -96,12 +96,12 @@ def equality(device: torch.device, bits: int, n_frames: int, n_bytes: int) -> Fi
     return {"frames": len(texts), "bytes": sum(len(frame.text) for frame in texts), "equal": "yes"}
 
 
-def speed(device: torch.device, bits: int, lanes: int, n_bytes: int) -> Figures:
+def speed(device: torch.device, rule: str, bits: int, lanes: int, n_bytes: int) -> Figures:
     """The speed of encoding and decoding in so many lanes, and what it takes to begin."""
     network = integer_m1.load(model_path(None) / NETWORK_NAME)
     texts = frames(lanes, n_bytes)
     started = time.perf_counter()
-    coder = frame_coder(network, bits, lanes, device)
+    coder = frame_coder(network, bits, lanes, device, rule)
     assert coder is not None, "no way of computing gives the numbers of the CPU"
     payloads = coder.encode(texts)  # the first run allocates memory
     coded = [(payload, n_bytes) for payload in payloads]
@@ -269,15 +269,16 @@ def peak_memory(device: torch.device) -> Figures:
 
 def tasks(device: torch.device, small: bool) -> Iterator[tuple[str, Task]]:
     """What to measure, the most important first."""
-    for bits in (64, 24, 128):
-        n_frames, n_bytes = (5, 90) if small else (100, 3000)
-        yield f"equal bytes, {bits} bits", partial(equality, device, bits, n_frames, n_bytes)
+    windows = (("live", 64), ("live", 24), ("live", 128), ("published", 64))
+    n_frames, n_bytes = (5, 90) if small else (100, 1500)
+    for rule, bits in windows:
+        yield f"equal bytes, {rule} {bits}", partial(equality, device, rule, bits, n_frames, n_bytes)
     lanes = (16, 64) if small else (8192, 16_384, 2048, 512)
     n_bytes = 191 if small else 2047  # a step more shows where the last window ends: whole blocks
     for n in lanes:
-        yield f"windows of 64 bits, {n} lanes", partial(speed, device, 64, n, n_bytes)
-    for bits in (24, 128):
-        yield f"windows of {bits} bits, {lanes[0]} lanes", partial(speed, device, bits, lanes[0], n_bytes)
+        yield f"live 64, {n} lanes", partial(speed, device, "live", 64, n, n_bytes)
+    for rule, bits in windows[1:]:
+        yield f"{rule} {bits}, {lanes[0]} lanes", partial(speed, device, rule, bits, lanes[0], n_bytes)
     if small:
         yield "operations a step", partial(operations, 64, 1024)
     m1, m2 = ("tiny", [("nano", 512, 1)]) if small else ("14m", [("113m", 1 << 16, 2), ("25m", 1 << 16, 1)])

@@ -239,7 +239,7 @@ ON_GPUS = """
 each at a time, and `decompress` restores them so. M1 is integers all through, so a stream has the same bytes
 wherever it was made, and either machine restores it; before the first frame some hundred steps are compared
 with the CPU's. By default (`--device auto`) a GPU is used from 64 frames (8 MiB) for each thread on. It runs
-windows of 24 to 128 bits by the live rule; `ac`, `--carry` and `--rule published` run on the CPU. No GPU has
+windows of 24 to 128 bits, also those of `--rule published`; `ac` and `--carry` run on the CPU. No GPU has
 run it yet: [what is expected](gpu.md).
 """
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from coder.test_golden import CODECS, ENDS, GOLDEN, TEXT, codec_of
+from helpers.commands import run
 from helpers.networks import random_network
 from helpers.signalling import heard
 from helpers.texts import prose
@@ -20,7 +21,7 @@ from eqinfo.errors import FormatError
 from eqinfo.formats import eqi, lane_codec, token_file
 from eqinfo.formats.codec import Codec, WindowCodec
 from eqinfo.formats.lane_codec import LaneCodec
-from eqinfo.system import notes
+from eqinfo.system import gpu, notes
 from eqinfo.text.frames import Frame
 
 NETWORK = random_network()
@@ -68,10 +69,10 @@ def test_streams_are_those_of_one_frame_at_a_time(plain: WindowCodec, lanes: int
     assert stream_of(codec, []) == stream_of(plain, [])
 
 
-@pytest.mark.parametrize("name", [name for name in CODECS if name in ("live 24", "live 128")])
+@pytest.mark.parametrize("name", [name for name in CODECS if name in ("live 24", "live 128", "published 32")])
 def test_golden_streams(name: str) -> None:
     golden = codec_of(name)
-    codec = LaneCodec(golden.network, golden.unit_bits, "cpu", 2)
+    codec = LaneCodec(golden.network, golden.unit_bits, "cpu", 2, rule=name.split()[0])
     stream = (GOLDEN / f"{name.replace(' ', '-')}.eqi").read_bytes()
     assert texts_of(stream, codec) == [Frame(TEXT, ENDS)]
     assert stream_of(codec, [Frame(TEXT, ENDS)]) == stream
@@ -101,10 +102,10 @@ def test_less_memory_takes_fewer_lanes(
 ) -> None:
     real = torch_choice.frame_coder
 
-    def scarce(network: object, bits: int, lanes: int, device: object) -> object:
+    def scarce(network: object, bits: int, lanes: int, device: object, rule: str) -> object:
         if lanes > 2:
             raise torch.OutOfMemoryError
-        return real(network, bits, lanes, device)  # type: ignore[arg-type]
+        return real(network, bits, lanes, device, rule)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch_choice, "frame_coder", scarce)
     codec = in_lanes(8)
@@ -163,7 +164,7 @@ def test_without_a_gpu_auto_uses_the_cpu(
 IN_LANES = (
     "from eqinfo.formats import model_folder\nfrom eqinfo.formats.lane_codec import LaneCodec\n"
     "from eqinfo.system import gpu\ngpu.has_driver = lambda: True\n"
-    "model_folder.LaneCodec = lambda m1, bits, device: LaneCodec(m1, bits, 'cpu', 4)\n"
+    "model_folder.LaneCodec = lambda m1, bits, device, rule: LaneCodec(m1, bits, 'cpu', 4, rule)\n"
     "from eqinfo.__main__ import main\nmain()"
 )
 
@@ -202,3 +203,24 @@ def test_compress_and_decompress_in_lanes(live_model: Path, tmp_path: Path) -> N
         assert done.stdout == prose(60)
     streams = {path.read_bytes() for path in tmp_path.glob("*.eqi")}
     assert len(streams) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(live_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "book").write_bytes(b"to be")
+    words = "eqinfo: --device: no usable GPU in this machine. Use --device cpu.\n"
+    for command in (["compress", "--window-bits=64"], ["decompress"]):
+        assert run(*command, "-m", live_model, "--device=cuda", tmp_path / "book", status=2)[1] == words
+    assert "found tpu, want auto, cpu or cuda" in run("compress", "--device=tpu", status=2)[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["book"]
+
+
+@pytest.mark.parametrize("options", [[], ["--window-bits=ac"], ["--window-bits=64", "--carry"]])
+def test_what_no_gpu_runs_is_named(
+    options: list[str], live_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "is_usable", lambda: True)
+    message = run("compress", "-m", live_model, "--device=cuda", *options, status=2)[1]
+    assert message == (
+        "eqinfo: --device: only windows of 24 to 128 bits without --carry run on a GPU. Use --device auto.\n"
+    )
