@@ -9,8 +9,8 @@ Design choices:
 
 - matrix products are exact in two ways. On GPUs bytes meet bytes in int8, with sums in int32: a vector of
   14 bits is split into two halves of 7. On CPUs the products are those of float64, exact below 2**53;
-- functions return new tensors and take no decision by a tensor's value: nothing waits for the device, and a
-  step can be captured as a CUDA graph or compiled.
+- functions return new tensors, take no decision by a tensor's value, and bring no number to the device:
+  nothing waits for it, and a step can be captured as a CUDA graph or compiled.
 
 Shapes: B lanes, L layers; WIDTH, INNER and N_BYTES are those of `integer_m1`.
 """
@@ -136,8 +136,8 @@ class TorchM1:
         multiplier = (M1_TOTAL - N_BYTES << 32) // powers.sum(1, keepdim=True)  # sum: int64
         frequencies = (1 + (powers * multiplier >> 32)).int()
         left = M1_TOTAL - frequencies.sum(1, keepdim=True)
-        best = torch.where(logits == top, self.bytes, -1).amax(1, keepdim=True)  # the last, if several
-        return frequencies + torch.where(self.bytes == best, left, 0).int()
+        best = ((logits == top) * self.bytes).amax(1, keepdim=True)  # the last, if several
+        return frequencies + ((self.bytes == best) * left).int()
 
 
 def product(vectors: Tensor, matrix: Tensor) -> Tensor:

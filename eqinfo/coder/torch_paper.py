@@ -47,7 +47,8 @@ def shifted(a: Long, bits: int) -> Long:
 
 def added(a: Long, b: Long) -> Long:
     """The sum, modulo 2 to the number of bits."""
-    limbs, carry = list[Tensor](), torch.zeros_like(a[0])
+    limbs: list[Tensor] = []
+    carry = torch.zeros_like(a[0])
     for left, right in zip(a, b, strict=True):
         total = left + right + carry
         limbs.append(total & LIMB_MASK)
@@ -57,7 +58,8 @@ def added(a: Long, b: Long) -> Long:
 
 def subtracted(a: Long, b: Long) -> tuple[Long, Tensor]:
     """The difference, modulo 2 to the number of bits, and whether a < b."""
-    limbs, carry = list[Tensor](), torch.zeros_like(a[0])
+    limbs: list[Tensor] = []
+    carry = torch.zeros_like(a[0])
     for left, right in zip(a, b, strict=True):
         total = left - right + carry
         limbs.append(total & LIMB_MASK)
@@ -152,7 +154,7 @@ class TorchPaper:
         cells = shifted(inner, SPARE_BITS)
         is_across = (inner[0] & (1 << SPARE_BITS) - 1) != 0
         is_across &= ~is_below(cells, self._wide(first, start)) & is_below(cells, self._wide(end, start))
-        byte = torch.where(is_across, self.m1.bytes, N_BYTES).amin(1).long()
+        byte = self.m1.bytes.expand_as(is_across).masked_fill(~is_across, N_BYTES).amin(1).long()
         is_window = (byte < N_BYTES) & (place.next > place.start)
         own = tuple(picked(limb, byte.clamp(max=N_BYTES - 1)) for limb in cells)
         best, cell = torch.where(is_window, place.next, best), chosen(is_window, own, cell)
@@ -198,7 +200,7 @@ class TorchPaper:
         is_empty = is_over & (place.next == place.start) & ~is_done
         following = torch.where(is_over | is_end, place.next, place.next + 1)
         place = self._moved(place, low, width, symbol, is_over | is_end, following)
-        return place, torch.where(is_over, NO_SYMBOL, symbol), (is_over | is_end) & ~is_done, is_empty
+        return place, symbol.masked_fill(is_over, NO_SYMBOL), (is_over | is_end) & ~is_done, is_empty
 
     def _moved(
         self, place: Place, low: Long, width: Long, symbol: Tensor, ends: Tensor, following: Tensor
@@ -208,11 +210,11 @@ class TorchPaper:
         m1 = self.m1.read(place.m1.states, place.m1.history, byte)
         m1 = State(
             torch.where(ends[:, None], start.states, m1.states),
-            torch.where(ends, 0, m1.history),
+            m1.history.masked_fill(ends, 0),
             torch.where(ends[:, None], start.frequencies, m1.frequencies),
         )
         whole = tuple(limb.expand_as(ends) for limb in self.whole)
-        low = tuple(torch.where(ends, 0, limb) for limb in low)
+        low = tuple(limb.masked_fill(ends, 0) for limb in low)
         return Place(
             m1, low, chosen(ends, whole, width), torch.where(ends, following, place.start), following
         )
@@ -232,8 +234,8 @@ class TorchPaper:
     def _narrowed(self, place: Place, share: Tensor, start: Tensor, symbol: Tensor) -> tuple[Long, Long]:
         """The interval after a symbol."""
         byte = (symbol - 1).clamp(min=0)
-        before = torch.where(symbol == END, 0, picked(start, byte))
-        after = torch.where(symbol == END, 1, before + picked(share, byte))
+        before = picked(start, byte).masked_fill(symbol == END, 0)
+        after = (before + picked(share, byte)).masked_fill(symbol == END, 1)
         first, end = (shifted(product(place.width, n), PAPER_BITS)[:-1] for n in (before, after))
         return added(place.low, first), subtracted(end, first)[0]
 

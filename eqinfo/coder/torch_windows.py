@@ -203,10 +203,8 @@ class TorchWindows:
         frequencies = lanes.m1.frequencies
         quotient, beyond = divide(frequencies, lanes.rest, self.m1.bytes)
         is_before = self.m1.bytes < byte[:, None]  # (B, N_BYTES)
-        before = torch.where(is_before, frequencies, 0).sum(1)
-        start = wide_sum(
-            wide_product(quotient, before), self._widened(torch.where(is_before, beyond, 0).sum(1))
-        )
+        before = (frequencies * is_before).sum(1)
+        start = wide_sum(wide_product(quotient, before), self._widened((beyond * is_before).sum(1)))
         share = self._share(quotient, frequencies, beyond, byte)
         begins = is_start | is_zero(share)  # no codeword for the byte: the window is full
         # the stop symbol's codeword comes before those of all bytes
@@ -250,4 +248,4 @@ class TorchWindows:
     def _read(self, m1: State, byte: Tensor, begins: Tensor) -> State:
         """M1 after a byte, which follows BOS where a window begins."""
         states = torch.where(begins[:, None], self.m1.start.states, m1.states)
-        return self.m1.read(states, torch.where(begins, 0, m1.history), byte)
+        return self.m1.read(states, m1.history.masked_fill(begins, 0), byte)

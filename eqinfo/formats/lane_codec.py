@@ -3,6 +3,7 @@
 What this module does not do: compute (`coder.torch_choice`). It imports torch only where frames are coded.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
@@ -94,24 +95,39 @@ class LaneCodec(WindowCodec):
         self, code: "Callable[[Coder, Sequence[T]], list[R]]", items: Sequence[T]
     ) -> list[R] | None:
         """What `code` returns for all items, a batch at a time; None if the device cannot do it."""
-        import torch
-
         done: list[R] = []
         while len(done) < len(items):
-            try:
-                coder = self._coder_for(len(items) - len(done))
-                if coder is None:
-                    self._device, self.lanes = NO_DEVICE, ENOUGH_FRAMES
-                    return None
-                done += code(coder, items[len(done) : len(done) + coder.lanes])
-            except torch.OutOfMemoryError:
+            part = self._first_batch(code, items[len(done) :])
+            if part is None:
+                self._device, self.lanes = NO_DEVICE, ENOUGH_FRAMES
+                return None
+            if not part:  # here no traceback holds tensors any more
                 self._use_fewer()
+            done += part
         return done
+
+    def _first_batch(
+        self, code: "Callable[[Coder, Sequence[T]], list[R]]", items: Sequence[T]
+    ) -> list[R] | None:
+        """What `code` returns for the first items; none if memory is short, None if there is no device."""
+        import torch
+
+        try:
+            coder = self._coder_for(len(items))
+            return None if coder is None else code(coder, items[: coder.lanes])
+        except torch.OutOfMemoryError:
+            return []
 
     def _use_fewer(self) -> None:
         """Halve the number of lanes, as the device has not enough memory."""
-        self.lanes, self._frame_coder = self.lanes // 2, None
+        self.lanes = self.lanes // 2
+        self._forget_coder()
         note(f"device: not enough memory; going on with {self.lanes} frames at a time.")
+
+    def _forget_coder(self) -> None:
+        """Free the memory of the coder, which refers to itself."""
+        self._frame_coder = None
+        gc.collect()
 
     def _coder_for(self, n_frames: int) -> "Coder | None":
         """A coder for so many frames, or for as many as there may be; None if the device cannot be used."""
@@ -121,12 +137,15 @@ class LaneCodec(WindowCodec):
         from eqinfo.coder.torch_m1 import LEAST_LANES
 
         device = torch.device("cpu" if self._device == "cpu" else "cuda")
-        if device.type == "cuda" and (self.lanes < LEAST_LANES or not torch.cuda.is_available()):
+        if device.type == "cuda" and not torch.cuda.is_available():
             return None
         least = LEAST_LANES if device.type == "cuda" else 1
+        if self.lanes < least:
+            warn("device: the GPU has not enough memory. Going on on the CPU.")
+            return None
         lanes = max(least, min(self.lanes, 1 << (n_frames - 1).bit_length()))
         if self._frame_coder is None or self._frame_coder.lanes < lanes:
-            self._frame_coder = None  # frees its memory first
+            self._forget_coder()
             self._frame_coder = frame_coder(self.network, self.unit_bits, lanes, device, self._rule)
             if self._frame_coder is None:
                 warn("device: the GPU does not give the numbers of the CPU. Going on on the CPU.")

@@ -115,6 +115,19 @@ def test_less_memory_takes_fewer_lanes(
     assert told == [(words.format(4), False), (words.format(2), False)]
 
 
+def test_a_device_without_memory_is_not_used(
+    plain: WindowCodec, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> object:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch_choice, "frame_coder", full)
+    codec, stream = in_lanes(2), stream_of(plain)
+    assert stream_of(codec) == stream
+    assert texts_of(stream, codec) == FRAMES
+    assert told[-1] == ("device: the GPU has not enough memory. Going on on the CPU.", True)
+
+
 def test_a_device_that_fails_the_check_is_not_used(
     plain: WindowCodec, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
