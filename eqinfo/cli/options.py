@@ -117,8 +117,8 @@ CodingDevice = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Where live windows are coded: cpu, cuda, or auto, a GPU if there is one and the text is long. "
-        "The bytes are the same.",
+        help="Where windows of 24 to 128 bits are coded: cpu, cuda, or auto, a GPU if there is one and the "
+        "text is long. The bytes are the same. All else runs on the CPU, ac too.",
     ),
 ]
 Resume = Annotated[

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.no_numbers import META, devices_of
 from helpers.texts import prose
 
 from eqinfo.m1 import recurrence
@@ -154,3 +155,25 @@ def test_autocast_needs_a_gpu_with_bfloat16(monkeypatch: pytest.MonkeyPatch, has
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16)
     assert isinstance(devices.bfloat16(CUDA), torch.autocast) == has_bf16
+
+
+def test_a_recurrence_stays_on_its_device_and_waits_for_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrence, "PIECE_ELEMENTS", {"meta": recurrence.PIECE_ELEMENTS["cuda"]})
+    raw, bias = torch.empty(64, 2, 9, device=META, dtype=torch.bfloat16), torch.empty(9, device=META)
+    begun = torch.empty(64, 2, 1, device=META)
+    gated, states = recurrence.recurrence._init_fn(raw, bias, begun)
+    assert (gated.dtype, states.dtype) == (torch.bfloat16, torch.float32)
+    gradients = recurrence.recurrence_backward._init_fn(gated, raw, bias, begun, states)
+    assert [gradient.shape for gradient in gradients] == [raw.shape, bias.shape]
+    assert devices_of((gated, states, gradients)) == {META}
+
+
+def test_models_stay_on_their_device_and_wait_for_no_number() -> None:
+    idx = torch.zeros((8, 32), dtype=torch.int64, device=META)
+    gpt, m1_model = GPT(GPTConfig(len(WINDOWS), 32, 2, 2, 32)).to(META), m1().to(META)
+    stream = gpt.hidden(idx, gpt.composed(idx)[0]).sum()
+    nats = m1_model.loss(idx, idx)
+    torch.autograd.backward([stream, nats])
+    gradients = [p.grad for p in (*gpt.blocks.parameters(), *m1_model.parameters())]
+    assert None not in gradients
+    assert devices_of([stream, nats, *gradients]) == {META}
