@@ -32,7 +32,8 @@ Fingerprint, 32 bytes, of everything that decides what a payload means; + joins 
     the others  SHA-256("eqinfo live 1 " + name + " " + fingerprint of M1); the name is that of the table,
                 M1's fingerprint the last 32 bytes of its `.eqm1` file, the SHA-256 of all bytes before them
 
-What this module does not do: check payloads (`eqi` does, by checksum), or read model files (`model_folder`).
+What this module does not do: check payloads (`eqi` does, by checksum), read model files (`model_folder`), or
+code on a GPU (`lane_codec`).
 """
 
 import hashlib
