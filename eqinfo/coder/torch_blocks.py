@@ -28,7 +28,7 @@ class Blocks:
         self, block: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]], state: Tensors, inputs: Tensors
     ) -> None:
         self.state, self.inputs, self._block = state, inputs, block
-        self._first = [tensor.clone() for tensor in state]
+        self.first = [tensor.clone() for tensor in state]
         self._is_cuda = state[0].device.type == "cuda"
         if self._is_cuda:
             self._capture()
@@ -53,7 +53,7 @@ class Blocks:
             take: reads the outputs of a block from arrays, which later blocks overwrite; if it returns true,
                 no further block is needed.
         """
-        for tensor, first in zip(self.state, self._first, strict=True):
+        for tensor, first in zip(self.state, self.first, strict=True):
             tensor.copy_(first)
         done: list[Any] = [None, None]
         for number in range(n_blocks + 1):
