@@ -129,7 +129,8 @@ def compress(
         )
         if device == "cuda" and not isinstance(codec, LaneCodec):
             raise OptionError(
-                "--device: only windows of 24 to 128 bits without --carry run on a GPU. Use --device auto."
+                "--device: a GPU runs windows of 24 to 128 bits without --carry, and ac by --rule published "
+                "only. Use --device auto."
             )
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
     inputs.check_output_dir(output_dir, names, places, output)

@@ -118,7 +118,7 @@ CodingDevice = Annotated[
     typer.Option(
         "--device",
         help="Where windows of 24 to 128 bits are coded: cpu, cuda, or auto, a GPU if there is one and the "
-        "text is long. The bytes are the same. All else runs on the CPU, ac too.",
+        "text is long. The bytes are the same. All else runs on the CPU; ac too, but for --rule published.",
     ),
 ]
 Resume = Annotated[

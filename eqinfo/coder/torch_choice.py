@@ -6,8 +6,9 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from eqinfo.coder import live_windows, paper
+from eqinfo.coder import arithmetic_coding, live_windows, paper
 from eqinfo.coder.integer_m1 import Network
+from eqinfo.coder.torch_code_frames import CodeCoder
 from eqinfo.coder.torch_frames import FrameCoder, way
 from eqinfo.coder.torch_paper_frames import PaperCoder
 from eqinfo.system.notes import note
@@ -17,17 +18,17 @@ CHECK_STEPS = 300  # of each text of the check
 LETTERS = b"etaoin shrdlu\n"
 
 
-Coder = FrameCoder | PaperCoder
+Coder = FrameCoder | PaperCoder | CodeCoder
 
 
 def frame_coder(
-    network: Network, window_bits: int, lanes: int, device: torch.device, rule: str = "live"
+    network: Network, window_bits: int | None, lanes: int, device: torch.device, rule: str = "live"
 ) -> Coder | None:
     """A coder of frames that gives the right codewords in a check; None if no way of computing does.
 
     Args:
         network: M1.
-        window_bits: of `live_windows.WINDOW_BITS`.
+        window_bits: of `live_windows.WINDOW_BITS`; None is plain arithmetic coding without windows.
         lanes: number of frames at a time.
         device: where to compute.
         rule: "live" or "published".
@@ -36,10 +37,13 @@ def frame_coder(
         torch.OutOfMemoryError: the device has not enough memory for so many lanes.
     """
     torch.set_num_threads(1)  # the host only copies
-    kind = FrameCoder if rule == "live" else PaperCoder
     for is_int8, is_compiled in _ways(device):
         try:
-            coder: Coder = kind(network, window_bits, lanes, device, is_int8, is_compiled)
+            how = lanes, device, is_int8, is_compiled
+            if window_bits is None:
+                coder: Coder = CodeCoder(network, *how)
+            else:
+                coder = (FrameCoder if rule == "live" else PaperCoder)(network, window_bits, *how)
             if agrees(coder, network):
                 return coder
             note(f"device: other numbers than on the CPU, with {way(is_int8, is_compiled)}.")
@@ -66,9 +70,13 @@ def agrees(coder: Coder, network: Network) -> bool:
     noise = rng.integers(0, 256, (4, CHECK_STEPS), np.uint8)
     words = np.frombuffer(LETTERS, np.uint8)[rng.integers(0, len(LETTERS), (4, CHECK_STEPS))]
     frames = [Frame(text.tobytes(), [CHECK_STEPS // 2]) for text in (*noise, *words)]
+    order = np.arange(coder.lanes) % len(frames)
+    all_frames = [frames[k] for k in order]
+    if isinstance(coder, CodeCoder):
+        codes = [arithmetic_coding.encode(network, *frame, 0) for frame in frames]
+        is_equal = coder.encode(all_frames) == [codes[k] for k in order]
+        return is_equal and coder.decode([(codes[k], CHECK_STEPS, 1) for k in order]) == all_frames
     plain = live_windows if isinstance(coder, FrameCoder) else paper
     want = [plain.encode_windows(network, *frame, coder.window_bits) for frame in frames]
-    order = np.arange(coder.lanes) % len(frames)
-    if coder.encode([frames[k] for k in order]) != [want[k] for k in order]:
-        return False
-    return coder.decode([(want[k], CHECK_STEPS) for k in order]) == [frames[k] for k in order]
+    is_equal = coder.encode(all_frames) == [want[k] for k in order]
+    return is_equal and coder.decode([(want[k], CHECK_STEPS) for k in order]) == all_frames

@@ -30,7 +30,6 @@ class CodeCoder:
     def __init__(
         self,
         network: Network,
-        _: int,
         lanes: int,
         device: torch.device,
         is_int8: bool = False,
@@ -173,7 +172,7 @@ def _joined(told: Array, low: Any, width: Any) -> bytes:
     """The code of a lane: the bytes that left the interval, carries added, and the last ones.
 
     Args:
-        told: of steps, whether a 1 is carried, how many bytes leave, and a number that begins with them, (3, n).
+        told: of steps, whether a 1 is carried, how many bytes leave, a number that begins with them, (3, n).
         low: of the last interval.
         width: of the last interval.
     """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqinfo.coder.integer_m1 import M1_TOTAL, N_BYTES, Network
+from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.coder.paper import END
 from eqinfo.coder.torch_m1 import State, TorchM1
 from eqinfo.coder.torch_windows import SIGN, picked

@@ -1,4 +1,4 @@
-"""Windows of many frames at a time, on a GPU: the payloads of `codec.WindowCodec`, bit for bit.
+"""Frames coded together, on a GPU: the payloads of `codec.WindowCodec` and `ArithmeticCodec`, bit for bit.
 
 What this module does not do: compute (`coder.torch_choice`). It imports torch only where frames are coded.
 """
@@ -6,11 +6,10 @@ What this module does not do: compute (`coder.torch_choice`). It imports torch o
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from eqinfo.coder.integer_m1 import Network
 from eqinfo.errors import EqinfoError
-from eqinfo.formats.codec import Codec, WindowCodec
+from eqinfo.formats.codec import ArithmeticCodec, Codec, WindowCodec
 from eqinfo.system.notes import note, warn
 from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import Frame
@@ -21,32 +20,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-LANES = 8192  # frames at a time: 1 GiB of text, and more lanes are hardly faster
-# Frames at a time, for each thread, that pay for a GPU: it takes a minute, about as long as a core for 20.
-ENOUGH_FRAMES = 64
+LANE_BYTES = 1 << 30  # of text to code at a time: 8,192 lanes of windows; more are hardly faster
+# Text for each thread that pays for a GPU: it takes a minute, about as long as a core for a third of this.
+ENOUGH_BYTES = 1 << 23
 NO_DEVICE = ""  # the compiled loops, from now on
 
 
-class LaneCodec(WindowCodec):
-    """A WindowCodec that codes frames together where a GPU is faster; one alone is coded on the CPU.
+def can_batch(codec: WindowCodec | ArithmeticCodec) -> bool:
+    """Whether frames can be coded together: an adaptive code and `carry` run on the CPU alone."""
+    return not codec.carry if isinstance(codec, WindowCodec) else codec.rule == "published"
+
+
+class LaneCodec(Codec):
+    """A codec whose frames are coded together where a GPU is faster; one alone is coded on the CPU.
 
     Args:
-        m1: the network.
-        window_bits: of `live_windows.WINDOW_BITS`.
+        codec: one of which `can_batch` is true; payloads are the same.
         device: "cuda"; "auto" uses a GPU if there is one and enough text to pay for it; "cpu" computes the
             same on the CPU, slowly.
         lanes: the most frames to code at a time.
-        rule: as in `WindowCodec`.
 
     Attributes:
         lanes: how many frames to gather for a batch; smaller if the device has not enough memory for more.
     """
 
-    def __init__(
-        self, m1: Network, window_bits: int, device: str, lanes: int = LANES, rule: str = "live"
-    ) -> None:
-        super().__init__(m1, window_bits, rule=rule)
-        self.lanes, self._device, self._rule = lanes, device, rule
+    def __init__(self, codec: WindowCodec | ArithmeticCodec, device: str, lanes: int | None = None) -> None:
+        self.unit_bits, self.fingerprint, self.name = codec.unit_bits, codec.fingerprint, codec.name
+        self.frame_bytes = codec.frame_bytes
+        self._codec, self._device = codec, device
+        self.lanes = LANE_BYTES // codec.frame_bytes if lanes is None else lanes
         self._frame_coder: Coder | None = None
 
     @property
@@ -54,11 +56,22 @@ class LaneCodec(WindowCodec):
         """Whether the device codes frames: it has done so, and not been given up."""
         return self._frame_coder is not None
 
+    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
+        return self._codec.encode(frame)
+
+    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
+        return self._codec.decode(units, payload, text_length)
+
+    def most_units(self, text_length: int) -> int:  # noqa: D102
+        return self._codec.most_units(text_length)
+
     def encode_batch(self, frames: Sequence[Frame], threads: int = 1) -> list[tuple[int, bytes]]:
         """What `encode` returns for each frame."""
         if self._pays(len(frames), threads):
             payloads = self._in_lanes(lambda coder, part: coder.encode(part), frames)
             if payloads is not None:
+                if isinstance(self._codec, ArithmeticCodec):
+                    payloads = [*map(self._codec.payload_of, frames, payloads)]
                 return [(len(payload) * 8 // self.unit_bits, payload) for payload in payloads]
         return list(ordered_map(self.encode, frames, threads))
 
@@ -72,13 +85,23 @@ class LaneCodec(WindowCodec):
             threads: number of payloads to decode at a time where the device is not used.
         """
         if self._pays(len(payloads), threads):
-            parts = [(payload, length) for _, payload, length in payloads]
-            frames: list[Frame | ValueError] | None = self._in_lanes(
-                lambda coder, part: coder.decode(part), parts
-            )
-            if frames is not None:
-                return frames
+            items = [self._item_or_error(payload, length) for _, payload, length in payloads]
+            sound = [item for item in items if not isinstance(item, ValueError)]
+            found = self._in_lanes(lambda coder, part: coder.decode(part), sound)
+            if found is not None:
+                rest = iter(found)
+                return [item if isinstance(item, ValueError) else next(rest) for item in items]
         return list(ordered_map(self._frame_or_error, payloads, threads))
+
+    def _item_or_error(self, payload: bytes, length: int) -> Any:
+        """What the coder in lanes takes for a payload."""
+        if isinstance(self._codec, WindowCodec):
+            return payload, length
+        try:
+            code, n_documents = self._codec.code_of(payload)
+        except ValueError as error:
+            return error
+        return code, length, n_documents
 
     def _frame_or_error(self, arguments: tuple[int, bytes, int]) -> Frame | ValueError:
         try:
@@ -88,27 +111,23 @@ class LaneCodec(WindowCodec):
 
     def _pays(self, n_frames: int, threads: int) -> bool:
         """Whether to code so many frames on the device."""
-        least = ENOUGH_FRAMES * threads if self._device == "auto" else 1
-        return self._device != NO_DEVICE and n_frames >= least
+        least = ENOUGH_BYTES * threads if self._device == "auto" else 1
+        return self._device != NO_DEVICE and n_frames * self.frame_bytes >= least
 
-    def _in_lanes(
-        self, code: "Callable[[Coder, Sequence[T]], list[R]]", items: Sequence[T]
-    ) -> list[R] | None:
+    def _in_lanes(self, code: Callable[[Any, Sequence[T]], list[R]], items: Sequence[T]) -> list[R] | None:
         """What `code` returns for all items, a batch at a time; None if the device cannot do it."""
         done: list[R] = []
         while len(done) < len(items):
             part = self._first_batch(code, items[len(done) :])
             if part is None:
-                self._device, self.lanes = NO_DEVICE, ENOUGH_FRAMES
+                self._device, self.lanes = NO_DEVICE, ENOUGH_BYTES // self.frame_bytes
                 return None
             if not part:  # here no traceback holds tensors any more
                 self._use_fewer()
             done += part
         return done
 
-    def _first_batch(
-        self, code: "Callable[[Coder, Sequence[T]], list[R]]", items: Sequence[T]
-    ) -> list[R] | None:
+    def _first_batch(self, code: Callable[[Any, Sequence[T]], list[R]], items: Sequence[T]) -> list[R] | None:
         """What `code` returns for the first items; none if memory is short, None if there is no device."""
         import torch
 
@@ -146,7 +165,8 @@ class LaneCodec(WindowCodec):
         lanes = max(least, min(self.lanes, 1 << (n_frames - 1).bit_length()))
         if self._frame_coder is None or self._frame_coder.lanes < lanes:
             self._forget_coder()
-            self._frame_coder = frame_coder(self.network, self.unit_bits, lanes, device, self._rule)
+            codec, bits = self._codec, self.unit_bits if isinstance(self._codec, WindowCodec) else None
+            self._frame_coder = frame_coder(codec.network, bits, lanes, device, codec.rule)
             if self._frame_coder is None:
                 warn("device: the GPU does not give the numbers of the CPU. Going on on the CPU.")
         return self._frame_coder

@@ -19,7 +19,7 @@ from eqinfo.coder import integer_m1, live_windows
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.errors import InputError, MismatchError, OptionError, damaged
 from eqinfo.formats.codec import AC_UNIT_BITS, ArithmeticCodec, CodebookCodec, Codec, WindowCodec, mismatch
-from eqinfo.formats.lane_codec import LaneCodec
+from eqinfo.formats.lane_codec import LaneCodec, can_batch
 from eqinfo.system import gpu
 
 CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
@@ -207,11 +207,13 @@ class Model:
 
     def _live_codec(self, unit_bits: int, carry: bool, rule: str) -> Codec:
         """A codec in which M1 runs."""
-        if unit_bits == AC_UNIT_BITS:
-            return ArithmeticCodec(self.network, rule)
-        if self._device != "cpu" and not carry:
-            return LaneCodec(self.network, unit_bits, self._device, rule=rule)
-        return WindowCodec(self.network, unit_bits, carry, rule)
+        is_ac = unit_bits == AC_UNIT_BITS
+        codec = (
+            ArithmeticCodec(self.network, rule)
+            if is_ac
+            else WindowCodec(self.network, unit_bits, carry, rule)
+        )
+        return codec if self._device == "cpu" or not can_batch(codec) else LaneCodec(codec, self._device)
 
     def _live_codecs(self, unit_bits: int) -> Iterator[Codec]:
         """All codecs with units of that size in which M1 runs, also those that compress no longer takes."""

@@ -32,7 +32,7 @@ from eqinfo.coder.integer_m1 import BOS
 from eqinfo.coder.torch_choice import frame_coder
 from eqinfo.coder.torch_frames import FrameCoder
 from eqinfo.formats import eqi
-from eqinfo.formats.codec import WindowCodec
+from eqinfo.formats.codec import ArithmeticCodec, WindowCodec
 from eqinfo.formats.lane_codec import LaneCodec
 from eqinfo.formats.model_folder import NETWORK_NAME, codebook_path, model_path
 from eqinfo.m1.baselines import published
@@ -74,14 +74,21 @@ def frames(n: int, n_bytes: int) -> list[Frame]:
     return [Frame(text[start : start + n_bytes], []) for start in starts]
 
 
-def equality(device: torch.device, rule: str, bits: int, n_frames: int, n_bytes: int) -> Figures:
+def codec_of(name: str) -> WindowCodec | ArithmeticCodec:
+    """A codec of the default model by its name."""
+    network = integer_m1.load(model_path(None) / NETWORK_NAME)
+    rule, bits = name.split()
+    return ArithmeticCodec(network, rule) if bits == "ac" else WindowCodec(network, int(bits), rule=rule)
+
+
+def equality(device: torch.device, name: str, n_frames: int, n_bytes: int) -> Figures:
     """Compare streams of the device and of the CPU, and restore each by the other.
 
     Raises:
         AssertionError: they differ.
     """
-    network = integer_m1.load(model_path(None) / NETWORK_NAME)
-    there, here = LaneCodec(network, bits, device.type, rule=rule), WindowCodec(network, bits, rule=rule)
+    here = codec_of(name)
+    there = LaneCodec(here, device.type)
     texts = [Frame(text, [0, len(text) // 3, len(text)]) for text, _ in frames(n_frames, n_bytes)]
     texts += [Frame(b"", [0, 0]), Frame(b"?", []), Frame(bytes(range(256)) * 2, [])]
     streams = []
@@ -97,15 +104,15 @@ def equality(device: torch.device, rule: str, bits: int, n_frames: int, n_bytes:
     return {"frames": len(texts), "bytes": sum(len(frame.text) for frame in texts), "equal": "yes"}
 
 
-def speed(device: torch.device, rule: str, bits: int, lanes: int, n_bytes: int) -> Figures:
+def speed(device: torch.device, name: str, lanes: int, n_bytes: int) -> Figures:
     """The speed of encoding and decoding in so many lanes, and what it takes to begin."""
-    network = integer_m1.load(model_path(None) / NETWORK_NAME)
-    texts = frames(lanes, n_bytes)
+    codec, texts = codec_of(name), frames(lanes, n_bytes)
+    bits = codec.unit_bits if isinstance(codec, WindowCodec) else None
     started = time.perf_counter()
-    coder = frame_coder(network, bits, lanes, device, rule)
+    coder = frame_coder(codec.network, bits, lanes, device, codec.rule)
     assert coder is not None, "no way of computing gives the numbers of the CPU"
     payloads = coder.encode(texts)  # the first run allocates memory
-    coded = [(payload, n_bytes) for payload in payloads]
+    coded = [(payload, n_bytes, *[0] * (bits is None)) for payload in payloads]
     assert coder.decode(coded) == texts, "the texts differ"
     figures: Figures = {"way": coder.way, "setup_s": time.perf_counter() - started}
     for name, work in (("encode", partial(coder.encode, texts)), ("decode", partial(coder.decode, coded))):
@@ -270,16 +277,16 @@ def peak_memory(device: torch.device) -> Figures:
 
 def tasks(device: torch.device, small: bool) -> Iterator[tuple[str, Task]]:
     """What to measure, the most important first."""
-    windows = (("live", 64), ("live", 24), ("live", 128), ("published", 64))
+    names = ("live 64", "live 24", "live 128", "published 64", "published ac")
     n_frames, n_bytes = (5, 90) if small else (100, 1500)
-    for rule, bits in windows:
-        yield f"equal bytes, {rule} {bits}", partial(equality, device, rule, bits, n_frames, n_bytes)
+    for name in names:
+        yield f"equal bytes, {name}", partial(equality, device, name, n_frames, n_bytes)
     lanes = (16, 64) if small else (8192, 16_384, 2048, 512)
     n_bytes = 191 if small else 2047  # a step more shows where the last window ends: whole blocks
     for n in lanes:
-        yield f"live 64, {n} lanes", partial(speed, device, "live", 64, n, n_bytes)
-    for rule, bits in windows[1:]:
-        yield f"{rule} {bits}, {lanes[0]} lanes", partial(speed, device, rule, bits, lanes[0], n_bytes)
+        yield f"live 64, {n} lanes", partial(speed, device, "live 64", n, n_bytes)
+    for name in names[1:]:
+        yield f"{name}, {lanes[0]} lanes", partial(speed, device, name, lanes[0], n_bytes)
     if small:
         yield "operations a step", partial(operations, 64, 1024)
     m1, m2 = ("tiny", [("nano", 512, 1)]) if small else ("14m", [("113m", 1 << 16, 2), ("25m", 1 << 16, 1)])

@@ -19,8 +19,8 @@ from helpers.texts import prose
 from eqinfo.coder import torch_choice
 from eqinfo.errors import FormatError
 from eqinfo.formats import eqi, lane_codec, token_file
-from eqinfo.formats.codec import Codec, WindowCodec
-from eqinfo.formats.lane_codec import LaneCodec
+from eqinfo.formats.codec import ArithmeticCodec, Codec, WindowCodec
+from eqinfo.formats.lane_codec import LaneCodec, can_batch
 from eqinfo.system import gpu, notes
 from eqinfo.text.frames import Frame
 
@@ -36,7 +36,7 @@ def plain() -> WindowCodec:
 
 
 def in_lanes(lanes: int, device: str = "cpu") -> LaneCodec:
-    return LaneCodec(NETWORK, 64, device, lanes)
+    return LaneCodec(WindowCodec(NETWORK, 64), device, lanes)
 
 
 @pytest.fixture
@@ -69,13 +69,30 @@ def test_streams_are_those_of_one_frame_at_a_time(plain: WindowCodec, lanes: int
     assert stream_of(codec, []) == stream_of(plain, [])
 
 
-@pytest.mark.parametrize("name", [name for name in CODECS if name in ("live 24", "live 128", "published 32")])
+@pytest.mark.parametrize("name", [name for name in CODECS if can_batch(codec_of(name))])
 def test_golden_streams(name: str) -> None:
-    golden = codec_of(name)
-    codec = LaneCodec(golden.network, golden.unit_bits, "cpu", 2, rule=name.split()[0])
+    codec = LaneCodec(codec_of(name), "cpu", 2)
     stream = (GOLDEN / f"{name.replace(' ', '-')}.eqi").read_bytes()
     assert texts_of(stream, codec) == [Frame(TEXT, ENDS)]
     assert stream_of(codec, [Frame(TEXT, ENDS)]) == stream
+
+
+def test_arithmetic_codes_are_those_of_one_frame_at_a_time() -> None:
+    plain = ArithmeticCodec(NETWORK, "published")
+    codec, stream = LaneCodec(plain, "cpu", 4), stream_of(plain)
+    assert stream_of(codec) == stream
+    assert texts_of(stream, codec) == FRAMES
+    payloads = [(*plain.encode(frame), len(frame.text)) for frame in FRAMES]
+    hostile = [(units, payload[:-1], length) for units, payload, length in payloads]
+    hostile += [(9, b"\xff" * 9, 5), (9, b"\xff\xff\x7f" + bytes(6), 5), *payloads]
+
+    def outcome(arguments: tuple[int, bytes, int]) -> str:
+        try:
+            return str(plain.decode(*arguments))
+        except ValueError as error:
+            return str(error)
+
+    assert [str(found) for found in codec.decode_batch(hostile)] == [*map(outcome, hostile)]
 
 
 def test_token_files_are_those_of_one_frame_at_a_time(plain: WindowCodec) -> None:
@@ -153,9 +170,10 @@ def test_a_device_that_does_not_work_is_not_used(
 def test_a_gpu_is_not_looked_for_when_there_is_little_text(plain: WindowCodec) -> None:
     script = (
         "import io, sys\nfrom helpers.networks import random_network\nfrom eqinfo.formats import eqi\n"
-        "from eqinfo.formats.lane_codec import LaneCodec\nfrom eqinfo.text.frames import Frame\n"
-        "sink = io.BytesIO()\n"
-        "eqi.compress([Frame(b'to be')] * 20, sink, LaneCodec(random_network(), 64, 'auto'))\n"
+        "from eqinfo.formats.codec import WindowCodec\nfrom eqinfo.formats.lane_codec import LaneCodec\n"
+        "from eqinfo.text.frames import Frame\nsink = io.BytesIO()\n"
+        "codec = LaneCodec(WindowCodec(random_network(), 64), 'auto')\n"
+        "eqi.compress([Frame(b'to be')] * 20, sink, codec)\n"
         "sys.stdout.buffer.write(sink.getvalue())\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run(
@@ -168,7 +186,7 @@ def test_a_gpu_is_not_looked_for_when_there_is_little_text(plain: WindowCodec) -
 def test_without_a_gpu_auto_uses_the_cpu(
     plain: WindowCodec, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_codec, "ENOUGH_FRAMES", 2)
+    monkeypatch.setattr(lane_codec, "ENOUGH_BYTES", 2)
     assert stream_of(in_lanes(4, "auto")) == stream_of(plain)
     assert not told
 
@@ -177,7 +195,7 @@ def test_without_a_gpu_auto_uses_the_cpu(
 IN_LANES = (
     "from eqinfo.formats import model_folder\nfrom eqinfo.formats.lane_codec import LaneCodec\n"
     "from eqinfo.system import gpu\ngpu.has_driver = lambda: True\n"
-    "model_folder.LaneCodec = lambda m1, bits, device, rule: LaneCodec(m1, bits, 'cpu', 4, rule)\n"
+    "model_folder.LaneCodec = lambda codec, device: LaneCodec(codec, 'cpu', 4)\n"
     "from eqinfo.__main__ import main\nmain()"
 )
 
@@ -235,5 +253,6 @@ def test_what_no_gpu_runs_is_named(
     monkeypatch.setattr(gpu, "is_usable", lambda: True)
     message = run("compress", "-m", live_model, "--device=cuda", *options, status=2)[1]
     assert message == (
-        "eqinfo: --device: only windows of 24 to 128 bits without --carry run on a GPU. Use --device auto.\n"
+        "eqinfo: --device: a GPU runs windows of 24 to 128 bits without --carry, and ac by --rule published "
+        "only. Use --device auto.\n"
     )
