@@ -235,12 +235,12 @@ def speed(model: Model, text: Text) -> Iterator[str]:
 
 
 ON_GPUS = """
-`eqinfo compress --window-bits 64 --device cuda` codes thousands of frames of 128 KiB side by side, a byte of
-each at a time, and `decompress` restores them so. M1 is integers all through, so a stream has the same bytes
-wherever it was made, and either machine restores it; before the first frame some hundred steps are compared
-with the CPU's. By default (`--device auto`) a GPU is used from 64 frames (8 MiB) for each thread on. It runs
-windows of 24 to 128 bits, also those of `--rule published`; `ac` and `--carry` run on the CPU. No GPU has
-run it yet: [what is expected](gpu.md).
+`eqinfo compress --window-bits 64 --device cuda` codes thousands of frames of 128 KiB side by side, a
+byte of each at a time, and `decompress` restores them so. M1 is integers all through, so a stream has
+the same bytes wherever it was made, and either machine restores it; before the first frame some hundred
+steps are compared with the CPU's. By default (`--device auto`) a GPU is used from 8 MiB of text for
+each thread on. It runs windows of 24 to 128 bits, and by `--rule published` also `ac`. Otherwise `ac`
+runs on the CPU, and so does `--carry`. No GPU has run any of it yet: [what is expected](gpu.md).
 """
 
 
