@@ -277,24 +277,32 @@ def peak_memory(device: torch.device) -> Figures:
 
 def tasks(device: torch.device, small: bool) -> Iterator[tuple[str, Task]]:
     """What to measure, the most important first."""
-    names = ("live 64", "live 24", "live 128", "published 64", "published ac")
-    n_frames, n_bytes = (5, 90) if small else (100, 1500)
-    for name in names:
-        yield f"equal bytes, {name}", partial(equality, device, name, n_frames, n_bytes)
-    lanes = (16, 64) if small else (8192, 16_384, 2048, 512)
+    n_frames, equal_bytes = (5, 90) if small else (100, 1500)
     n_bytes = 191 if small else 2047  # a step more shows where the last window ends: whole blocks
-    for n in lanes:
-        yield f"live 64, {n} lanes", partial(speed, device, "live 64", n, n_bytes)
-    for name in names[1:]:
-        yield f"{name}, {lanes[0]} lanes", partial(speed, device, name, lanes[0], n_bytes)
+    first, *others = (16, 64) if small else (8192, 16_384, 2048)  # lanes
+    m1, m2, *more = (
+        ("tiny", ("nano", 512, 1)) if small else ("14m", ("113m", 1 << 16, 2), ("25m", 1 << 16, 1))
+    )
+    steps = 2 if small else 10
+
+    def equal(name: str) -> tuple[str, Task]:
+        return f"equal bytes, {name}", partial(equality, device, name, n_frames, equal_bytes)
+
+    def fast(name: str, lanes: int) -> tuple[str, Task]:
+        return f"{name}, {lanes} lanes", partial(speed, device, name, lanes, n_bytes)
+
+    yield equal("live 64")
+    yield fast("live 64", first)
+    yield f"train-m2 {m2[0]}", partial(train_m2, device, *m2, steps)
+    yield f"train-m1 {m1}", partial(train_m1, device, m1, steps)
+    yield f"generation {m2[0]}", partial(generate, device, m2[0], 20 if small else 200)
+    yield from (fast("live 64", n) for n in others)
+    for name in ("published 64", "live 24", "live 128", "published ac"):
+        yield equal(name)
+        yield fast(name, first)
+    yield from ((f"train-m2 {shape[0]}", partial(train_m2, device, *shape, steps)) for shape in more)
     if small:
         yield "operations a step", partial(operations, 64, 1024)
-    m1, m2 = ("tiny", [("nano", 512, 1)]) if small else ("14m", [("113m", 1 << 16, 2), ("25m", 1 << 16, 1)])
-    steps = 2 if small else 10
-    for preset, n_tokens, accumulate in m2:
-        yield f"train-m2 {preset}", partial(train_m2, device, preset, n_tokens, accumulate, steps)
-    yield f"train-m1 {m1}", partial(train_m1, device, m1, steps)
-    yield f"generation {m2[0][0]}", partial(generate, device, m2[0][0], 20 if small else 200)
     bits = 9 if small else 14
     yield f"codebook of {bits} bits, on the CPU", partial(codebook, bits)
 
