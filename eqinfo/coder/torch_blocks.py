@@ -15,6 +15,11 @@ Array = npt.NDArray[Any]
 Tensors = list[Tensor]
 
 
+def compiled(step: Callable[..., Any], is_compiled: bool) -> Callable[..., Any]:
+    """A step, compiled by torch.compile or as it is."""
+    return torch.compile(step, fullgraph=True, dynamic=False) if is_compiled else step
+
+
 class Blocks:
     """A block of steps on a device, which runs again and again; the tensors keep their places.
 

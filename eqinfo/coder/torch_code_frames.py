@@ -3,7 +3,7 @@
 What this module does not do: compute a step (`torch_plain_code`), or run steps on a device (`torch_blocks`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from eqinfo.coder.integer_m1 import M1_TOTAL_BITS, Network
 from eqinfo.coder.kernels import range_coder as rc
 from eqinfo.coder.paper import END
 from eqinfo.coder.progress import CODED
-from eqinfo.coder.torch_blocks import Array, Blocks, Tensors
-from eqinfo.coder.torch_frames import BLOCK_STEPS, Flags, by_lane, way
+from eqinfo.coder.torch_blocks import Array, Blocks, Tensors, compiled
+from eqinfo.coder.torch_frames import BLOCK_STEPS, Flags, by_lane, symbols_of, way
 from eqinfo.coder.torch_m1 import State
 from eqinfo.coder.torch_plain_code import MAX_SHIFTS, Interval, TorchPlainCode
 from eqinfo.system.arrays import I64
@@ -37,11 +37,9 @@ class CodeCoder:
     ) -> None:
         self.lanes, self.way = lanes, way(is_int8, is_compiled)
         self.steps = TorchPlainCode(network, device, is_int8)
-        self._encode: Callable[..., Any] = self.steps.encode
-        self._decode: Callable[..., Any] = self.steps.decode
-        if is_compiled:
-            self._encode = torch.compile(self._encode, fullgraph=True, dynamic=False)
-            self._decode = torch.compile(self._decode, fullgraph=True, dynamic=False)
+        self._encode, self._decode = (
+            compiled(step, is_compiled) for step in (self.steps.encode, self.steps.decode)
+        )
         self._encoding: Blocks | None = None
         self._decoding: Blocks | None = None
         self._codes = torch.zeros(0)  # of the lanes to decode, uint8 (B, room)
@@ -49,10 +47,7 @@ class CodeCoder:
 
     def encode(self, frames: Sequence[Frame]) -> list[bytes]:
         """The code of each of up to B frames."""
-        rows = [
-            np.insert(np.frombuffer(text, np.uint8).astype(np.int16) + 1, [*ends], END)
-            for text, ends in frames
-        ]
+        rows = [*map(symbols_of, frames)]
         lengths = np.zeros(self.lanes, np.int64)
         lengths[: len(rows)] = [row.size for row in rows]
         n_blocks = max(1, -(-int(lengths.max()) // BLOCK_STEPS))

@@ -3,8 +3,7 @@
 What this module does not do: compute a step (`torch_windows`), or run steps on a device (`torch_blocks`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from eqinfo.coder import live_windows
 from eqinfo.coder.integer_m1 import Network
+from eqinfo.coder.paper import END
 from eqinfo.coder.progress import CODED
-from eqinfo.coder.torch_blocks import Array, Blocks, Tensors
+from eqinfo.coder.torch_blocks import Array, Blocks, Tensors, compiled
 from eqinfo.coder.torch_m1 import State
 from eqinfo.coder.torch_windows import Lanes, TorchWindows
 from eqinfo.system.arrays import I64, U64
@@ -54,11 +54,9 @@ class FrameCoder:
         self.lanes, self.window_bits = lanes, window_bits
         self.way = way(is_int8, is_compiled)
         self.steps = TorchWindows(network, window_bits, device, is_int8)
-        self._encode: Callable[..., Any] = self.steps.encode
-        self._decode: Callable[..., Any] = self.steps.decode
-        if is_compiled:
-            self._encode = torch.compile(self._encode, fullgraph=True, dynamic=False)
-            self._decode = torch.compile(self._decode, fullgraph=True, dynamic=False)
+        self._encode, self._decode = (
+            compiled(step, is_compiled) for step in (self.steps.encode, self.steps.decode)
+        )
         self._encoding: Blocks | None = None
         self._decoding: Blocks | None = None
         self._codewords: Tensor | None = None  # of the lanes to decode, (limbs, B, room for windows)
@@ -170,6 +168,11 @@ class FrameCoder:
     def _new(self, dtype: torch.dtype) -> Tensor:
         """Room for a number of each step of a block."""
         return torch.zeros((self.lanes, BLOCK_STEPS), dtype=dtype, device=self.steps.device)
+
+
+def symbols_of(frame: Frame) -> Array:
+    """The bytes of a frame, each as 1 + its value, with END where a document ends, int16 (n,)."""
+    return np.insert(np.frombuffer(frame.text, np.uint8).astype(np.int16) + 1, [*frame.document_ends], END)
 
 
 def way(is_int8: bool, is_compiled: bool) -> str:

@@ -87,9 +87,22 @@ class TorchM1:
         after = self._after(first, nothing, nothing + BOS)
         self.start = State(after.states[:, :1], after.history[:1], after.frequencies[:1])
 
+    def begin(self, lanes: int) -> State:
+        """The state after BOS, of so many lanes."""
+        states, history, frequencies = self.start
+        return State(states.repeat(1, lanes, 1), history.repeat(lanes), frequencies.repeat(lanes, 1))
+
     def read(self, states: Tensor, history: Tensor, byte: Tensor) -> State:
         """The state of each lane after one more byte, int64 (B,); for the others see `State`."""
         return self._after(states, history << 8 | byte, byte)  # the oldest of 8 bytes drops out
+
+    def begun(self, state: State, begins: Tensor) -> State:
+        """The state, but that after BOS in lanes where a window or document begins, bool (B,)."""
+        return State(
+            torch.where(begins[:, None], self.start.states, state.states),
+            state.history.masked_fill(begins, 0),
+            torch.where(begins[:, None], self.start.frequencies, state.frequencies),
+        )
 
     def _after(self, states: Tensor, history: Tensor, symbol: Tensor) -> State:
         """The state after a symbol, a byte or BOS, which `history` holds already."""

@@ -122,15 +122,9 @@ class TorchPaper:
 
     def begin(self, lanes: int) -> Place:
         """The state of lanes before their first step."""
-        start, nothing = (
-            self.m1.start,
-            torch.zeros((self.n_limbs + 2, lanes), dtype=torch.int64).to(self.device),
-        )
-        m1 = State(
-            start.states.repeat(1, lanes, 1), start.history.repeat(lanes), start.frequencies.repeat(lanes, 1)
-        )
+        nothing = torch.zeros((self.n_limbs + 2, lanes), dtype=torch.int64, device=self.device)
         low, width = nothing[: self.n_limbs], tuple(limb.repeat(lanes) for limb in self.whole)
-        return Place(m1, tuple(low), width, nothing[-2], nothing[-1])
+        return Place(self.m1.begin(lanes), tuple(low), width, nothing[-2], nothing[-1])
 
     def encode(
         self, place: Place, best: Tensor, cell: Long, symbol: Tensor
@@ -206,13 +200,8 @@ class TorchPaper:
         self, place: Place, low: Long, width: Long, symbol: Tensor, ends: Tensor, following: Tensor
     ) -> Place:
         """The state after a symbol, or at the start of a window where one ends."""
-        start, byte = self.m1.start, (symbol - 1).clamp(0, N_BYTES - 1)
-        m1 = self.m1.read(place.m1.states, place.m1.history, byte)
-        m1 = State(
-            torch.where(ends[:, None], start.states, m1.states),
-            m1.history.masked_fill(ends, 0),
-            torch.where(ends[:, None], start.frequencies, m1.frequencies),
-        )
+        byte = (symbol - 1).clamp(0, N_BYTES - 1)
+        m1 = self.m1.begun(self.m1.read(place.m1.states, place.m1.history, byte), ends)
         whole = tuple(limb.expand_as(ends) for limb in self.whole)
         low = tuple(limb.masked_fill(ends, 0) for limb in low)
         return Place(

@@ -5,8 +5,7 @@ How many steps a frame takes is not known beforehand, so blocks run until all la
 What this module does not do: compute a step (`torch_paper`), or run steps on a device (`torch_blocks`).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from eqinfo.coder import live_windows
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.coder.paper import END
 from eqinfo.coder.progress import CODED
-from eqinfo.coder.torch_blocks import Array, Blocks, Tensors
-from eqinfo.coder.torch_frames import BLOCK_STEPS, Flags, Payload, by_lane, way
+from eqinfo.coder.torch_blocks import Array, Blocks, Tensors, compiled
+from eqinfo.coder.torch_frames import BLOCK_STEPS, Flags, Payload, by_lane, symbols_of, way
 from eqinfo.coder.torch_m1 import State
 from eqinfo.coder.torch_paper import LIMB_BITS, LIMB_MASK, NO_SYMBOL, Long, Place, TorchPaper
 from eqinfo.system.arrays import I64
@@ -40,11 +39,9 @@ class PaperCoder:
     ) -> None:
         self.lanes, self.window_bits, self.way = lanes, window_bits, way(is_int8, is_compiled)
         self.steps = TorchPaper(network, window_bits, device, is_int8)
-        self._encode: Callable[..., Any] = self.steps.encode
-        self._decode: Callable[..., Any] = self.steps.decode
-        if is_compiled:
-            self._encode = torch.compile(self._encode, fullgraph=True, dynamic=False)
-            self._decode = torch.compile(self._decode, fullgraph=True, dynamic=False)
+        self._encode, self._decode = (
+            compiled(step, is_compiled) for step in (self.steps.encode, self.steps.decode)
+        )
         self._encoding: Blocks | None = None
         self._decoding: Blocks | None = None
         self._symbols = self._new(1, torch.int16)  # of the lanes to encode, (B, room)
@@ -53,10 +50,7 @@ class PaperCoder:
 
     def encode(self, frames: Sequence[Frame]) -> list[bytes]:
         """What `paper.encode_windows` returns for each of up to B frames."""
-        rows = [
-            np.insert(np.frombuffer(text, np.uint8).astype(np.int16) + 1, [*ends], END)
-            for text, ends in frames
-        ]
+        rows = [*map(symbols_of, frames)]
         self._load_symbols(rows)
         parts: list[tuple[I64, Array, Flags]] = []
         coded = 0

@@ -65,12 +65,8 @@ class TorchPlainCode:
 
     def begin(self, lanes: int) -> Interval:
         """The state of lanes before their first step; the offset is not read yet."""
-        start = self.m1.start
-        m1 = State(
-            start.states.repeat(1, lanes, 1), start.history.repeat(lanes), start.frequencies.repeat(lanes, 1)
-        )
         low, width, offset = torch.zeros((3, lanes), dtype=torch.int64, device=self.device)
-        return Interval(m1, low, width - 1, offset)  # the largest number of 64 bits
+        return Interval(self.m1.begin(lanes), low, width - 1, offset)  # the largest number of 64 bits
 
     def encode(self, interval: Interval, symbol: Tensor) -> tuple[Interval, Tensor, Tensor, Tensor]:
         """One step of encoding a symbol, END or 1 + a byte, int64 (B,).
@@ -133,9 +129,4 @@ class TorchPlainCode:
 
     def _read(self, m1: State, is_end: Tensor, byte: Tensor) -> State:
         """M1 after a byte; where a document ends it begins anew."""
-        after, start = self.m1.read(m1.states, m1.history, byte), self.m1.start
-        return State(
-            torch.where(is_end[:, None], start.states, after.states),
-            after.history.masked_fill(is_end, 0),
-            torch.where(is_end[:, None], start.frequencies, after.frequencies),
-        )
+        return self.m1.begun(self.m1.read(m1.states, m1.history, byte), is_end)

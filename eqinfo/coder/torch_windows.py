@@ -182,12 +182,8 @@ class TorchWindows:
 
     def begin(self, lanes: int) -> Lanes:
         """The state of lanes before their first step, where a window begins."""
-        start = self.m1.start
         limbs = torch.zeros((2, self.n_limbs, lanes), dtype=torch.int64, device=self.device)
-        m1 = State(
-            start.states.repeat(1, lanes, 1), start.history.repeat(lanes), start.frequencies.repeat(lanes, 1)
-        )
-        return Lanes(m1, tuple(limbs[0]), tuple(limbs[1]))
+        return Lanes(self.m1.begin(lanes), tuple(limbs[0]), tuple(limbs[1]))
 
     def encode(self, lanes: Lanes, byte: Tensor, is_start: Tensor) -> tuple[Lanes, Tensor]:
         """One step of encoding.
