@@ -266,3 +266,39 @@ def test_every_section_of_the_page_can_be_made(load):
         assert callable(module.tables)
         required = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["bench"]
         assert set(module.PACKAGES) <= {name.partition(">")[0] for name in required}
+
+
+def test_operations_on_tensors_are_counted_without_views(load):
+    gpu, torch = load("gpu"), importlib.import_module("torch")
+    table, at = torch.zeros(100, 8), torch.tensor([1, 2])
+    with gpu.Counted() as counted:
+        table.t()[:2].add(1)  # two views, and an operation that reads and writes 200 numbers each
+        table[at]  # reads the rows that it writes
+    assert (counted.n_operations, counted.n_bytes) == (2, 4 * (2 * 200 + 2 * 16))
+
+
+def test_a_prediction_adds_the_time_of_kernels_and_of_memory(load):
+    gpu = load("gpu")
+    figures = {"operations": 100, "bytes_per_lane": gpu.H100_BYTES_PER_S / gpu.PREDICTED_LANES / 1e3}
+    step_s = 1e-3 + 100 * gpu.H100_KERNEL_S
+    assert f"{step_s * 1e3:.2f} ms a step" in gpu.predicted(figures)
+    assert f"{gpu.PREDICTED_LANES / step_s / 1e6:.1f} MB/s" in gpu.predicted(figures)
+
+
+def test_figures_that_a_file_holds_are_not_measured_again_and_errors_are(load, monkeypatch, tmp_path: Path):
+    gpu, done = load("gpu"), []
+
+    def task(name: str) -> dict[str, float]:
+        done.append(name)
+        if len(done) == 2:
+            raise ValueError("not yet\nmore")
+        return {"figure": 1.0}
+
+    names = ["a", "b", "c"]
+    monkeypatch.setattr(gpu, "tasks", lambda *_: [(name, lambda name=name: task(name)) for name in names])
+    path, cpu = tmp_path / "gpu.json", gpu.torch.device("cpu")
+    measure = [gpu.measure(path, cpu, True, minutes) for minutes in (9, 9, 0)]
+    assert done == ["a", "b", "c", "b"]
+    assert measure[0]["b"]["error"] == "ValueError: not yet"
+    assert json.loads(path.read_text()) == measure[1] == measure[2]
+    assert all(figures["figure"] == 1.0 for figures in measure[2].values())

@@ -28,12 +28,12 @@ FACE = {"__init__", "__main__"}  # what users of the package meet: above all win
 
 # where each slow package may be imported at the top of a module
 MAY_IMPORT = {
-    "torch": r"(training|m1|m2|eval)/",
+    "torch": r"(training|m1|m2|eval)/|coder/torch_",
     "numba": r"(codebook|coder)/kernels|system/jit|m1/refit",
     "rich": r"cli/display",
 }
 SLOW = set(MAY_IMPORT)
-KERNELS = re.compile(r"(codebook|coder)/kernels")
+KERNELS = re.compile(r"(codebook|coder)/kernels|coder/torch_")
 
 
 def modules() -> list[str]:

@@ -10,6 +10,7 @@ from eqinfo.cli.compress_job import Job
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
 from eqinfo.errors import OptionError
+from eqinfo.system import gpu
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -34,6 +35,7 @@ def compress(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     threads: options.Threads = 1,
+    device: options.CodingDevice = "auto",
     tokens: Annotated[
         bool,
         typer.Option(
@@ -104,6 +106,7 @@ def compress(
             quiet=quiet,
             verbose=verbose,
             threads=threads,
+            device=device,
             byte_range=byte_range,
             jsonl=jsonl,
         )
@@ -118,13 +121,20 @@ def compress(
     if method not in (None, "optimal", "greedy"):
         raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
     every = None if hold_out is None else _every(hold_out)
+    from eqinfo.formats.lane_codec import LaneCodec
     from eqinfo.formats.model_folder import Model
 
     with console.reporting():
-        chosen = Model(model)
+        gpu.check_device(device)
+        chosen = Model(model, device)
         codec = _with_parse(
             chosen.codec(window_bits, carry, rule), method=method, unaligned_penalty=unaligned_penalty
         )
+        if device == "cuda" and not isinstance(codec, LaneCodec):
+            raise OptionError(
+                "--device: a GPU runs windows of 24 to 128 bits without --carry, and ac by --rule published "
+                "only. Use --device auto."
+            )
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
     inputs.check_output_dir(output_dir, names, places, output)
     job = Job(

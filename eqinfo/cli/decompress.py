@@ -10,6 +10,7 @@ import typer
 
 from eqinfo.cli import console, inputs, options
 from eqinfo.errors import FormatError, InputError
+from eqinfo.system import gpu
 
 if TYPE_CHECKING:
     from eqinfo.codebook.codebook import Codebook
@@ -41,6 +42,7 @@ def decompress(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     threads: options.Threads = 1,
+    device: options.CodingDevice = "auto",
     byte_range: Range = None,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help='Write each document as a JSONL record, {"text": ...}.')
@@ -67,8 +69,9 @@ def decompress(
     from eqinfo.formats.model_folder import Model
     from eqinfo.text.documents import jsonl_of_frames
 
-    finder = Model(model)
-    codebook = None
+    with console.reporting():
+        gpu.check_device(device)
+    finder, codebook = Model(model, device), None
     if ids:
         with console.reporting():
             codebook = finder.codebook_of(window_bits)

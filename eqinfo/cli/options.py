@@ -116,6 +116,14 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+CodingDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Where windows of 24 to 128 bits are coded: cpu, cuda, or auto, a GPU if there is one and the "
+        "text is long. The bytes are the same. All else runs on the CPU; ac too, but for --rule published.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(

@@ -32,11 +32,13 @@ Fingerprint, 32 bytes, of everything that decides what a payload means; + joins 
     the others  SHA-256("eqinfo live 1 " + name + " " + fingerprint of M1); the name is that of the table,
                 M1's fingerprint the last 32 bytes of its `.eqm1` file, the SHA-256 of all bytes before them
 
-What this module does not do: check payloads (`eqi` does, by checksum), or read model files (`model_folder`).
+What this module does not do: check payloads (`eqi` does, by checksum), read model files (`model_folder`), or
+code on a GPU (`lane_codec`).
 """
 
 import hashlib
 from abc import ABC, abstractmethod
+from typing import Protocol
 
 import numpy as np
 
@@ -96,12 +98,29 @@ class Codec(ABC):
         return text_length + MAX_DOCUMENTS
 
     def find_codec(self, unit_bits: int, fingerprint: bytes, where: str) -> "Codec":
-        """This codec, if it is the one that a file was made with; see `eqi.Finder`."""
+        """This codec, if it is the one that a file was made with; see `Finder`."""
         if not self.fingerprint.startswith(fingerprint):
             raise mismatch(where, unit_bits, fingerprint, self.fingerprint)
         if unit_bits != self.unit_bits:
             raise damaged(where, f"found units of {unit_bits} bits, want {self.unit_bits}")
         return self
+
+
+class Finder(Protocol):
+    """Finds the codec of a stream: a `Model` among the codecs it can make, a `Codec` only itself."""
+
+    def find_codec(self, unit_bits: int, fingerprint: bytes, where: str, /) -> Codec:
+        """The codec that a file was made with.
+
+        Args:
+            unit_bits: its size of a unit in bits.
+            fingerprint: the codec's, or its first bytes.
+            where: name of the file, for messages.
+
+        Raises:
+            MismatchError: the file was made with another codec.
+            FormatError: no codec has units of that size, or a file of the model is damaged.
+        """
 
 
 def described(unit_bits: int) -> str:
@@ -167,7 +186,7 @@ class WindowCodec(Codec):
     frame_bytes = LIVE_FRAME_BYTES
 
     def __init__(self, m1: Network, window_bits: int, carry: bool = False, rule: str = "live") -> None:
-        self.network, self.unit_bits, self.carry = m1, window_bits, carry
+        self.network, self.unit_bits, self.carry, self.rule = m1, window_bits, carry, rule
         self._coder = live_windows if rule == "live" else paper
         self.name = f"{rule} {window_bits}{' carry' if carry else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
@@ -193,23 +212,37 @@ class ArithmeticCodec(Codec):
     unit_bits = AC_UNIT_BITS
 
     def __init__(self, m1: Network, rule: str = "live", version: int = AC_VERSION) -> None:
-        self.network, self._version = m1, version if rule == "live" else 0
+        self.network, self.rule, self._version = m1, rule, version if rule == "live" else 0
         self.name = f"{rule} ac{f' {version}' if self._version > 1 else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
 
     def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
         code = in_thread(arithmetic_coding.encode, self.network, *frame, self._version)
-        payload = varint(len(frame.document_ends)) + code
+        payload = self.payload_of(frame, code)
         return len(payload), payload
 
     def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
-        n_documents = read_varint(iter(payload))
-        if n_documents > MAX_DOCUMENTS:
-            raise ValueError(f"found {n_documents} documents")
-        code = payload[len(varint(n_documents)) :]
+        code, n_documents = self.code_of(payload)
         return Frame(
             *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._version)
         )
+
+    @staticmethod
+    def payload_of(frame: Frame, code: bytes) -> bytes:
+        """The payload of a frame with this code."""
+        return varint(len(frame.document_ends)) + code
+
+    @staticmethod
+    def code_of(payload: bytes) -> tuple[bytes, int]:
+        """The code in a payload, and the number of document ends in it.
+
+        Raises:
+            ValueError: the number is none, or too large.
+        """
+        n_documents = read_varint(iter(payload))
+        if n_documents > MAX_DOCUMENTS:
+            raise ValueError(f"found {n_documents} documents")
+        return payload[len(varint(n_documents)) :], n_documents
 
     def most_units(self, text_length: int) -> int:  # noqa: D102
         return 20 * (text_length + MAX_DOCUMENTS) + 16  # each of a byte's 8 bits costs at most about 16 bits

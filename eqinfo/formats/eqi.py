@@ -35,9 +35,9 @@ from itertools import count
 from typing import BinaryIO, NamedTuple, Protocol
 
 from eqinfo.errors import FormatError, check_head, damaged, truncated
-from eqinfo.formats.codec import Codec
+from eqinfo.formats.codec import Codec, Finder
+from eqinfo.formats.lane_codec import LaneCodec, mapped
 from eqinfo.formats.packing import packed_bytes, read_varint, varint
-from eqinfo.system.threads import ordered_map
 from eqinfo.text import kinds
 from eqinfo.text.frames import FRAME_BYTES, Frame, read_fully
 
@@ -57,23 +57,6 @@ class Sink(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Write all of `data`."""
-
-
-class Finder(Protocol):
-    """Finds the codec of a stream: a `Model` among the codecs it can make, a `Codec` only itself."""
-
-    def find_codec(self, unit_bits: int, fingerprint: bytes, where: str, /) -> Codec:
-        """The codec that a file was made with.
-
-        Args:
-            unit_bits: its size of a unit in bits.
-            fingerprint: the codec's, or its first bytes.
-            where: name of the file, for messages.
-
-        Raises:
-            MismatchError: the file was made with another codec.
-            FormatError: no codec has units of that size, or a file of the model is damaged.
-        """
 
 
 @dataclass
@@ -125,11 +108,9 @@ def frame_bytes(tag: int, text_length: int, unit_bits: int) -> int:
     return len(varint(tag) + varint(text_length)) + CRC_BYTES + payload_bytes(tag, text_length, unit_bits)
 
 
-def _encode_frame(codec: Codec, header: bytes, item: tuple[int, Frame]) -> tuple[Frame, int, bytes]:
+def _framed(header: bytes, item: tuple[int, Frame], units: int, payload: bytes) -> tuple[Frame, int, bytes]:
     """A numbered frame, its number of units, and its bytes in the stream."""
-    number, frame = item
-    units, payload = codec.encode(frame)
-    tag = units + 1
+    (number, frame), tag = item, units + 1
     if len(payload) >= len(frame.text) and not frame.document_ends:
         payload, tag = b"", STORED
     head = varint(tag) + varint(len(frame.text))
@@ -149,7 +130,15 @@ def compress(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1
     totals, index = Totals(), bytearray()
     header = stream_header(codec)
     sink.write(header)
-    for frame, units, data in ordered_map(partial(_encode_frame, codec, header), enumerate(frames), threads):
+
+    def one(item: tuple[int, Frame]) -> tuple[Frame, int, bytes]:
+        return _framed(header, item, *codec.encode(item[1]))
+
+    def many(lanes: LaneCodec, batch: list[tuple[int, Frame]]) -> Iterator[tuple[Frame, int, bytes]]:
+        found = lanes.encode_batch([frame for _, frame in batch], threads)
+        return (_framed(header, item, *coded) for item, coded in zip(batch, found, strict=True))
+
+    for frame, units, data in mapped(one, many, enumerate(frames), lambda _: codec, threads):
         sink.write(data)
         index += varint(len(frame.text)) + varint(len(data))
         totals.add(frame, units, len(data))
@@ -263,19 +252,33 @@ def decode_block(block: Block) -> Frame:
     Raises:
         FormatError: the frame is damaged.
     """
-    seed = zlib.crc32(varint(block.tag) + varint(block.text_length), block.seed)
     if block.tag == STORED:
-        frame = Frame(block.payload)
-    else:
+        return _checked(block, Frame(block.payload))
+    try:
+        frame: Frame | ValueError = block.codec.decode(block.tag - 1, block.payload, block.text_length)
+    except ValueError as error:
+        frame = error
+    return _checked(block, frame)
+
+
+def _checked(block: Block, frame: Frame | ValueError) -> Frame:
+    """A frame, or the error that decoding raised, checked against the block that it was decoded from."""
+    if isinstance(frame, ValueError):
+        raise damaged(block.place, str(frame))
+    seed = zlib.crc32(varint(block.tag) + varint(block.text_length), block.seed)
+    if block.tag != STORED:
         seed = zlib.crc32(block.payload, seed)
-        try:
-            frame = block.codec.decode(block.tag - 1, block.payload, block.text_length)
-        except ValueError as error:
-            raise damaged(block.place, str(error)) from None
     crc = zlib.crc32(frame.text, seed)
     if crc != block.crc:
         raise damaged(block.place, f"found checksum {crc:08x}, want {block.crc:08x}")
     return frame
+
+
+def _decode_batch(codec: LaneCodec, blocks: list[Block], threads: int) -> Iterator[Frame]:
+    """`decode_block` of many blocks."""
+    coded = [(b.tag - 1, b.payload, b.text_length) for b in blocks if b.tag != STORED]
+    found = iter(codec.decode_batch(coded, threads))
+    return (_checked(b, Frame(b.payload) if b.tag == STORED else next(found)) for b in blocks)
 
 
 def read_frames(source: BinaryIO, finder: Finder, where: str, threads: int = 1) -> Iterator[Frame]:
@@ -291,4 +294,5 @@ def read_frames(source: BinaryIO, finder: Finder, where: str, threads: int = 1) 
         FormatError: damaged, incomplete, of another version, or followed by something else.
         EqinfoError: the finder does not know a codec.
     """
-    return ordered_map(decode_block, _blocks(source, finder, where), threads)
+    many = partial(_decode_batch, threads=threads)
+    return mapped(decode_block, many, _blocks(source, finder, where), lambda block: block.codec, threads)

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from eqinfo.errors import FormatError, damaged
 from eqinfo.formats import eqi
+from eqinfo.formats.codec import Finder
 from eqinfo.formats.packing import MAX_VARINT_BYTES, read_varint, varint
 from eqinfo.text.frames import FRAME_BYTES, read_fully
 
@@ -117,7 +118,7 @@ def text_bytes(source: BinaryIO) -> int | None:
 
 
 def read_range(
-    source: BinaryIO, finder: eqi.Finder, where: str, start: int, end: int | None = None
+    source: BinaryIO, finder: Finder, where: str, start: int, end: int | None = None
 ) -> Iterator[bytes]:
     """The bytes [start, end) of the joined texts of all streams in a file; like a slice, fewer at the end.
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from eqinfo.errors import InputError, MismatchError, damaged
 from eqinfo.formats import eqi
-from eqinfo.formats.codec import AC_UNIT_BITS
+from eqinfo.formats.codec import AC_UNIT_BITS, Finder
 from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
 from eqinfo.formats.token_file import Sidecar, sidecar_path
@@ -67,7 +67,7 @@ class Listing:
         return [f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in row.values()]
 
 
-def of_file(source: BinaryIO, finder: eqi.Finder, name: Path) -> Iterator[Listing]:
+def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
     """The rows of a file, in order.
 
     Args:
@@ -88,7 +88,7 @@ def of_file(source: BinaryIO, finder: eqi.Finder, name: Path) -> Iterator[Listin
         yield _of_streams(source, list(streams), header, finder, name)
 
 
-def _of_tokens(sidecar: Sidecar, finder: eqi.Finder, name: Path) -> Listing:
+def _of_tokens(sidecar: Sidecar, finder: Finder, name: Path) -> Listing:
     """The row of a token file, from its sidecar."""
     units = sum(units for _, _, units, _ in sidecar.frames) if sidecar.unit_bits else sidecar.tokens
     size = name.stat().st_size
@@ -99,7 +99,7 @@ def _of_tokens(sidecar: Sidecar, finder: eqi.Finder, name: Path) -> Listing:
 
 
 def _of_streams(
-    source: BinaryIO, streams: list[Stream], header: bytes, finder: eqi.Finder, name: Path
+    source: BinaryIO, streams: list[Stream], header: bytes, finder: Finder, name: Path
 ) -> Listing:
     """The row of streams that have the same header."""
     unit_bits, fingerprint = eqi.parse_header(header, str(name))
@@ -122,7 +122,7 @@ def _of_streams(
 
 
 def _row(
-    finder: eqi.Finder,
+    finder: Finder,
     name: Path,
     unit_bits: int,
     fingerprint: bytes,

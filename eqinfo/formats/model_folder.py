@@ -19,6 +19,8 @@ from eqinfo.coder import integer_m1, live_windows
 from eqinfo.coder.integer_m1 import Network
 from eqinfo.errors import InputError, MismatchError, OptionError, damaged
 from eqinfo.formats.codec import AC_UNIT_BITS, ArithmeticCodec, CodebookCodec, Codec, WindowCodec, mismatch
+from eqinfo.formats.lane_codec import LaneCodec, can_batch
+from eqinfo.system import gpu
 
 CODEBOOK_NAME, NETWORK_NAME = "codebook.eqcb", "m1.eqm1"
 PACKAGED = Path(__file__).parents[1] / "models"
@@ -74,13 +76,16 @@ class Model:
 
     Args:
         path: a model folder, a codebook file, the name of a model in the package; None is the default one.
+        device: of `gpu.DEVICES`, for the codecs that can use one.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, device: str = "cpu") -> None:
+        # a machine without a driver need not gather frames, or start torch, to find that it has no GPU
+        self._device = "cpu" if device == "auto" and not gpu.has_driver() else device
         self.path = model_path(path)
         self._network_path = self.path / NETWORK_NAME
         # files that other models of the package made are read too, if the user named no model
-        self._others = [Model(PACKAGED / ENGLISH)] if path is None else []
+        self._others = [Model(PACKAGED / ENGLISH, device)] if path is None else []
         self._codebooks: dict[Path, Codebook] = {}
         self._live: dict[tuple[int, bytes], Codec] = {}  # by unit_bits and fingerprint; hashing M1 is slow
 
@@ -165,7 +170,7 @@ class Model:
         return CodebookCodec(codebook)
 
     def find_codec(self, unit_bits: int, fingerprint: bytes, where: str) -> Codec:
-        """The codec of this model that a file was made with; see `eqi.Finder`."""
+        """The codec of this model that a file was made with; see `codec.Finder`."""
         if not MIN_WINDOW_BITS <= unit_bits <= MAX_WINDOW_BITS and unit_bits not in LIVE_UNITS.values():
             raise damaged(where, f"found units of {unit_bits} bits")
         try:
@@ -202,9 +207,13 @@ class Model:
 
     def _live_codec(self, unit_bits: int, carry: bool, rule: str) -> Codec:
         """A codec in which M1 runs."""
-        if unit_bits == AC_UNIT_BITS:
-            return ArithmeticCodec(self.network, rule)
-        return WindowCodec(self.network, unit_bits, carry, rule)
+        is_ac = unit_bits == AC_UNIT_BITS
+        codec = (
+            ArithmeticCodec(self.network, rule)
+            if is_ac
+            else WindowCodec(self.network, unit_bits, carry, rule)
+        )
+        return codec if self._device == "cpu" or not can_batch(codec) else LaneCodec(codec, self._device)
 
     def _live_codecs(self, unit_bits: int) -> Iterator[Codec]:
         """All codecs with units of that size in which M1 runs, also those that compress no longer takes."""

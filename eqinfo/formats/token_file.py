@@ -32,11 +32,11 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.errors import FormatError, check_version, damaged
-from eqinfo.formats.codec import CodebookCodec, Codec
-from eqinfo.formats.eqi import Finder, Sink, Totals, read_exactly
+from eqinfo.formats.codec import CodebookCodec, Codec, Finder
+from eqinfo.formats.eqi import Sink, Totals, read_exactly
+from eqinfo.formats.lane_codec import LaneCodec, mapped
 from eqinfo.formats.packing import packed_bytes
 from eqinfo.system.arrays import Ids
-from eqinfo.system.threads import ordered_map
 from eqinfo.text.frames import FRAME_BYTES, MAX_DOCUMENTS, Frame
 
 TOKENS_SUFFIX = ".bin"
@@ -175,7 +175,11 @@ def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -
         threads: number of frames to code at a time; the output is the same for any.
     """
     totals, crc, n_ids, listed = Totals(), 0, 0, list[list[int]]()
-    for frame, units, ids in ordered_map(partial(_encode, codec), frames, threads):
+
+    def many(lanes: LaneCodec, batch: list[Frame]) -> Iterator[tuple[Frame, int, Ids]]:
+        return map(partial(_encode, codec), batch, lanes.encode_batch(batch, threads))
+
+    for frame, units, ids in mapped(partial(_encode, codec), many, frames, lambda _: codec, threads):
         data = ids.tobytes()
         sink.write(data)
         crc = zlib.crc32(data, crc)
@@ -202,12 +206,12 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
     )
 
 
-def _encode(codec: Codec, frame: Frame) -> tuple[Frame, int, Ids]:
-    """A frame, its units and its token ids."""
+def _encode(codec: Codec, frame: Frame, coded: tuple[int, bytes] | None = None) -> tuple[Frame, int, Ids]:
+    """A frame, its units and its token ids; `coded` is what the codec's `encode` returns, if known."""
     if isinstance(codec, CodebookCodec):
         codewords = parse.encode(codec.codebook, *frame)
         return frame, codewords.size, codewords.astype(token_type(codec.unit_bits))
-    units, payload = codec.encode(frame)
+    units, payload = coded or codec.encode(frame)
     padded = payload + bytes(-len(payload) % (LIVE_ID_BITS // 8))
     return frame, units, np.frombuffer(padded, ">u2").astype("<u2")
 

@@ -12,21 +12,25 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import LostPeerError, OptionError, PeerError
+from eqinfo.errors import LostPeerError, PeerError
+from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
 
 R = TypeVar("R")
 
-# Dense bfloat16 FLOP/s from the data sheets, by part of the device name. The first match counts.
+# Dense bfloat16 FLOP/s from the data sheets, by words of the device name. The first match counts.
 PEAK_FLOPS = {
+    "GH200": 989e12,
     "H200": 989e12,
+    "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
     "B200": 2250e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "A10G": 70e12,
     "RTX 4090": 165e12,
@@ -43,10 +47,7 @@ def pick_device(name: str) -> torch.device:
     torch.set_num_threads(1 + available(torch.get_num_threads() - 1))  # with more, OpenMP ends the process
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise OptionError(f"--device: unknown device; found {name}, want auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("--device: no usable GPU in this machine. Use --device cpu.")
+    check_device(name)
     return torch.device(name)
 
 
@@ -141,7 +142,10 @@ def keep_memory() -> None:
 
 def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 on hardware with fast bfloat16 products; elsewhere a context without effect."""
-    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
@@ -150,4 +154,4 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((flops for known, flops in PEAK_FLOPS.items() if known in name), None)
+    return next((flops for known, flops in PEAK_FLOPS.items() if re.search(rf"\b{known}\b", name)), None)

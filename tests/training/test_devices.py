@@ -100,6 +100,10 @@ def test_gpus_are_known_by_the_most_telling_part_of_their_name(monkeypatch):
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA L40S", 362e12),
         ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", 181e12),
+        ("NVIDIA GH200 480GB", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA RTX A1000", None),
         ("GeForce GTX 1080", None),
     ):
         monkeypatch.setattr(devices.torch.cuda, "get_device_name", lambda _, name=name: name)
