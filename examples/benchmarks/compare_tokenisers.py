@@ -25,7 +25,7 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -37,7 +37,6 @@ import matplotlib
 import numpy as np
 import pages
 import peers
-import priced
 from matplotlib.figure import Figure
 
 from eqinfo.codebook.codebook import Codebook
@@ -53,17 +52,13 @@ from eqinfo.m1.expand import Candidates, expand
 from eqinfo.m1.refit import refit
 from eqinfo.m2.model import GPTConfig
 from eqinfo.m2.run import shape_of_name
-from eqinfo.system.arrays import Ids
 from eqinfo.system.atomic_files import NamedSink, replacing
 from eqinfo.text import decompression
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 BPE_SAMPLE_BYTES = 64_000_000
-BATCH_DOCUMENTS = 256
+BPE_BATCH = 256  # documents
 PENALTY = m1_run.Settings().unaligned_penalty  # of a cut inside a word
-
-
-Encoder = Callable[[list[bytes]], list[Ids]]  # documents to the ids of each
 
 
 class Vocabulary(NamedTuple):
@@ -82,16 +77,11 @@ VOCABULARIES = {
     "bpe-b14": Vocabulary("bpe", 14),
     "ours-b16": Vocabulary("refitted", 16),
     "bpe-b16": Vocabulary("bpe", 16),
-    "priced-b12": Vocabulary("priced", 12),
-    "priced-b14": Vocabulary("priced", 14),
-    "priced-b16": Vocabulary("priced", 16),
 }
 
 BLOCK_SIZE, BATCH_TOKENS = 256, 8192  # of M2
 BPE_OF = {"bytes": "bpe-b12", "published-b12": "bpe-b12"}  # what an arm is compared with
-KINDS = "ours", "priced", "bpe"  # of windows that are compared at each width
-BPE_OF |= {f"{kind}-b{bits}": f"bpe-b{bits}" for kind in KINDS for bits in (12, 14, 16)}
-PRICED_BYTES = 20_000_000  # size of the sample of the training text that prices come from
+BPE_OF |= {f"{kind}-b{bits}": f"bpe-b{bits}" for kind in ("ours", "bpe") for bits in (12, 14, 16)}
 
 SAME = "same"  # the shape of BPE's M2, on as many tokens or for as many training FLOPs
 LARGER = "larger"  # a larger M2, with BPE's FLOPs a byte of text, on BPE's text: so for its training FLOPs
@@ -114,6 +104,8 @@ bytes/token, BPE: 3.37). No script repeats them: they led to the defaults. Diffe
 | ... sharing 131,072 rows | 2.017 | 1.980 | yes |
 | ... and of 9 and 12 bytes | 2.035 | | no |
 | ... and of the text since the start of the last, the last two, the last three words | 2.019 | 1.983 | no |
+| ... of cuts that tie, the one of frequent windows (whole valid: 2.009, 1.994) | | | yes |
+| ... windows cut by price alone, -log2 of their share (whole valid: 1.994 at 3.86 bytes/token) | | | no |
 | ... windows chosen by their uses alone (3.82 bytes/token) | 2.011 | | no |
 | ... windows chosen and cut with a penalty of 3 for a cut inside a word (3.86 bytes/token) | 2.009 | | no |
 
@@ -211,9 +203,7 @@ def make_codebook(vocabulary: Vocabulary, work: Path, train: Path) -> Codebook:
             return Codebook([b"", *(bytes([byte]) for byte in range(256))], bits, "greedy")
         case "published":
             return published(m1_run.load_m1(model_path(None)), bits, lambda _: None)
-        case "priced" if (ours := work / f"ours-b{bits}" / CODEBOOK_NAME).exists():
-            return Codebook.load(ours)  # the same windows, cut otherwise
-        case "refitted" | "priced":
+        case "refitted":
             return refit(candidates(bits), training_text(work, train), bits, PENALTY, lambda _: None)
         case "bpe":
             entries = peers.token_bytes(bpe_of(vocabulary, work, train).tokenizer)
@@ -227,32 +217,15 @@ def frames(path: Path) -> Iterator[Frame]:
     return frames_of_pieces((document, True) for document in peers.read_documents(path))
 
 
-def encoder(vocabulary: Vocabulary, work: Path, train: Path, codebook: Codebook) -> Encoder | None:
-    """How documents become ids; None if the codebook's own parse cuts them."""
-    match vocabulary.windows:
-        case "bpe":
-            tokenizer = bpe_of(vocabulary, work, train).tokenizer
-            ranks = np.array([codebook.codewords[entry] for entry in peers.token_bytes(tokenizer)])
-
-            def encode(documents: list[bytes]) -> list[Ids]:
-                texts = [document.decode() for document in documents]
-                found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-                return [ranks[part.ids] for part in found]
-
-            return encode
-        case "priced":
-            costs = priced.costs_in(codebook, peers.sample(train, PRICED_BYTES))
-            return lambda documents: [priced.cut(codebook, costs, document) for document in documents]
-    return None
-
-
-def write_ids(path: Path, sink: NamedSink, codebook: Codebook, encode: Encoder) -> token_file.Sidecar:
-    """Write a text as the ids that an encoder gives; the sidecar."""
+def write_bpe(path: Path, sink: NamedSink, codebook: Codebook, bpe: peers.Bpe) -> token_file.Sidecar:
+    """Write the BPE tokens of a text as ids of the codebook; the sidecar."""
+    ranks = np.array([codebook.codewords[entry] for entry in peers.token_bytes(bpe.tokenizer)])
     dtype = token_file.token_type(codebook.window_bits)
     totals, crc = Totals(), 0
     documents = peers.read_documents(path)
-    while batch := list(islice(documents, BATCH_DOCUMENTS)):
-        ids = np.concatenate([np.append(part, token_file.END_OF_TEXT) for part in encode(batch)])
+    while batch := [document.decode() for document in islice(documents, BPE_BATCH)]:
+        found = bpe.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        ids = np.concatenate([np.append(ranks[part.ids], token_file.END_OF_TEXT) for part in found])
         data = ids.astype(dtype).tobytes()
         sink.write(data)
         crc = zlib.crc32(data, crc)
@@ -287,16 +260,16 @@ def digest_of_file(path: Path) -> bytes:
     return digest(frames(path))
 
 
-def write_tokens(path: Path, target: Path, codebook: Codebook, encode: Encoder | None) -> None:
+def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | None) -> None:
     """Write the token file of a text and its sidecar, unless they exist, and check that it decodes back."""
     sidecar_path = token_file.sidecar_path(target)
     if sidecar_path.exists():
         return
     with replacing(target, force=True) as sink:
-        if encode is None:
+        if bpe is None:
             _, sidecar = token_file.write(frames(path), sink, CodebookCodec(codebook))
         else:
-            sidecar = write_ids(path, sink, codebook, encode)
+            sidecar = write_bpe(path, sink, codebook, bpe)
     with target.open("rb") as source:
         if digest(token_file.read(source, sidecar, CodebookCodec(codebook), str(target))) != digest_of_file(
             path
@@ -318,9 +291,9 @@ def prepare(work: Path, names: list[str], texts: Texts) -> None:
             with replacing(path) as sink:
                 sink.write(codebook.to_bytes())
         codebook = Codebook.load(path)
-        encode = encoder(vocabulary, work, texts.train, codebook)
+        bpe = bpe_of(vocabulary, work, texts.train) if vocabulary.windows == "bpe" else None
         for text_name, text_path in texts.by_name.items():
-            write_tokens(text_path, folder / f"{text_name}.bin", codebook, encode)
+            write_tokens(text_path, folder / f"{text_name}.bin", codebook, bpe)
         shown = [f"{text_name} {bytes_per_token(folder, text_name):.3f}" for text_name in texts.by_name]
         say(f"{name}: {len(codebook.windows):,} windows; bytes/token {', '.join(shown)}")
 
@@ -437,7 +410,7 @@ def planned(work: Path, rungs: Iterable[Rung], only: re.Pattern[str]) -> dict[Ru
     """All runs of the ladder in their order, each with its arm."""
     known, runs = set(vocabularies(work)), dict[Run, Arm]()
     for rung in rungs:
-        names = [(f"{kind}-b{bits}", SAME) for bits in rung.bits for kind in KINDS]
+        names = [(f"{kind}-b{bits}", SAME) for bits in rung.bits for kind in ("ours", "bpe")]
         names += [("bytes", SAME), ("published-b12", SAME)]
         names += [(f"ours-b{bits}", LARGER) for bits in rung.bits]
         for seed, (name, match) in product(rung.seeds, names):
@@ -695,7 +668,7 @@ def draw(work: Path, rows: Iterable[Row], path: Path) -> None:
         axes = figure.add_subplot()
         for (vocabulary, shape, match), points in lines.items():
             kind, _, bits = vocabulary.partition("-")
-            colour = f"C{('bytes', 'ours', 'bpe', 'published', 'priced').index(kind)}"
+            colour = f"C{('bytes', 'ours', 'bpe', 'published').index(kind)}"
             style = {"b14": "--", "b16": ":"}.get(bits, "-")
             label = f"{vocabulary}, {shape}" + (", larger" if match == LARGER else "")
             marker = "*" if match == LARGER else {"nano": "o", "3m": "s"}.get(shape, "^")
@@ -728,7 +701,6 @@ def report(work: Path, plan: dict[Run, Arm], output: Path | None) -> None:
         "- bytes: 257 tokens; b12, b14, b16: at most 2^12, 2^14 and 2^16\n"
         "- published: the paper's rule with greedy parse; ours: refitted windows with optimal parse; both "
         "from candidates of the M1 in the package, refitted to the training text\n"
-        "- priced: the windows of ours, cut by their prices (`priced.py`): an experiment\n"
         "- bpe: merges inside words, pre-tokenised as in GPT-2, trained on a sample of "
         f"{BPE_SAMPLE_BYTES / 1e6:.0f} MB of the training text\n"
         "- every M2 knows the bytes of its tokens, whatever the tokens: trie spelling and byte n-grams\n"
