@@ -3,9 +3,9 @@
 Any sequence of codewords can be decoded, so the encoder may choose where to cut:
 
 - `optimal` takes the cut of least cost: 1 for each window and `unaligned_penalty` for each cut inside a word.
-  With penalty 0 that is the fewest windows. Many cuts tie. So a rare window costs a little more, 1/1024 for
-  each quarter bit of its rarity (`Codebook.rarities`): language models learn such cuts better. What ties even
-  so goes to the longer last window, then to the longer one before it, and so on.
+  With penalty 0 that is the fewest windows. Many cuts tie, and language models learn those of frequent windows
+  better. So a rare window costs a little more, 1/16,384 for each quarter bit of its rarity
+  (`Codebook.rarities`). What ties even so goes to the longer last window, then to the longer one before it.
 - `greedy` takes the longest match at each position, as the paper does.
 
 `cut` defines both in plain Python. `kernels/parse` holds the same two loops compiled, for texts long enough
@@ -32,7 +32,8 @@ from eqinfo.text.frames import Bytes
 
 Codewords = U32
 
-WINDOW_COST = PENALTY_UNIT  # costs are in 1/WINDOW_COST window
+WINDOW_COST = 16 * PENALTY_UNIT  # costs are in 1/WINDOW_COST window
+DEAREST_CUT = 63.0  # windows; a larger penalty counts as this one, so that costs fit their bits
 MAX_SEGMENT_BYTES = 1 << 26  # of a call, which takes up to 8 bytes of memory for each
 
 # Plain Python takes about as long for this much work, in bytes * longest window, as importing numba does.
@@ -55,7 +56,7 @@ def is_aligned(before: Any, after: Any) -> Any:
 
 def penalty_cost(penalty: float) -> int:
     """A penalty in windows, in [0, 1000], as a cost."""
-    return round(penalty * WINDOW_COST)
+    return WINDOW_COST // PENALTY_UNIT * round(min(penalty, DEAREST_CUT) * PENALTY_UNIT)
 
 
 def window_cost(codebook: Codebook, codeword: int) -> int:

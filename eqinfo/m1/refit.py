@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eqinfo.codebook.codebook import Codebook, flat
+from eqinfo.codebook.codebook import PENALTY_UNIT, Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
 from eqinfo.codebook.kernels.trie import (
     MAX_SLOTS,
@@ -21,7 +21,7 @@ from eqinfo.codebook.kernels.trie import (
     by_slot,
     count_nodes,
 )
-from eqinfo.codebook.parse import penalty_cost
+from eqinfo.codebook.parse import WINDOW_COST, penalty_cost
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
 from eqinfo.system.arrays import I64, U8, U32
@@ -158,7 +158,7 @@ def refit(
         candidates: include all single bytes; their trie has at most MAX_NODES.
         texts: to parse; M1 need not be trained on them.
         window_bits: size of a codeword.
-        unaligned_penalty: cost of an unaligned cut, in windows; the codebook keeps it.
+        unaligned_penalty: cost of an unaligned cut, in windows of mean cost; the codebook keeps it.
         on_progress: called after every text of every pass.
     """
     wanted = (1 << window_bits) - 1  # one codeword is the empty window's
@@ -180,11 +180,13 @@ def refit(
             candidates = _joined(candidates, pairs, n_joined)
         else:
             candidates = candidates.best(n_kept, counts * windows_saved(candidates.strings))
-    found = b""
+    found, penalty = b"", unaligned_penalty
     for done in range(len(plan), len(plan) + RARITY_PASSES):
         on_pass = _part_of(on_progress, done, len(plan) + RARITY_PASSES)
-        found = rarities(count_windows(candidates.strings, texts, unaligned_penalty, on_pass, rarities=found))
-    return Codebook([b"", *candidates.strings], window_bits, "optimal", unaligned_penalty, b"\0" + found)
+        uses = count_windows(candidates.strings, texts, penalty, on_pass, rarities=found)
+        found = rarities(uses)
+        penalty = unaligned_penalty * mean_cost(uses, found)
+    return Codebook([b"", *candidates.strings], window_bits, "optimal", penalty, b"\0" + found)
 
 
 def rarities(uses: I64) -> bytes:
@@ -192,6 +194,12 @@ def rarities(uses: I64) -> bytes:
     shares = (uses + 0.5) / (uses + 0.5).sum()
     quarter_bits: U8 = np.round(-4 * np.log2(shares)).clip(0, 255).astype(np.uint8)
     return quarter_bits.tobytes()
+
+
+def mean_cost(uses: I64, rarities: bytes) -> float:
+    """The mean cost of a window in text, a little above 1: cuts inside words cost as many times as much."""
+    mean = (uses * np.frombuffer(rarities, np.uint8)).sum() / uses.sum()
+    return round((1 + float(mean) / WINDOW_COST) * PENALTY_UNIT) / PENALTY_UNIT
 
 
 def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:

@@ -41,14 +41,15 @@ def all_cuts(codebook: Codebook, text: bytes) -> list[list[bytes]]:
 
 
 def price(codebook: Codebook, windows: list[bytes]) -> tuple[int, list[int]]:
-    """By what a cut is judged: cost in 1/PENALTY_UNIT windows, then longer windows, from the last on."""
+    """By what a cut is judged: its cost, then longer windows, from the last on."""
     rarities = codebook.rarities or bytes(len(codebook.windows))
 
     def is_word(byte: int) -> bool:
         return byte >= 128 or chr(byte) in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
     unaligned = sum(is_word(a[-1]) and is_word(b[0]) for a, b in pairwise(windows))
-    cost = len(windows) * PENALTY_UNIT + unaligned * round(codebook.unaligned_penalty * PENALTY_UNIT)
+    penalty = 16 * round(min(codebook.unaligned_penalty, 63.0) * PENALTY_UNIT)
+    cost = len(windows) * 16 * PENALTY_UNIT + unaligned * penalty
     cost += sum(rarities[codebook.codewords[window]] for window in windows)
     return cost, [-len(window) for window in reversed(windows)]
 
@@ -99,7 +100,7 @@ def test_the_costs_of_windows_add_up_to_that_of_the_cut(text: bytes, penalty: fl
         codewords = [codebook.codewords[window] for window in windows]
         of_windows = sum(parse.window_cost(codebook, codeword) for codeword in codewords)
         rare = sum(codebook.rarities[codeword] for codeword in codewords)
-        assert of_windows + pairs * cost == len(windows) * PENALTY_UNIT + rare + inside * cost
+        assert of_windows + pairs * cost == len(windows) * parse.WINDOW_COST + rare + inside * cost
 
 
 def test_a_penalty_buys_aligned_cuts_with_windows() -> None:
