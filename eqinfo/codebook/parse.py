@@ -3,9 +3,9 @@
 Any sequence of codewords can be decoded, so the encoder may choose where to cut:
 
 - `optimal` takes the cut of least cost: 1 for each window and `unaligned_penalty` for each cut inside a word.
-  With penalty 0 that is the fewest windows. Many cuts tie, and language models learn those of frequent windows
-  better. So a rare window costs a little more, 1/16,384 for each quarter bit of its rarity
-  (`Codebook.rarities`). What ties even so goes to the longer last window, then to the longer one before it.
+  With penalty 0 that is the fewest windows. Many cuts tie, and language models learn frequent windows better.
+  So a rare window costs a little more, 1/16,384 for each quarter bit of its rarity (`Codebook.rarities`).
+  What ties even so goes to the longer last window, then to the longer one before it.
 - `greedy` takes the longest match at each position, as the paper does.
 
 `cut` defines both in plain Python. `kernels/parse` holds the same two loops compiled, for texts long enough
