@@ -81,7 +81,7 @@ def test_a_new_process_returns_the_result_and_has_the_environment(load):
 
 @pytest.mark.parametrize("size", [1 << 10, 1 << 16])
 def test_pieces_join_to_the_text_and_end_with_words(load, tmp_path: Path, size: int):
-    text = ("naïve words " * 20000).encode()
+    text = ("naïve words " * 80_000).encode()
     (tmp_path / "text").write_bytes(text)
     task = load("tokenisers").Task(tmp_path / "text", len(text) // 2, size, 1 << 17)
     pieces = [piece for group in task.groups() for piece in group]
