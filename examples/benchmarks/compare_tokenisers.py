@@ -105,7 +105,7 @@ bytes/token, BPE: 3.37). No script repeats them: they led to the defaults. Diffe
 | ... and of 9 and 12 bytes | 2.035 | | no |
 | ... and of the text since the start of the last, the last two, the last three words | 2.019 | 1.983 | no |
 | ... of cuts that tie, the one of frequent windows (on all of valid 2.001, before 2.009) | | | yes |
-| ... the same, by prices of 1 + 0.05 (x - 1), x being -log2 of a share over its mean (all of valid 1.994) | | | no |
+| ... the same, by prices 1 + 0.05 (x - 1), x = -log2 of a share / its mean (all of valid 1.994) | | | no |
 | ... windows cut by x alone, at 3.86 bytes/token (all of valid 1.994) | | | no |
 | ... windows chosen by their uses alone (3.82 bytes/token) | 2.011 | | no |
 | ... windows chosen and cut with a penalty of 3 for a cut inside a word (3.86 bytes/token) | 2.009 | | no |
