@@ -113,8 +113,8 @@ bytes/token, BPE: 3.37). No script repeats them: they led to the defaults. Diffe
 So an M2 that knows bytes is 0.20 bits/byte better than one that does not, for the same FLOPs. BPE gains
 more from it than windows do: with n-grams of 2 to 7 bytes it was ahead by 0.037 at 12 bits, with 13 % fewer
 bytes in a token, before ties went to frequent windows. Runs on nearly the same tokens, and of two seeds,
-differ by up to 0.005. A step of 8,192 random ids took 0.79 to 0.82 s of CPU time, with the spelling alone 0.76 s
-(nano, 4,096 windows, n-grams of 3, 5 and 7 bytes).
+differ by up to 0.005. A step of 8,192 random ids took 0.79 to 0.82 s of CPU time, with the spelling alone
+0.76 s (nano, 4,096 windows, n-grams of 3, 5 and 7 bytes).
 """
 
 
