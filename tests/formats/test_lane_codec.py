@@ -43,7 +43,8 @@ def in_lanes(lanes: int, device: str = "cpu") -> LaneCodec:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     """The notes of a test."""
     found: list[tuple[str, bool]] = []
-    monkeypatch.setattr(notes, "_listener", lambda words, is_warning: found.append((words, is_warning)))
+    listener = lambda words, kind: found.append((words, kind is notes.Kind.WARNING))  # noqa: E731
+    monkeypatch.setattr(notes, "_listener", listener)
     return found
 
 

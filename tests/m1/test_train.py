@@ -67,7 +67,8 @@ def test_a_model_folder_holds_plain_files_and_nothing_else(trained):
     assert config["settings"]["steps"] == 40
     assert config["batches"]["window_share"] == 0.25
     assert len(codebook.windows) == 1024
-    assert codebook.unaligned_penalty == config["settings"]["unaligned_penalty"]
+    # a cut inside a word costs so many windows of mean cost, and a window a little more than 1
+    assert 1 < codebook.unaligned_penalty / config["settings"]["unaligned_penalty"] < 1.01
 
 
 def test_the_stages_get_better_and_all_beat_the_published_rule(trained):
