@@ -120,10 +120,10 @@ differ by up to 0.005. A step of 8,192 random ids took 0.79 to 0.82 s of CPU tim
 
 # the outcome of the published runs: say it here, after measuring again
 OUTCOME = pages.paragraph(
-    "With equal training FLOPs BPE is still ahead of eqinfo's windows, by 0.012 bits/byte after 1 M tokens and "
-    "by 0.009 after 4 M (nano, 12 bits, on *valid*; on two of three other texts windows are ahead); a window "
-    "holds 15 % more text than a token of BPE. Before cuts that tie went to frequent windows, it was 0.022 and "
-    "0.018."
+    "With equal training FLOPs BPE is still ahead of eqinfo's windows, by 0.012 bits/byte after 1 M tokens "
+    "and by 0.009 after 4 M (nano, 12 bits, on *valid*; on two of three other texts windows are ahead); a "
+    "window holds 15 % more text than a token of BPE. Before cuts that tie went to frequent windows, it was "
+    "0.022 and 0.018."
 )
 
 
