@@ -168,12 +168,10 @@ class Codebook:
         from eqinfo.codebook.kernels.trie import by_slot
 
         table, codewords, _ = self.trie
-        return by_slot(table, codewords, np.frombuffer(self.rarities or bytes(len(self.windows)), np.uint8))
+        return by_slot(table, codewords, np.frombuffer(self.rarities, np.uint8))
 
     @cached_property
-    def rows(
-        self,
-    ) -> tuple[U64, U8, U8, I64]:
+    def rows(self) -> tuple[U64, U8, U8, I64]:
         """Words, lengths, blob and offsets for the compiled decoder; see `kernels/decode`."""
         from eqinfo.codebook.kernels.decode import first_bytes
 

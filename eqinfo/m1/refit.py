@@ -257,7 +257,7 @@ def count_windows(
     """
     table, codewords, root = build_trie(*flat(strings))
     assert table.size  # the number of candidates is bounded
-    slot_rarities = by_slot(table, codewords, np.frombuffer(rarities or bytes(len(strings)), np.uint8))
+    slot_rarities = by_slot(table, codewords, np.frombuffer(rarities, np.uint8))
     longest, penalty = max(map(len, strings)), penalty_cost(unaligned_penalty)
     counts = np.zeros(len(strings), np.int64)
 

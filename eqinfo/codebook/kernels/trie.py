@@ -136,10 +136,10 @@ def by_slot(table: U32, codewords: U32, values: U8) -> U8:
     Args:
         table: nodes of the trie.
         codewords: of the windows that end at each slot.
-        values: by codeword.
+        values: by codeword; none if all are 0.
     """
     found = np.zeros(table.size, np.uint8)
-    for slot in range(table.size):
+    for slot in range(table.size if values.size else 0):
         if table[slot] >> 8 & 1:
             found[slot] = values[codewords[slot]]
     return found
