@@ -32,6 +32,7 @@ RUNS = 5
 PIECE_BYTES, GROUP_BYTES = 1 << 17, 1 << 22  # bpe-openai takes at most 200,000 characters
 SMALL = ((1 << 10, 1_000_000), (1 << 16, 4_000_000))  # size of an input, and size of all inputs
 THREAD_PIECE_BYTES = PIECE_BYTES
+COMMAND_TIMES = 10  # whole commands get that many times the text: starting takes them half a second
 SLOW, SLOW_SHARE = "tokenizers", 10  # these encode a tenth of the text
 PACKAGES = (
     "numba", "numpy", "gigatoken", "tokie", "iree-tokenizer", "kitoken", "tiktoken", "tokenizers",
@@ -264,14 +265,15 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
     )
 
 
-def command_table(text: Path, n_bytes: int, cache: Path) -> Iterator[str]:
+def command_table(train: Path, n_bytes: int, cache: Path) -> Iterator[str]:
     """The table of whole commands, beside the parse that they contain."""
     codebook = Codebook.load(codebook_path(None))
-    data = text.read_bytes()[:n_bytes]
+    documents = list(peers.sample(train, n_bytes))
+    data = b"\n".join(documents)
     jsonl, plain = cache / "commands.jsonl", cache / "commands.txt"
     plain.write_bytes(data)
-    documents = data.decode(errors="ignore").split("\n\n")
-    jsonl.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    records = (json.dumps({"text": document.decode(errors="ignore")}) + "\n" for document in documents)
+    jsonl.write_text("".join(records))
     packed = cache / "commands.jsonl.zst"
     packed.write_bytes(zstandard.compress(jsonl.read_bytes()))
 
@@ -295,13 +297,13 @@ def command_table(text: Path, n_bytes: int, cache: Path) -> Iterator[str]:
     }
     took = {name: statistics.median(found) for name, found in peers.turns(work, RUNS).items()}
     best = next(iter(took.values()))
-    yield f"### Whole commands on {n_bytes / 1e6:g} MB of English prose\n"
+    yield f"### Whole commands on {round(len(data) / 1e6)} MB of English\n"
     yield pages.paragraph(
         "CPU time of a command from start to end: starting, reading, parsing, packing, checksums, writing. "
         f"The JSONL holds {len(documents):,} records of the same text. *Share* is the time of the parse "
         "divided by that of the row."
     )
-    rows = [[name, pages.digits(n_bytes / 1e6 / s), f"{best / s:.2f}"] for name, s in took.items()]
+    rows = [[name, pages.digits(len(data) / 1e6 / s), f"{best / s:.2f}"] for name, s in took.items()]
     yield pages.table(["", "MB per CPU second", "share"], rows)
 
 
@@ -314,4 +316,4 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     yield from small_tables(folder, english, n_bytes)
     yield from thread_table(folder, english, n_bytes)
     yield from start_table(folder, english)
-    yield from command_table(english, n_bytes, inputs.cache)
+    yield from command_table(inputs.train, COMMAND_TIMES * n_bytes, inputs.cache)
