@@ -8,7 +8,7 @@ Design choices:
 - Residual branches and the output matrix start at zero, so the untrained model predicts every token equally.
 - M2 may know the bytes of its tokens (`token_bytes`). Both embeddings of a token then get a part that its
   spelling gives, which `GPT.plain` folds into plain matrices; and the input gets n-grams of the last bytes of
-  text. Neither costs FLOPs.
+  text. It also knows which tokens no text has side by side (`impossible`). None of it costs FLOPs.
 
 Shapes: B sequences, T tokens each, C = n_embd, V = vocab_size, H = n_head, and D = C / H features a head.
 """
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqinfo.m2.impossible import Impossible
 from eqinfo.m2.loss import cross_entropy
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 
@@ -138,12 +139,17 @@ class GPT(nn.Module):
     sin: Tensor  # (block_size, D / 2)
 
     def __init__(
-        self, config: GPTConfig, spelling: Spelling | None = None, ngrams: ByteNgrams | None = None
+        self,
+        config: GPTConfig,
+        spelling: Spelling | None = None,
+        ngrams: ByteNgrams | None = None,
+        impossible: Impossible | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.spelling = spelling
         self.ngrams = ngrams
+        self.impossible = impossible
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd)
@@ -216,12 +222,14 @@ class GPT(nn.Module):
         last = self.norm(x[:, -1])  # (B, C)
         # MKL can take 2.5 times as long for one vector as for two, also in `head(last)`.
         rows = last if len(last) > 1 else last.repeat(2, 1)  # (B or 2, C)
-        return (self.head.weight @ rows.t()).t()[: len(last)], presents  # (B, V)
+        logits = (self.head.weight @ rows.t()).t()[: len(last)]  # (B, V)
+        return logits if self.impossible is None else self.impossible(logits, idx[:, -1]), presents
 
     def forward(self, idx: Tensor) -> Tensor:
         """Logits (B, T, V) for tokens (B, T)."""
         table, head = self.matrices()  # (V, C) each
-        return F.linear(self.hidden(idx, table), head)  # (B, T, V)
+        logits = F.linear(self.hidden(idx, table), head)  # (B, T, V)
+        return logits if self.impossible is None else self.impossible(logits, idx)
 
     def loss(self, idx: Tensor, targets: Tensor, table: Tensor, head: Tensor, *touched: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over the targets (B, T) that are not -1.
@@ -235,7 +243,9 @@ class GPT(nn.Module):
             touched: of `ByteNgrams.touched` of these tokens and perhaps others; none looks up all rows.
         """
         x = self.hidden(idx, table, *touched)  # (B, T, C)
-        return cross_entropy(x.view(-1, x.shape[-1]), head, targets.reshape(-1))  # ()
+        known = self.impossible
+        lowered = () if known is None else (idx.reshape(-1), known.starts, known.seconds)
+        return cross_entropy(x.view(-1, x.shape[-1]), head, targets.reshape(-1), *lowered)  # ()
 
 
 def rotary(block_size: int, head_size: int) -> tuple[Tensor, Tensor]:

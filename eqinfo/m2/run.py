@@ -19,10 +19,12 @@ from typing import Any
 import torch
 
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.codebook.pairs import impossible_pairs
 from eqinfo.errors import FormatError, MismatchError, OptionError
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
+from eqinfo.m2.impossible import Impossible
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import run_folder
@@ -117,6 +119,8 @@ def _check(config: dict[str, Any]) -> None:
     sides = config["data"]
     for name in [name for data in (sides["train"], *sides.values()) for name in data["files"]]:
         Path(name)
+    if type(config.setdefault("knows_cuts", False)) is not bool:
+        raise ValueError("knows_cuts: neither true nor false")
     if not sides["train"]["files"] or not all(type(data["tokens"]) is int for data in sides.values()):
         raise ValueError("data: no training data, or no number of tokens")
     bytes([config.get("unit_bits", 0)]) + bytes.fromhex(config["fingerprint"])  # these find the codec
@@ -164,6 +168,14 @@ def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -
     if codebook is None or len(codebook.windows) != shape.vocab_size or settings.plain_embeddings:
         return None
     return ByteNgrams(codebook.windows, shape.n_embd)
+
+
+def impossible_of(config: dict[str, Any], codebook: Codebook | None) -> Impossible | None:
+    """What a run knows of cuts; None if its data are cut in another way than its codebook cuts."""
+    if codebook is None or not config["knows_cuts"]:
+        return None
+    pairs = impossible_pairs(codebook)
+    return None if pairs is None else Impossible(pairs)
 
 
 def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
@@ -217,14 +229,14 @@ def load_m2(folder: Path, device: torch.device) -> M2:
     settings = Settings(**config["settings"])
     ngrams = ngrams_of(settings, shape, codebook)
     _check_size(path, 4 * facts(shape, ngrams)["params"])
-    state, trained = load_tensors(path, torch.device("cpu")), new_model(settings, shape, codebook)
+    state, trained = load_tensors(path, torch.device("cpu")), new_model(config, shape, codebook)
     try:
         trained.load_state_dict(state["model"])
         step, time_s = state["step"], round(state["time_s"], 1)
         tokens = step * settings.batch_size * settings.block_size
     except (LookupError, *_UNFIT) as error:
         raise MismatchError(f"{path}: not a checkpoint of its run ({first_line(error)}).") from None
-    model = GPT(shape, ngrams=ngrams)
+    model = GPT(shape, ngrams=ngrams, impossible=trained.impossible)
     model.load_state_dict(trained.plain())
     measured = {"training_steps": step, "training_tokens": tokens, "training_s": time_s}
     return M2(model.to(device), codec, config | {"measured": measured}, is_complete=False)
@@ -239,7 +251,8 @@ def load_weights(
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
     ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
     _check_size(weights, 2 * facts(shape, ngrams)["params"])
-    state, model = load_tensors(weights, device), GPT(shape, ngrams=ngrams).to(device)
+    model = GPT(shape, ngrams=ngrams, impossible=impossible_of(config, codebook)).to(device)
+    state = load_tensors(weights, device)
     try:
         model.load_state_dict(state)
     except _UNFIT as error:
@@ -247,12 +260,12 @@ def load_weights(
     return model
 
 
-def new_model(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> GPT:
+def new_model(config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None) -> GPT:
     """A new model of a run, to train or to fill; it knows its tokens' bytes if they are whole windows."""
-    spelling, ngrams = None, ngrams_of(settings, shape, codebook)
+    spelling, ngrams = None, ngrams_of(Settings(**config["settings"]), shape, codebook)
     if ngrams is not None and codebook is not None:
         spelling = Spelling(codebook.windows, shape.n_embd)
-    return GPT(shape, spelling, ngrams)
+    return GPT(shape, spelling, ngrams, impossible_of(config, codebook))
 
 
 def _check_size(path: Path, want: int) -> None:

@@ -1,12 +1,16 @@
 """Begin a run of train-m2, or let one go on: what the user names is checked before anything is changed."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from eqinfo.codebook.codebook import Codebook
+from eqinfo.codebook.pairs import impossible_pairs
 from eqinfo.coder import integer_m1
 from eqinfo.errors import FormatError, MismatchError, OptionError
 from eqinfo.formats import eqi, token_file
@@ -31,6 +35,9 @@ from eqinfo.training import run_folder
 from eqinfo.training.devices import rank_and_world
 from eqinfo.training.resume import resumed
 from eqinfo.training.run_folder import CHECKPOINT
+
+CHECKED_IDS = 1 << 18  # the first of each file
+MOST_IMPOSSIBLE = 1e-4  # of them; frames and joined files bring a few
 
 Files = Mapping[str, Sequence[Path]]  # of the sides `train` and `valid`
 AGAIN = "again"  # suffix of the folder in which streams are converted that a resumed run is given again
@@ -66,6 +73,7 @@ def start(
         codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
         shape = shape_of(settings, tokens, codebook)
+        ngrams = ngrams_of(settings, shape, codebook)
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
         elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
@@ -83,10 +91,23 @@ def start(
             },
             "fingerprint": sidecar.fingerprint,
             "unit_bits": sidecar.unit_bits,
-            "model": facts(shape, ngrams_of(settings, shape, codebook)),
+            "knows_cuts": _know_cuts(codebook, tokens_of.values()) if ngrams is not None else False,
+            "model": facts(shape, ngrams),
         }
 
     run_folder.start(folder, "m2", config, made=[STAGED, CODEBOOK_NAME, NETWORK_NAME])
+
+
+def _know_cuts(codebook: Codebook | None, sides: Iterable[Tokens]) -> bool:
+    """Whether tokens are cut as their codebook cuts, so that M2 may know which pairs are impossible.
+
+    Token files may come from other programs, or from a codebook with the same windows and other rarities.
+    """
+    pairs = None if codebook is None else impossible_pairs(codebook)
+    if pairs is None:
+        return False
+    found = [np.asarray(part[:CHECKED_IDS]) for tokens in sides for part in tokens.parts]
+    return all(pairs.count(ids) <= MOST_IMPOSSIBLE * ids.size for ids in found)
 
 
 def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None) -> bool:

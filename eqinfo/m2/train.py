@@ -91,7 +91,7 @@ class _Run:
         torch.manual_seed(self.settings.seed)
         self.tokens_a_step = self.settings.batch_size * self.settings.block_size
         self.trainer = Trainer(
-            new_model(self.settings, self.shape, self.codebook),
+            new_model(config, self.shape, self.codebook),
             self.settings.budget,
             self.tokens_a_step,
             self.settings.lr,

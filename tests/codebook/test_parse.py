@@ -4,7 +4,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from helpers.codebooks import make_codebook
+from helpers.codebooks import ALPHABET, make_codebook, penalties, small_codebooks
 from helpers.texts import mixed, prose
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,20 +13,7 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import MAX_WINDOW_BYTES, PENALTY_UNIT, Codebook, Method
 
 NEVER = 1 << 60  # as COMPILED_FROM: plain Python alone
-ALPHABET = b"ab ."
 small_texts = st.lists(st.sampled_from(ALPHABET), max_size=9).map(bytes)
-penalties = st.sampled_from([0.0, 1 / PENALTY_UNIT, 0.3, 1.0, 2.5, 1000.0])
-
-
-@st.composite
-def small_codebooks(draw: st.DrawFn, method: Method) -> Codebook:
-    """All bytes and some windows over ALPHABET, so that short texts can be cut in many ways."""
-    windows = draw(
-        st.sets(st.lists(st.sampled_from(ALPHABET), min_size=2, max_size=6).map(bytes), max_size=40)
-    )
-    windows |= {b""} | {bytes([b]) for b in range(256)}
-    rarities = b"" if draw(st.booleans()) else draw(st.randoms()).randbytes(len(windows))
-    return Codebook(sorted(windows), 9, method, draw(penalties), rarities)
 
 
 def all_cuts(codebook: Codebook, text: bytes) -> list[list[bytes]]:

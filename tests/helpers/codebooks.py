@@ -3,8 +3,23 @@
 from collections import Counter
 
 from helpers.texts import prose
+from hypothesis import strategies as st
 
-from eqinfo.codebook.codebook import Codebook, Method
+from eqinfo.codebook.codebook import PENALTY_UNIT, Codebook, Method
+
+ALPHABET = b"ab ."
+penalties = st.sampled_from([0.0, 1 / PENALTY_UNIT, 0.3, 1.0, 2.5, 1000.0])
+
+
+@st.composite
+def small_codebooks(draw: st.DrawFn, method: Method) -> Codebook:
+    """All bytes and some windows over ALPHABET, so that short texts can be cut in many ways."""
+    windows = draw(
+        st.sets(st.lists(st.sampled_from(ALPHABET), min_size=2, max_size=6).map(bytes), max_size=40)
+    )
+    windows |= {b""} | {bytes([b]) for b in range(256)}
+    rarities = b"" if draw(st.booleans()) else draw(st.randoms()).randbytes(len(windows))
+    return Codebook(sorted(windows), 9, method, draw(penalties), rarities)
 
 
 def make_codebook(
