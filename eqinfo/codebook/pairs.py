@@ -23,7 +23,9 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook, flat
 from eqinfo.system.arrays import I64, U32, Ids
 
-MAX_PAIRS = 1 << 26  # 256 MiB; codebooks of 18 bits and more have more pairs
+MAX_WINDOWS = 1 << 16  # those of larger codebooks have too many pairs: 30 million for 16 bits, 300 for 18
+MAX_PAIRS = 1 << 26  # 256 MiB
+MAX_STEPS = 1 << 31  # some 30 seconds; the codebooks in the package take an eighth of them or fewer
 
 
 class Pairs(NamedTuple):
@@ -52,7 +54,9 @@ class Pairs(NamedTuple):
 
 
 def impossible_pairs(codebook: Codebook) -> Pairs | None:
-    """The impossible pairs of a codebook; None if there are more than MAX_PAIRS."""
+    """The impossible pairs of a codebook; None if it goes beyond one of the limits above."""
+    if len(codebook.windows) > MAX_WINDOWS:
+        return None
     from eqinfo.codebook.kernels import pairs as kernel
 
     costs = np.full(len(codebook.windows), parse.WINDOW_COST, np.int64)
@@ -61,6 +65,6 @@ def impossible_pairs(codebook: Codebook) -> Pairs | None:
     blob, offsets = flat(codebook.windows)
     penalty, is_greedy = parse.penalty_cost(codebook.unaligned_penalty), codebook.method == "greedy"
     starts, seconds = kernel.impossible_pairs(
-        blob, offsets, *codebook.trie, costs, penalty, is_greedy, MAX_PAIRS
+        blob, offsets, *codebook.trie, costs, penalty, is_greedy, MAX_PAIRS, MAX_STEPS
     )
     return Pairs(starts, seconds) if starts.size else None

@@ -79,9 +79,12 @@ VOCABULARIES = {
     "bpe-b16": Vocabulary("bpe", 16),
 }
 
+KNOWING = "knowing-"  # before the name of a vocabulary: its M2 knows the pairs that BPE never has
 BLOCK_SIZE, BATCH_TOKENS = 256, 8192  # of M2
 BPE_OF = {"bytes": "bpe-b12", "published-b12": "bpe-b12"}  # what an arm is compared with
-BPE_OF |= {f"{kind}-b{bits}": f"bpe-b{bits}" for kind in ("ours", "bpe") for bits in (12, 14, 16)}
+BPE_OF |= {
+    f"{kind}-b{bits}": f"bpe-b{bits}" for kind in ("ours", "bpe", f"{KNOWING}bpe") for bits in (12, 14, 16)
+}
 
 SAME = "same"  # the shape of BPE's M2, on as many tokens or for as many training FLOPs
 LARGER = "larger"  # a larger M2, with BPE's FLOPs a byte of text, on BPE's text: so for its training FLOPs
@@ -295,10 +298,17 @@ def prepare(work: Path, names: list[str], texts: Texts) -> None:
                 sink.write(codebook.to_bytes())
         codebook = Codebook.load(path)
         bpe = bpe_of(vocabulary, work, texts.train) if vocabulary.windows == "bpe" else None
+        if bpe is not None:
+            bpe.tokenizer.save(str(folder / "tokenizer.json"))
         for text_name, text_path in texts.by_name.items():
             write_tokens(text_path, folder / f"{text_name}.bin", codebook, bpe)
         shown = [f"{text_name} {bytes_per_token(folder, text_name):.3f}" for text_name in texts.by_name]
         say(f"{name}: {len(codebook.windows):,} windows; bytes/token {', '.join(shown)}")
+
+
+def folder_of(work: Path, vocabulary: str) -> Path:
+    """The folder of a vocabulary; with and without KNOWING it is the same."""
+    return work / vocabulary.removeprefix(KNOWING)
 
 
 def bytes_per_token(folder: Path, text_name: str) -> float:
@@ -374,7 +384,7 @@ def held_out(folder: Path) -> list[str]:
 @lru_cache
 def codebook_of(work: Path, vocabulary: str) -> Codebook:
     """The codebook of a prepared vocabulary."""
-    return Codebook.load(work / vocabulary / CODEBOOK_NAME)
+    return Codebook.load(folder_of(work, vocabulary) / CODEBOOK_NAME)
 
 
 def larger_shape(work: Path, vocabulary: str, shape: str) -> str:
@@ -415,10 +425,11 @@ def planned(work: Path, rungs: Iterable[Rung], only: re.Pattern[str]) -> dict[Ru
     for rung in rungs:
         names = [(f"{kind}-b{bits}", SAME) for bits in rung.bits for kind in ("ours", "bpe")]
         names += [("bytes", SAME), ("published-b12", SAME)]
+        names += [(f"{KNOWING}bpe-b{bits}", SAME) for bits in rung.bits]
         names += [(f"ours-b{bits}", LARGER) for bits in rung.bits]
         for seed, (name, match) in product(rung.seeds, names):
             arm = Arm(rung, name, match)
-            if {name, BPE_OF[name]} <= known and only.search(
+            if {name.removeprefix(KNOWING), BPE_OF[name]} <= known and only.search(
                 f"{name}-{match}-{rung.shape}-{rung.n_tokens}-seed{seed}"
             ):
                 runs[run_of(arm, work, seed)] = arm
@@ -435,17 +446,24 @@ def run_of(arm: Arm, work: Path, seed: int) -> Run:
 
 
 class Command(NamedTuple):
-    """A description, the arguments of eqinfo, and the file for its stdout."""
+    """A description, the arguments of Python, and the file for its stdout."""
 
     what: str
     arguments: list[str]
     output: Path
 
 
+def program(run: Run, work: Path) -> list[str]:
+    """The arguments of Python for eqinfo on a run."""
+    if run.vocabulary.startswith(KNOWING):
+        return [f"{Path(__file__).with_name('knowing_bpe.py')}", f"{folder_of(work, run.vocabulary)}"]
+    return ["-m", "eqinfo"]
+
+
 def training(run: Run, work: Path) -> Command:
     """The command that starts or resumes the training of a run."""
-    folder, data = run.folder(work), work / run.vocabulary
-    arguments = ["train-m2", f"{data / 'train.bin'}", "-o", f"{folder}"]
+    folder, data = run.folder(work), folder_of(work, run.vocabulary)
+    arguments = [*program(run, work), "train-m2", f"{data / 'train.bin'}", "-o", f"{folder}"]
     arguments += ["--model", f"{data / CODEBOOK_NAME}", "--preset", run.shape, "--tokens", f"{run.n_tokens}"]
     arguments += ["--block-size", f"{BLOCK_SIZE}", "--batch-tokens", f"{BATCH_TOKENS}"]
     arguments += ["--seed", f"{run.seed}", "-q"]
@@ -458,8 +476,8 @@ def training(run: Run, work: Path) -> Command:
 
 def scoring(run: Run, work: Path, text_name: str, output: Path) -> Command:
     """The command that evaluates a run on a text."""
-    path = work / run.vocabulary / f"{text_name}.bin"
-    arguments = ["eval", f"{run.folder(work)}", "--text", f"{path}", "--json"]
+    path = folder_of(work, run.vocabulary) / f"{text_name}.bin"
+    arguments = [*program(run, work), "eval", f"{run.folder(work)}", "--text", f"{path}", "--json"]
     return Command(f"scoring {text_name}", arguments, output)
 
 
@@ -467,7 +485,7 @@ def commands(run: Run, work: Path) -> Iterator[Command]:
     """The remaining commands of a run; take each one after the previous one has ended."""
     if run.measured(work) is None:
         yield training(run, work)
-    for text_name in held_out(work / run.vocabulary):
+    for text_name in held_out(folder_of(work, run.vocabulary)):
         target = run.score_path(work, text_name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -481,7 +499,7 @@ def start(command: Command, log: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     with command.output.open("wb") as output, log.open("ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "eqinfo", *command.arguments],
+            [sys.executable, *command.arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
@@ -605,7 +623,7 @@ def ladder(work: Path, rows: dict[Arm, Row], texts: list[str]) -> Iterator[str]:
     shown = []
     for arm, row in rows.items():
         run, n_tokens = row.runs[0], row.measured[0]["training_tokens"]
-        sizes = [bytes_per_token(work / arm.vocabulary, name) for name in ("train", "valid")]
+        sizes = [bytes_per_token(folder_of(work, arm.vocabulary), name) for name in ("train", "valid")]
         cost = flops_per_token(run.config(work)) / sizes[1]
         theirs = rows.get(Arm(arm.rung, BPE_OF[arm.vocabulary], SAME))
         differences = ["", ""]
@@ -670,8 +688,8 @@ def draw(work: Path, rows: Iterable[Row], path: Path) -> None:
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.add_subplot()
         for (vocabulary, shape, match), points in lines.items():
-            kind, _, bits = vocabulary.partition("-")
-            colour = f"C{('bytes', 'ours', 'bpe', 'published').index(kind)}"
+            kind, _, bits = vocabulary.rpartition("-")
+            colour = f"C{('', 'ours', 'bpe', 'published', f'{KNOWING}bpe').index(kind)}"
             style = {"b14": "--", "b16": ":"}.get(bits, "-")
             label = f"{vocabulary}, {shape}" + (", larger" if match == LARGER else "")
             marker = "*" if match == LARGER else {"nano": "o", "3m": "s"}.get(shape, "^")

@@ -1,6 +1,6 @@
 """Impossible pairs against their definition: the cut of both windows' bytes."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -54,6 +54,16 @@ def test_pairs_in_ids_are_counted() -> None:
 def test_a_codebook_with_too_many_pairs_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     codebook = make_codebook(10)
     n = found(codebook).seconds.size
-    for most, is_listed in ((n - 1, False), (n, True)):
-        monkeypatch.setattr(pairs_module, "MAX_PAIRS", most)
-        assert (impossible_pairs(codebook) is not None) == is_listed
+    for name, most, is_listed in (
+        ("MAX_PAIRS", n - 1, False), ("MAX_PAIRS", n, True), ("MAX_STEPS", n // 2, False),
+        ("MAX_WINDOWS", 1023, False), ("MAX_WINDOWS", 1024, True),
+    ):  # fmt: skip
+        with monkeypatch.context() as changed:
+            changed.setattr(pairs_module, name, most)
+            assert (impossible_pairs(codebook) is not None) == is_listed
+
+
+def test_strings_of_two_letters_do_not_take_forever() -> None:
+    strings = {bytes(letters) for n in range(1, 15) for letters in product(b"ab", repeat=n)}
+    codebook = Codebook(sorted(strings | {b""} | {bytes([b]) for b in range(256)}), 16)
+    assert impossible_pairs(codebook) is None  # almost all pairs of 33,020

@@ -95,6 +95,7 @@ def impossible_pairs(
     penalty: int,
     is_greedy: bool,
     most: int,
+    most_steps: int,
 ) -> tuple[I64, U32]:
     """For each window, those that never follow it.
 
@@ -108,10 +109,11 @@ def impossible_pairs(
         penalty: cost of a cut inside a word.
         is_greedy: whether text is cut by the longest match, whatever it costs.
         most: the most pairs to list.
+        most_steps: the most windows w and b to look at.
 
     Returns:
         Where the list of each window begins, and the end of the last, (n_windows + 1,); and all lists, (n,),
-        in no order. Both are empty if there are more pairs.
+        in no order. Both are empty if it takes more pairs or steps.
     """
     n_windows = offsets.size - 1
     tails = _tails(blob, offsets, table, root)
@@ -131,7 +133,7 @@ def impossible_pairs(
     least_more = costs.min() - costs.max() - penalty
     starts = np.zeros(n_windows + 1, np.int64)
     found = np.empty(1 << 16, np.uint32)
-    n_found = 0
+    n_found = n_steps = 0
     listed = np.zeros(n_windows, np.int64)  # the last window whose list has this one
     for a in range(1, n_windows):
         low, high = offsets[a], offsets[a + 1]
@@ -142,6 +144,7 @@ def impossible_pairs(
             node = tails[k]
             if node == NOWHERE or (not is_greedy and spare < least_more):
                 continue
+            n_steps += end[node] - first[node]
             for w in range(first[node], end[node]):
                 inner = offsets[w] + high - k  # w's first byte in b
                 if inner >= offsets[w + 1] or tails[inner] == NOWHERE:
@@ -153,7 +156,11 @@ def impossible_pairs(
                 is_window = np.int64(table[shared]) >> STOP & 1
                 # If w ends where b ends, it is the longer last window: it wins a tie.
                 all_longer = is_greedy or least[shared] < slack
-                for b in range(first[shared], end[shared] if all_longer else first[shared] + is_window):
+                stop = end[shared] if all_longer else first[shared] + is_window
+                n_steps += stop - first[shared]
+                if n_steps > most_steps:
+                    return starts[:0], found[:0]
+                for b in range(first[shared], stop):
                     rest = offsets[b] + offsets[w + 1] - inner  # b's first byte after w
                     if rest == offsets[b + 1]:
                         is_impossible = is_greedy or slack + costs[b] >= 0
