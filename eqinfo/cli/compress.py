@@ -83,7 +83,9 @@ def compress(
     unaligned_penalty: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1000, help="Cost of a cut inside a word, in windows.  [default: the codebook's]"
+            min=0,
+            max=1000,
+            help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: the codebook's]",
         ),
     ] = None,
     byte_range: Range = None,

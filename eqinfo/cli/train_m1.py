@@ -56,7 +56,8 @@ def train_m1(
         int | None, typer.Option(help="Strings that M1 proposes for each window chosen.  [default: 4]")
     ] = None,
     unaligned_penalty: Annotated[
-        float | None, typer.Option(help="Cost of a cut inside a word, in windows, 0 to 1000.  [default: 1.0]")
+        float | None,
+        typer.Option(help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: 1.0]"),
     ] = None,
     rule: Annotated[
         str | None,

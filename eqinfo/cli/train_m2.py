@@ -61,7 +61,9 @@ def train_m2(
     ] = None,
     plain_embeddings: Annotated[
         bool | None,
-        typer.Option("--plain-embeddings", help="Embed tokens by id only, not by their bytes too."),
+        typer.Option(
+            "--plain-embeddings", help="Know tokens by id only, not their bytes nor what cannot follow them."
+        ),
     ] = None,
     device: options.Device = "auto",
     seed: Annotated[

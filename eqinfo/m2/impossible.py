@@ -2,7 +2,7 @@
 
 M2 would give such tokens some per cent of its probability, and had to learn each pair by itself. Their logits
 are lowered by a constant, not removed: in tokens that were cut in another way such pairs occur, and then cost
-10 nats, not infinitely many. It takes no FLOPs and some two per cent of a step.
+10 nats, not infinitely many. It takes no FLOPs and 1 to 2 % of a step.
 
 What this module does not do: find the pairs.
 """

@@ -181,7 +181,7 @@ def _document(line: bytes, where: str, text_field: str) -> bytes:
     if not isinstance(found, str):
         what = type(record).__name__
         if isinstance(record, dict):
-            what = f"fields {sorted(record)[:8]}"
+            what = f"fields {', '.join(map(repr, sorted(record)[:8]))}" if record else "no fields"
             if text_field in record:
                 what = f"{json.dumps(found):.40}"
         raise InputError(

@@ -236,7 +236,7 @@ def test_stdin_and_the_published_rule_work(tmp_path):
         (["missing.txt"], 1, "missing.txt: No such file or directory"),
         (["empty.txt"], 1, "corpus: no text in any of the inputs. Check the files."),
         (["bad.jsonl"], 1, "bad.jsonl:2: not a line of JSON"),
-        (["other.jsonl"], 1, "other.jsonl:1: no text in this record; found fields ['body']"),
+        (["other.jsonl"], 1, "other.jsonl:1: no text in this record; found fields 'body'"),
         ([], 2, "give TEXT to start a run, or --resume to continue one"),
         (["tiny.txt", "--steps", "1"], 1, "corpus: too little text; found 15 bytes, want 20 or more."),
         (["TEXT"], 1, "corpus: little text for 10 minutes of training; found"),

@@ -90,7 +90,7 @@ def test_any_text_that_json_can_hold_comes_through(texts):
         (b'"text"', r"a\.jsonl:3: no text in this record; found str, want a string in 'text'"),
         (
             b'{"body": "x"}',
-            r"found fields \['body'\], want a string in 'text'\. Name the field with --text-f",
+            r"found fields 'body', want a string in 'text'\. Name the field with --text-f",
         ),
         (b'{"text": 3}', r"want a string in 'text'"),
     ],
