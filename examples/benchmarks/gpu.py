@@ -41,6 +41,7 @@ from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2.generate import codewords
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
+from eqinfo.m2.run import impossible_of
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.system.gpu import check_device
 from eqinfo.text.frames import Frame
@@ -224,9 +225,11 @@ def train_m1(device: torch.device, preset: str, steps: int) -> Figures:
 
 def train_m2(device: torch.device, preset: str, n_tokens: int, accumulate: int, steps: int) -> Figures:
     """The speed of training M2, its share of the device's FLOP/s (MFU), and peak memory."""
-    windows = Codebook.load(codebook_path(None)).windows
+    codebook = Codebook.load(codebook_path(None))
+    windows = codebook.windows
     config = GPTConfig(len(windows), BLOCK_SIZE, *M2_PRESETS[preset])
-    model = GPT(config, Spelling(windows, config.n_embd), ByteNgrams(windows, config.n_embd))
+    knowing = Spelling(windows, config.n_embd), ByteNgrams(windows, config.n_embd)
+    model = GPT(config, *knowing, impossible_of({"knows_cuts": True}, codebook))
     tokens_a_step = 1 << 40 if device.type == "cuda" else 0  # a long run is compiled
     trainer = Trainer(model, Budget(steps=steps + 2), tokens_a_step, 0.01, device, accumulate)
     found = rate(trainer, random_batch(len(windows), n_tokens), n_tokens, steps)
@@ -241,7 +244,9 @@ def generate(device: torch.device, preset: str, n_tokens: int) -> Figures:
     codebook = Codebook.load(codebook_path(None))
     config = GPTConfig(len(codebook.windows), BLOCK_SIZE, *M2_PRESETS[preset])
     torch.manual_seed(0)
-    model = GPT(config, ngrams=ByteNgrams(codebook.windows, config.n_embd)).to(device).eval()
+    impossible = impossible_of({"knows_cuts": True}, codebook)
+    model = GPT(config, ngrams=ByteNgrams(codebook.windows, config.n_embd), impossible=impossible)
+    model = model.to(device).eval()
     started = time.perf_counter()
     drawn = codewords(model, codebook, PROMPT, 1.0, None, 0)
     first = next(drawn)

@@ -185,7 +185,7 @@ def losses(scale: Scale) -> Iterator[str]:
 
 
 def trainer_of(config: GPTConfig, windows: list[bytes] | None, steps: int, lr: float = 0.01) -> Trainer:
-    """A trainer with a new model, as train-m2 makes it; with plain embeddings if windows is None."""
+    """A trainer with a new model that knows windows' bytes, but not cuts; nothing if windows is None."""
     knowing = [] if windows is None else [kind(windows, config.n_embd) for kind in (Spelling, ByteNgrams)]
     return Trainer(GPT(config, *knowing), Budget(steps=steps), 0, lr, CPU)
 
