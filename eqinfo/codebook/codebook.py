@@ -120,6 +120,10 @@ class Codebook:
         if sum(len(window) == 1 for window in self.windows) < 256:  # none twice, as windows are distinct
             raise InputError("codebook: not every single byte is a window.")
 
+    def __hash__(self) -> int:
+        """Equal codebooks have equal fingerprints."""
+        return hash(self.fingerprint)
+
     @property
     def vocab_size(self) -> int:
         """Number of token ids: 2**window_bits."""

@@ -15,6 +15,7 @@ after several; those are not listed. The empty window, which ends a document, is
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -53,15 +54,15 @@ class Pairs(NamedTuple):
         return count_impossible(ids.astype(np.uint32), self.starts, self.seconds)
 
 
+@lru_cache(1)  # train-m2 asks when it starts a run, for the model in training, and for the one it measures
 def impossible_pairs(codebook: Codebook) -> Pairs | None:
     """The impossible pairs of a codebook; None if it goes beyond one of the limits above."""
     if len(codebook.windows) > MAX_WINDOWS:
         return None
     from eqinfo.codebook.kernels import pairs as kernel
 
-    costs = np.full(len(codebook.windows), parse.WINDOW_COST, np.int64)
-    if codebook.rarities:
-        costs += np.frombuffer(codebook.rarities, np.uint8)
+    rarities = np.frombuffer(codebook.rarities or bytes(len(codebook.windows)), np.uint8)
+    costs = parse.WINDOW_COST + rarities.astype(np.int64)
     blob, offsets = flat(codebook.windows)
     penalty, is_greedy = parse.penalty_cost(codebook.unaligned_penalty), codebook.method == "greedy"
     starts, seconds = kernel.impossible_pairs(

@@ -91,7 +91,7 @@ def start(
             },
             "fingerprint": sidecar.fingerprint,
             "unit_bits": sidecar.unit_bits,
-            "knows_cuts": _know_cuts(codebook, tokens_of.values()) if ngrams is not None else False,
+            "knows_cuts": ngrams is not None and _know_cuts(codebook, tokens_of.values()),
             "model": facts(shape, ngrams),
         }
 

@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pages
 import peers
-from processes import children_cpu_s
+from processes import python_cpu_s
 
 PACKAGES = ("numba", "numpy", "torch", "typer")
 TEXT_BYTES, SMALL_BYTES = 3_000_000, 24_000
@@ -30,16 +29,9 @@ COMMANDS = {
 
 def spent(arguments: str, folder: Path) -> float:
     """The CPU seconds of a command that runs in the folder, which holds its cache too."""
-    before = children_cpu_s()
-    quiet = [] if arguments.startswith("eval") else ["-q"]
-    subprocess.run(
-        [sys.executable, "-m", "eqinfo", *arguments.split(), *quiet],
-        check=True,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"NUMBA_CACHE_DIR": f"{folder / 'cache'}"},
-    )
-    return children_cpu_s() - before
+    environment = os.environ | {"NUMBA_CACHE_DIR": f"{folder / 'cache'}"}
+    command = ["-m", "eqinfo", *arguments.split(), "-q"]
+    return python_cpu_s(command, cwd=folder, stdout=subprocess.DEVNULL, env=environment)
 
 
 def tables(inputs: peers.Inputs) -> Iterator[str]:

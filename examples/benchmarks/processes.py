@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -78,3 +78,17 @@ def children_cpu_s() -> float:
     """CPU time of all child processes that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def python_cpu_s(arguments: Iterable[object], **options: Any) -> float:
+    """CPU seconds of a new Python process, which must succeed.
+
+    Args:
+        arguments: of Python.
+        options: of `subprocess.run`.
+    """
+    import subprocess
+
+    before = children_cpu_s()
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, **options)
+    return children_cpu_s() - before

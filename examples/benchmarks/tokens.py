@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,7 @@ import pages
 import peers
 import tokenisers
 import zstandard
-from processes import Spent, children_cpu_s, fresh, spent
+from processes import Spent, fresh, python_cpu_s, spent
 from tokenisers import LOADERS, Measured, Task
 
 from eqinfo.codebook import parse
@@ -251,11 +250,8 @@ def start_table(folder: Path, text: Path) -> Iterator[str]:
     search = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
 
     def cpu_s(arguments: list[str]) -> float:
-        before = children_cpu_s()
         environment = os.environ | {"PYTHONPATH": search}
-        command = [sys.executable, *arguments]
-        subprocess.run(command, input=part, check=True, capture_output=True, env=environment)
-        return children_cpu_s() - before
+        return python_cpu_s(arguments, input=part, capture_output=True, env=environment)
 
     found = peers.turns({name: partial(cpu_s, command) for name, command in commands.items()}, 2 * RUNS + 1)
     yield f"### Start-up: a new process loads a model of {VOCAB_SIZE:,} entries and encodes 1 KB\n"
@@ -282,11 +278,8 @@ def command_table(train: Path, n_bytes: int, cache: Path) -> Iterator[str]:
         return spent(lambda: [parse.encode(codebook, frame) for frame in frames])[1].cpu_s
 
     def ran(*arguments: str | Path) -> float:
-        before = children_cpu_s()
         target = cache / "commands.out"
-        command = [sys.executable, "-m", "eqinfo", "compress", "-q", "-f", "-T1", *arguments, "-o", target]
-        subprocess.run(command, check=True)
-        return children_cpu_s() - before
+        return python_cpu_s(["-m", "eqinfo", "compress", "-q", "-f", "-T1", *arguments, "-o", target])
 
     work: dict[str, Callable[[], float]] = {
         "the parse alone, in memory": parsed,

@@ -60,7 +60,9 @@ def test_a_codebook_with_too_many_pairs_has_none(monkeypatch: pytest.MonkeyPatch
     ):  # fmt: skip
         with monkeypatch.context() as changed:
             changed.setattr(pairs_module, name, most)
+            impossible_pairs.cache_clear()
             assert (impossible_pairs(codebook) is not None) == is_listed
+    impossible_pairs.cache_clear()
 
 
 def test_strings_of_two_letters_do_not_take_forever() -> None:

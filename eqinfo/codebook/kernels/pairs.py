@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP
+from eqinfo.codebook.kernels.trie import NODE_BASE, NODE_LABEL, NODE_STOP, copied
 from eqinfo.codebook.parse import WORD_BYTES
 from eqinfo.system.arrays import I64, U8, U32
 from eqinfo.system.jit import compiled
@@ -28,6 +28,12 @@ def _step(table: U32, base: Any, byte: Any) -> Any:
     """The slot of the child by a byte of a node with this base, or NOWHERE."""
     slot = base ^ np.int64(byte)
     return slot if np.int64(table[slot]) & LABEL == byte else NOWHERE
+
+
+@compiled
+def _penalty(before: Any, after: Any, penalty: Any) -> Any:
+    """The penalty of a cut between two bytes: 0 unless it is inside a word."""
+    return penalty if WORD_BYTES[before] and WORD_BYTES[after] else 0
 
 
 @compiled
@@ -61,7 +67,7 @@ def _part_costs(
             before[low] = 0
         for start in range(low, high):
             if start > low:
-                before[start] += penalty if WORD_BYTES[blob[start - 1]] and WORD_BYTES[blob[start]] else 0
+                before[start] += _penalty(blob[start - 1], blob[start], penalty)
             base = np.int64(root)
             for at in range(start, high - 1):  # a window to the end leaves no part
                 slot = _step(table, base, blob[at])
@@ -80,7 +86,7 @@ def _part_costs(
                     left = after[at + 1] if at + 1 < high else 0
                     after[start] = min(after[start], costs[codewords[slot]] + left)
                 base = np.int64(table[slot]) >> BASE
-            after[start] += penalty if WORD_BYTES[blob[start - 1]] and WORD_BYTES[blob[start]] else 0
+            after[start] += _penalty(blob[start - 1], blob[start], penalty)
     return before, after
 
 
@@ -137,7 +143,6 @@ def impossible_pairs(
     listed = np.zeros(n_windows, np.int64)  # the last window whose list has this one
     for a in range(1, n_windows):
         low, high = offsets[a], offsets[a + 1]
-        last_in_word = WORD_BYTES[blob[high - 1]]
         for k in range(low, low + 1 if is_greedy else high):
             # what a cut without w and b may cost more than [a], so that the pair is impossible
             spare = costs[a] - before[k]
@@ -150,9 +155,7 @@ def impossible_pairs(
                 if inner >= offsets[w + 1] or tails[inner] == NOWHERE:
                     continue
                 shared = tails[inner]
-                slack = spare - costs[w]
-                if last_in_word and WORD_BYTES[blob[inner]]:
-                    slack += penalty
+                slack = spare - costs[w] + _penalty(blob[high - 1], blob[inner], penalty)
                 is_window = np.int64(table[shared]) >> STOP & 1
                 # If w ends where b ends, it is the longer last window: it wins a tie.
                 all_longer = is_greedy or least[shared] < slack
@@ -171,10 +174,7 @@ def impossible_pairs(
                         if n_found == most:
                             return starts[:0], found[:0]
                         if n_found == found.size:
-                            larger = np.empty(2 * found.size, np.uint32)
-                            for i in range(n_found):
-                                larger[i] = found[i]
-                            found = larger
+                            found = copied(found, np.empty(2 * found.size, np.uint32))
                         found[n_found] = b
                         n_found += 1
         starts[a + 1] = n_found

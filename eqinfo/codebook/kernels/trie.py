@@ -35,7 +35,7 @@ def _empty_slots(size: int) -> U32:
 
 
 @compiled
-def _copied(source: Any, target: Any) -> Any:
+def copied(source: Any, target: Any) -> Any:
     """The target, a longer array, after copying the source to its beginning.
 
     A loop, because numba takes two seconds to compile the assignment of one array to a part of another.
@@ -93,10 +93,10 @@ def build_trie(blob: U8, offsets: I64) -> tuple[U32, U32, int]:
                     return table[:0], codewords[:0], 0
                 # double the table
                 size *= 2
-                table = _copied(table, _empty_slots(size))
-                codewords = _copied(codewords, np.zeros(size, np.uint32))
-                used_slot = _copied(used_slot, np.zeros(size, np.uint8))
-                used_base = _copied(used_base, np.zeros(size, np.uint8))
+                table = copied(table, _empty_slots(size))
+                codewords = copied(codewords, np.zeros(size, np.uint32))
+                used_slot = copied(used_slot, np.zeros(size, np.uint8))
+                used_base = copied(used_base, np.zeros(size, np.uint8))
             if failures[block] <= MAX_FAILED_PLACEMENTS:
                 for candidate in range((block << 8) + 1, (block + 1) << 8):
                     if used_base[candidate]:
