@@ -23,8 +23,10 @@ from eqinfo.system import signals
 
 # the coder uses no linear algebra, and starting OpenBLAS's threads costs 0.1 s of CPU time
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# by default torch's threads spin while they wait, which halves their speed beside another busy process
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads of torch that spin for long halve their speed beside another busy process. If they sleep at once,
+# the many small operations of M1 take twice as long. So they spin for a moment (libgomp, on Linux).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 class Commands(TyperGroup):

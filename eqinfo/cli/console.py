@@ -45,16 +45,12 @@ def tell(words: str) -> None:
     if above_bars:
         above_bars[-1](words)
         return
-    pipe = getattr(signal, "SIGPIPE", None)
-    before = pipe and signal.signal(pipe, signal.SIG_IGN)
     try:
-        typer.echo(words, err=True, nl=False)
+        with signals.broken_pipes_are_errors():
+            typer.echo(words, err=True, nl=False)
     except OSError:
         # all later words go nowhere too, or flushing stderr at exit would fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    finally:
-        if pipe:
-            signal.signal(pipe, before)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def run(
         folder: after `start`, or after an interrupted `run`.
         device: for training and expanding.
         report: receives progress.
-        should_stop: asked in and after each step; if true, the run saves a checkpoint and raises
+        should_stop: asked during and after each step; if true, the run saves a checkpoint and raises
             KeyboardInterrupt.
 
     Returns:
@@ -60,7 +60,7 @@ def run(
     def train() -> dict[str, Any]:
         return _Run(folder, Settings(**config["settings"]), device, report, should_stop).rounds()
 
-    return run_folder.complete(folder, "m1", config, train, PASSING, report)
+    return run_folder.complete(folder, "m1", config, train, PASSING, report, should_stop)
 
 
 class _Run:

@@ -46,7 +46,7 @@ def run(
         folder: after `start`, or after an interrupted `run`.
         device: of this process.
         report: receives progress.
-        should_stop: asked in and after each step; if true, the run saves a checkpoint and raises
+        should_stop: asked during and after each step; if true, the run saves a checkpoint and raises
             KeyboardInterrupt.
 
     Returns:
@@ -63,7 +63,7 @@ def run(
     def train() -> dict[str, Any]:
         return {"measured": in_all(lambda: _Run(folder, config, device, report, should_stop)).train()}
 
-    return run_folder.complete(folder, "m2", config, train, PASSING, report)
+    return run_folder.complete(folder, "m2", config, train, PASSING, report, should_stop)
 
 
 class _Run:
@@ -174,16 +174,12 @@ class _Run:
 
     def _loss(self, phase: str, model: GPT, blocks: Sequence[int]) -> float:
         """The loss in nats, summed over some blocks of the validation data; counts as time of training."""
-        valid, done = self.data["valid"], [0.0]
+        valid = self.data["valid"]
 
         def task() -> float:
-            return total_nats(model, valid, blocks, lambda share: done.append(share))
+            return total_nats(model, valid, blocks, lambda share: self.report(phase, share, ""))
 
-        def should_stop() -> bool:
-            self.report(phase, done[-1], "")
-            return self.should_stop()
-
-        return self.trainer.aside(task, self.checkpoint, should_stop)
+        return self.trainer.aside(task, self.checkpoint)
 
     def _measured(self) -> dict[str, float]:
         """The loss of the kept weights on all validation data, and that of training at the end."""

@@ -80,6 +80,22 @@ def _handle(handler: Handler) -> dict[int, Any]:
 
 
 @contextmanager
+def broken_pipes_are_errors() -> Iterator[None]:
+    """In the block, in this thread, writing to a pipe that nobody reads is an OSError and no signal."""
+    pipe = getattr(signal, "SIGPIPE", None)
+    if pipe is None:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [pipe])
+    try:
+        yield
+    finally:
+        if pipe in signal.sigpending():  # a write sends it to its own thread
+            signal.sigwait([pipe])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """In the block, which writes what no one can undo, signals wait until its end."""
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers

@@ -1,68 +1,100 @@
-"""A thread that computes while the main thread waits, so that a long computation can be interrupted.
+"""A job in a thread of its own, while the main thread waits and so hears signals.
 
 Python runs signal handlers only in the main thread, between two of its own instructions. A backward pass of a
-large model is one call that lasts seconds or minutes; a main thread that only waits hears signals meanwhile.
+large model is one call that lasts seconds or minutes.
+
+The whole job is in that one thread. If two threads of a process compute, OpenMP sees more threads than there
+are cores, and all of them sleep at every barrier instead of waiting a moment.
 """
 
 import threading
 import time
-import weakref
-from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+from eqinfo.training.devices import keep_memory
 
 R = TypeVar("R")
-Task = Callable[[], Any]
-Result = tuple[Any, BaseException | None]
 
 POLL_S = 0.2
-PATIENCE_S = 5.0  # what still runs this long after a request to stop is given up
+PATIENCE_S = 5.0  # a long call that still runs this long after a request to stop is left
 
 
-class Background:
-    """One thread, for one computation at a time. It ends with this object."""
+class _Job:
+    """What the thread of a job and the thread that waits for it share."""
 
     def __init__(self) -> None:
-        self._tasks, self._results = SimpleQueue[Task | None](), SimpleQueue[Result]()
-        thread = threading.Thread(target=_work, args=(self._tasks, self._results), daemon=True)
-        self._has_thread = False
-        with suppress(RuntimeError):  # the system has no more threads: the main one computes
-            thread.start()
-            self._has_thread = True
-        weakref.finalize(self, self._tasks.put, None)
+        self.lock = threading.Lock()
+        self.leave: Callable[[], NoReturn] | None = None  # while the job may be left
+        self.is_left = False
 
-    def call(self, task: Callable[[], R], should_stop: Callable[[], bool] = lambda: False) -> R:
-        """The result of a task, or the exception that it raises.
 
-        Args:
-            task: runs in the thread.
-            should_stop: if it has been true for PATIENCE_S, the task is given up: nobody waits for its end.
+_here = threading.local()  # `job`: the job of this thread, if it has one
 
-        Raises:
-            KeyboardInterrupt: the task was given up.
-        """
-        if not self._has_thread:
-            return task()
-        self._tasks.put(task)
-        asked_at: float | None = None
-        while True:
-            with suppress(Empty):
-                result, error = self._results.get(timeout=POLL_S)
-                if error is not None:
-                    raise error
-                return result  # type: ignore[no-any-return]
+
+def in_background(work: Callable[[], R], should_stop: Callable[[], bool]) -> R:
+    """The result of a job, or the exception that it raises.
+
+    Args:
+        work: the job; asks `should_stop` itself, between its long calls.
+        should_stop: asked here too. If it has been true for PATIENCE_S, the job is left in a block of
+            `may_be_left`, and ends after it.
+    """
+    keep_memory()  # before the thread takes memory of its own
+    job, future = _Job(), Future[R]()
+    thread = threading.Thread(target=_do, args=(job, work, future), daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system has no more threads
+        return work()
+    asked_at: float | None = None
+    try:
+        while not wait([future], POLL_S).done:
             if asked_at is None and should_stop():
                 asked_at = time.monotonic()
             if asked_at is not None and time.monotonic() - asked_at > PATIENCE_S:
-                raise KeyboardInterrupt
+                _leave(job)
+        return future.result()
+    except BaseException:
+        job.is_left = True  # also if Ctrl-C interrupted the wait
+        raise
 
 
-def _work(tasks: SimpleQueue[Task | None], results: SimpleQueue[Result]) -> None:
-    """Computes tasks, one after another, until None comes."""
-    while (task := tasks.get()) is not None:
-        try:
-            results.put((task(), None))
-        except BaseException as error:  # raised again in the main thread
-            results.put((None, error))
-        del task  # it may hold a batch, or the process group
+def _do(job: _Job, work: Callable[[], Any], future: Future[Any]) -> None:
+    _here.job = job
+    try:
+        future.set_result(work())
+    except BaseException as error:  # raised again in the thread that waits
+        future.set_exception(error)
+
+
+def _leave(job: _Job) -> None:
+    """Leave a job, if it may be left now."""
+    with job.lock:  # the job does not go on before all is written
+        if job.leave:
+            job.is_left = True
+            job.leave()
+
+
+@contextmanager
+def may_be_left(leave: Callable[[], NoReturn]) -> Iterator[None]:
+    """A block that changes nothing that is kept; a job may be left in it.
+
+    Args:
+        leave: writes what is kept, and raises the exception that ends the job. The thread that waits for the
+            job calls it.
+    """
+    job: _Job | None = getattr(_here, "job", None)
+    if job is None:
+        yield
+        return
+    job.leave = leave
+    try:
+        yield
+    finally:
+        with job.lock:
+            job.leave = None
+        if job.is_left:
+            raise SystemExit  # ends the thread; nobody waits for it

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from eqinfo.errors import InputError, MismatchError, PeerError
-from eqinfo.training.background import Background
+from eqinfo.training.background import may_be_left
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
-from eqinfo.training.devices import bfloat16, keep_memory, rank_and_world
+from eqinfo.training.devices import bfloat16, rank_and_world
 from eqinfo.training.schedule import Budget, learning_rate
 
 
@@ -60,7 +60,8 @@ Batches = Callable[[int], tuple[Tensor, Tensor]]  # step -> inputs and targets, 
 CHECKPOINT_EVERY_S = 120.0  # by the clock on the wall
 SMOOTHING_STEPS = 50  # in the loss that people watch
 SPARSE_RATE = 10.0  # times the learning rate: a row moves only in steps that touch it, and less each time
-WORTH_COMPILING_FLOPS = 1e15  # ten minutes of a CPU core; torch.compile takes half a minute
+# torch.compile takes a minute of a CPU core; these are a quarter of an hour of one, and on a GPU some seconds
+WORTH_COMPILING_FLOPS = {"cpu": 1e14, "cuda": 1e15}
 
 
 class Trainer(Generic[Model]):
@@ -83,8 +84,8 @@ class Trainer(Generic[Model]):
         device: torch.device,
         accumulate: int = 1,
     ) -> None:
-        if device.type == "cpu":
-            keep_memory()
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # of this thread
         self.model: Model = model.to(device)
         self.budget = budget
         self.device = device
@@ -93,11 +94,10 @@ class Trainer(Generic[Model]):
         self.step, self.time_s, self.loss_nats = 0, 0.0, float("nan")
         self.smooth_nats, self._n_seen, self._steps_s = 0.0, 0, 0.0  # since this process started
         self._saved_at = time.monotonic()
-        self._background = Background()
         self.optimisers = configure_optimizers(model, lr)
         self.dense = _parameters_except(model, model.sparse_parameters())
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
-        worth_it = flops > WORTH_COMPILING_FLOPS or (budget.minutes or 0) >= 10
+        worth_it = flops > WORTH_COMPILING_FLOPS[device.type] or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
         self._loss: Callable[..., Tensor] = (
             torch.compile(model.loss) if worth_it and has_compiler else model.loss
@@ -128,7 +128,7 @@ class Trainer(Generic[Model]):
             until: in [0, 1].
             checkpoint: path; written every CHECKPOINT_EVERY_S seconds and before KeyboardInterrupt.
             on_step: called after every step.
-            should_stop: called in and after every step, in every process. A long step is given up.
+            should_stop: called after every step, in every process. `in_background` leaves a long step.
 
         Raises:
             InputError: the loss is not finite; the checkpoint stays as it was.
@@ -140,7 +140,7 @@ class Trainer(Generic[Model]):
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
-            loss = self._interruptible(lambda: self._gradients(*batches(self.step)), checkpoint, should_stop)
+            loss = self._may_be_left(lambda: self._gradients(*batches(self.step)), checkpoint)
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -148,7 +148,7 @@ class Trainer(Generic[Model]):
             spent_s = time.monotonic() - started
             clock_and_stop = torch.tensor([spent_s, float(should_stop())], device=self.device)
             facts = torch.cat([loss.view(1), clock_and_stop])  # (3,)
-            self.loss_nats, summed_s, stop = self._background.call(self._summed(facts).tolist)
+            self.loss_nats, summed_s, stop = self._summed(facts).tolist()
             if not self.loss_nats < float("inf"):
                 if self.rank:
                     raise PeerError("the first process says so")
@@ -172,26 +172,23 @@ class Trainer(Generic[Model]):
         self.save(checkpoint)
         raise KeyboardInterrupt(f"{checkpoint} holds step {self.step:,}")
 
-    def aside(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
+    def aside(self, task: Callable[[], R], checkpoint: Path) -> R:
         """The result of a task that is no step, such as a validation; its time counts as training time.
 
-        Every process runs the task. It leaves the model as it is; `run` describes the other arguments. The
-        main thread asks `should_stop` now and then, which may report progress too.
+        Every process runs the task. It leaves the model as it is; `run` describes the checkpoint.
         """
         started = time.monotonic()
-        result = self._interruptible(task, checkpoint, should_stop)
+        result = self._may_be_left(task, checkpoint)
         spent_s = torch.tensor(time.monotonic() - started, device=self.device)
         self.time_s += self._summed(spent_s).item() / self.world
         return result
 
-    def _interruptible(self, task: Callable[[], R], checkpoint: Path, should_stop: Callable[[], bool]) -> R:
-        """The result of a task that changes no weight. If it is given up, a checkpoint is written."""
+    def _may_be_left(self, task: Callable[[], R], checkpoint: Path) -> R:
+        """The result of a task that changes no weight. If it is left, a checkpoint is written."""
         if self.world > 1:  # it waits for other processes, which must not be left alone
-            return self._background.call(task, lambda: should_stop() and False)
-        try:
-            return self._background.call(task, should_stop)
-        except KeyboardInterrupt:
-            self.stop(checkpoint)
+            return task()
+        with may_be_left(lambda: self.stop(checkpoint)):
+            return task()
 
     def _summed(self, facts: Tensor) -> Tensor:
         """The sum over all processes."""

@@ -18,6 +18,7 @@ from eqinfo import __version__
 from eqinfo.errors import FormatError, InputError, OptionError
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, replacing
 from eqinfo.system.signals import undoing
+from eqinfo.training.background import in_background
 from eqinfo.training.devices import rank_and_world
 
 try:
@@ -201,6 +202,7 @@ def complete(
     train: Callable[[], dict[str, Any]],
     passing: Sequence[str],
     report: Report,
+    should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train if the run is not complete; the contents of config.json afterwards.
 
@@ -210,15 +212,17 @@ def complete(
         folder: of the run.
         kind: `m1` or `m2`.
         config: the contents of config.json so far.
-        train: trains and writes the model; returns what to add to config.json, with `measured`.
+        train: trains and writes the model; returns what to add to config.json, with `measured`. It runs in
+            another thread, while this one hears signals.
         passing: names or patterns of files that a complete run does not need.
         report: receives progress.
+        should_stop: a long step is left when it has been true for a while; see `in_background`.
     """
     is_first = rank_and_world()[0] == 0
     if "measured" in config:
         report("training", 1.0, "The run is complete already.")
     else:
-        config = config | train()
+        config = config | in_background(train, should_stop)
         if is_first:
             write_config(folder, kind, config)
     if is_first:

@@ -72,7 +72,7 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
     """The costs of a step of M2, in this process, which must be new."""
-    loop.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook_path(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
     trainer = trainer_of(config, windows, RUNS + 3)
@@ -81,7 +81,7 @@ def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
 
 def m1_step(preset: str) -> Step:
     """The costs of a step of M1, in this process, which must be new."""
-    loop.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     shape = M1_PRESETS[preset]
     trainer = Trainer(ByteModel(shape), Budget(steps=RUNS + 3), shape.step_bytes, LEARNING_RATE, CPU)
     torch.manual_seed(0)

@@ -17,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pages
 import torch
 import torch.nn.functional as F
@@ -32,6 +34,10 @@ from torch import Tensor
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats.model_folder import codebook_path
+from eqinfo.m1.batches import WindowBatches
+from eqinfo.m1.corpus import Text
+from eqinfo.m1.model import M1_PRESETS, ByteModel
+from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import loss
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
@@ -56,6 +62,9 @@ THREADS = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
     "2 threads, OMP_WAIT_POLICY=passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
+} | {
+    f"2 threads, GOMP_SPINCOUNT={n}": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": str(n)}
+    for n in (300, 1000, 3000, 30_000)
 }
 
 T = TypeVar("T")
@@ -213,7 +222,7 @@ def one_step(trainer: Trainer, batches: Batches) -> float:
 
 def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[float]:
     """CPU time of a step with composed embeddings, of composing alone, and of a step with plain ones."""
-    loop.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook_path(codebook)).windows
     config = m2_config(preset, len(windows))
     batches = random_batch(len(windows), scale.batch_tokens)
@@ -285,7 +294,7 @@ class Trained(NamedTuple):
 
 def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[Trained]]:
     """The results of each optimiser, by learning rate; all trainers take turns."""
-    loop.WORTH_COMPILING_FLOPS = math.inf
+    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook).windows
     config = m2_config("nano", len(windows))
     batches = batches_of(tokens, scale)
@@ -361,44 +370,60 @@ def machine_cpu_s() -> float:
     return (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
 
 
-def training_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
-    """Tokens per second of wall-clock time, and the number of cores that other processes kept busy."""
-    loop.WORTH_COMPILING_FLOPS = math.inf
+def m2_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
+    """Steps of M2 nano per second, and how many cores others keep busy; see `steps_per_s`."""
     windows = Codebook.load(codebook).windows
-    config = m2_config("nano", len(windows))
-    trainer = trainer_of(config, windows, scale.timed_steps + 1)
-    batches = batches_of(tokens, scale)
+    trainer = trainer_of(m2_config("nano", len(windows)), windows, scale.timed_steps + 1)
+    return steps_per_s(trainer, batches_of(tokens, scale), scale)
+
+
+def m1_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
+    """Steps of the M1 that train-m1 makes by default, on random bytes; see `m2_rate`."""
+    shape, n_bytes = M1_PRESETS["3m"], 1 << 20
+    data = np.random.default_rng(0).integers(256, size=n_bytes, dtype=np.uint8)
+    batches = WindowBatches(Text(data, np.array([n_bytes])), None, shape.batch_size, shape.block_size, 0)
+    trainer = Trainer(
+        ByteModel(shape), Budget(steps=scale.timed_steps + 1), shape.step_bytes, LEARNING_RATE, CPU
+    )
+    return steps_per_s(trainer, batches, scale)
+
+
+def steps_per_s(trainer: Trainer[Any], batches: Batches, scale: Scale) -> tuple[float, float]:
+    """Steps per second of wall-clock time, and the number of cores that other processes kept busy."""
     one_step(trainer, batches)
     clocks = (time.monotonic, time.process_time, machine_cpu_s)
     before = [clock() for clock in clocks]
     for _ in range(scale.timed_steps):
         one_step(trainer, batches)
     wall_s, own_s, all_s = (clock() - then for clock, then in zip(clocks, before, strict=True))
-    return scale.timed_steps * scale.batch_tokens / wall_s, max(0.0, all_s - own_s) / wall_s
+    return scale.timed_steps / wall_s, max(0.0, all_s - own_s) / wall_s
 
 
 def threads(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
     """The section on threads, alone and beside a busy process."""
-    keys = [(name, busy) for name in THREADS for busy in (False, True)]
-    found: dict[tuple[str, bool], list[tuple[float, float]]] = {key: [] for key in keys}
+    columns = [(rate, busy) for rate in (m2_rate, m1_rate) for busy in (False, True)]
+    found: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for _ in range(scale.rounds):
-        for name, busy in keys:
-            with busy_process(busy):
-                found[name, busy].append(fresh(THREADS[name], training_rate, tokens, codebook, scale))
+        for setting, environment in THREADS.items():
+            for k, (rate, busy) in enumerate(columns):
+                with busy_process(busy):
+                    found[setting, k].append(fresh(environment, rate, tokens, codebook, scale))
+    medians = {
+        key: [statistics.median(each) for each in zip(*runs, strict=True)] for key, runs in found.items()
+    }
     rows = []
-    for name in THREADS:
-        row = [name]
-        for busy in (False, True):
-            rates, others = zip(*found[name, busy], strict=True)
-            row += [f"{statistics.median(rates):,.0f}", f"{statistics.median(others):.1f}"]
-        rows.append(row)
-    yield f"## Threads: M2 nano, {scale.batch_tokens:,} tokens a step, {os.cpu_count()} cores\n"
+    for setting in THREADS:
+        relative = [medians[setting, k][0] / medians["1 thread", k][0] for k in range(len(columns))]
+        rows.append([setting, *(f"{ratio:.2f}" for ratio in relative)])
+    others = [statistics.mean(medians[setting, k][1] for setting in THREADS) for k in range(len(columns))]
+    rows.append(["cores that others kept busy", *(f"{n:.1f}" for n in others)])
+    yield f"## Threads: M2 nano and M1 3m, {os.cpu_count()} cores\n"
     yield pages.paragraph(
-        f"Tokens per second of wall-clock time: {scale.timed_steps} steps in a new process, medians of "
-        f"{scale.rounds} processes. Beside each rate stands how many cores other programs kept busy "
-        "meanwhile. In *beside one*, a second process computes all the time; in *alone* it does not."
+        f"Speed beside that of one thread: {scale.timed_steps} steps in a new process, medians of "
+        f"{scale.rounds} processes. In *beside one*, a second process computes all the time; in *alone* it "
+        "does not. `GOMP_SPINCOUNT` says how long a thread spins before it sleeps."
     )
-    yield pages.table(["", "alone", "others, cores", "beside one", "others, cores"], rows)
+    yield pages.table(["", "M2, alone", "M2, beside one", "M1, alone", "M1, beside one"], rows)
 
 
 # ---- torch.compile
@@ -419,7 +444,7 @@ def compiling_cpu_s(tokens: Path, codebook: Path, scale: Scale) -> list[Compiled
     steps = scale.timed_steps + 1
     first_s, trainers = [], []
     for flops in (math.inf, -1.0):
-        loop.WORTH_COMPILING_FLOPS = flops
+        loop.WORTH_COMPILING_FLOPS["cpu"] = flops
         started = cpu_with_children_s()
         trainer = trainer_of(config, windows, steps)
         one_step(trainer, batches)
@@ -480,7 +505,7 @@ def main() -> None:
     scale = QUICK if args.quick else FULL
     codebook = codebook_path(args.model)
     fingerprint = Codebook.load(codebook).fingerprint.hex()
-    if m2_batches.load([args.tokens]).fingerprint != fingerprint:
+    if m2_batches.load([args.tokens]).sidecar.fingerprint != fingerprint:
         sys.exit("-m: not the codebook of these tokens.")
     sections: dict[str, Callable[[], Iterator[str]]] = {
         "losses": partial(losses, scale),

@@ -1,41 +1,94 @@
-"""The thread that computes while the main thread waits for signals."""
+"""A job in a thread, while the main thread waits for signals."""
 
-import gc
 import threading
 import time
+from typing import NoReturn
 
 import pytest
 
 from eqinfo.training import background
-from eqinfo.training.background import Background
+from eqinfo.training.background import in_background, may_be_left
+
+
+class LeftError(Exception):
+    """What a job that is left raises in these tests."""
+
+
+def leave() -> NoReturn:
+    raise LeftError
+
+
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
 
 
 def test_results_and_errors_come_back_from_another_thread() -> None:
-    aside = Background()
-    assert aside.call(threading.current_thread) is not threading.main_thread()
+    assert in_background(threading.current_thread, never) is not threading.main_thread()
     with pytest.raises(ZeroDivisionError):
-        aside.call(lambda: 1 // 0)
-    assert aside.call(lambda: 3) == 3
+        in_background(lambda: 1 // 0, never)
 
 
-def test_what_runs_on_after_a_request_to_stop_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_left_where_it_may_be_left_and_ends_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "PATIENCE_S", 0.0)
-    may_end = threading.Event()
-    with pytest.raises(KeyboardInterrupt):
-        Background().call(may_end.wait, should_stop=lambda: True)
+    may_end, goes_on, threads = threading.Event(), threading.Event(), list[threading.Thread]()
+
+    def job() -> None:
+        threads.append(threading.current_thread())
+        with may_be_left(leave):
+            may_end.wait()
+        goes_on.set()
+
+    with pytest.raises(LeftError):
+        in_background(job, always)
     may_end.set()
+    threads[0].join()
+    assert not goes_on.is_set()
 
 
-def test_what_ends_soon_after_a_request_to_stop_counts() -> None:
-    assert Background().call(lambda: 3, should_stop=lambda: True) == 3
+def test_a_job_goes_on_where_it_may_not_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(background, "POLL_S", 0.001)
+
+    def job() -> int:
+        with may_be_left(leave):
+            pass
+        time.sleep(0.05)  # the main thread asks meanwhile
+        return 3
+
+    assert in_background(job, always) == 3
 
 
-def test_the_thread_ends_with_its_owner() -> None:
-    before = threading.active_count()
-    Background()
-    gc.collect()
-    for _ in range(100):
-        if threading.active_count() <= before:  # a thread of another test may end meanwhile
-            break
-        time.sleep(0.01)
-    assert threading.active_count() <= before
+def test_a_job_that_asks_to_stop_soon_is_not_left() -> None:
+    def job() -> int:
+        with may_be_left(leave):
+            time.sleep(0.01)
+        return 3
+
+    assert in_background(job, always) == 3
+
+
+def test_a_job_ends_if_the_wait_for_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "POLL_S", 0.001)
+    threads = list[threading.Thread]()
+
+    def job() -> None:
+        threads.append(threading.current_thread())
+        while True:
+            with may_be_left(leave):
+                time.sleep(0.001)
+
+    def interrupt() -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_background(job, interrupt)
+    threads[0].join()
+
+
+def test_without_a_thread_a_block_is_only_a_block() -> None:
+    with may_be_left(leave):
+        pass

@@ -47,15 +47,13 @@ def test_freed_memory_is_kept_and_needs_no_new_pages():
 def test_memory_that_a_thread_frees_is_kept_too():
     code = (
         "import resource, torch\n"
-        "from eqinfo.training.background import Background\n"
-        "from eqinfo.training.devices import keep_memory\n"
+        "from eqinfo.training.background import in_background\n"
         "def pages():\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    torch.ones(1 << 23)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
-        "keep_memory()\n"
-        "aside = Background()\n"
-        "print([aside.call(pages) for _ in range(20)][-1])"  # the first ones leave memory that is too little
+        "found = in_background(lambda: [pages() for _ in range(20)], lambda: False)\n"
+        "print(found[-1])"  # the first ones leave memory that is too little
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 1000  # of 8,192

@@ -91,7 +91,7 @@ def test_a_long_step_is_given_up_and_leaves_the_last_checkpointable_state(
         return batches(step)
 
     with pytest.raises(KeyboardInterrupt, match=r"checkpoint\.pt holds step 3"):
-        train(first, slow, should_stop=lambda: first.step == 3)
+        background.in_background(lambda: train(first, slow), lambda: first.step == 3)
     may_end.set()
     second.load(tmp_path / "checkpoint.pt")
     train(second, batches)
