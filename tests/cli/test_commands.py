@@ -644,3 +644,18 @@ def test_a_prompt_imports_nothing_that_measures(tmp_path: Path) -> None:
     assert "config.json" in done.stdout
     assert "eqinfo.m2.generate" in done.stdout.split()
     assert not re.search(r"eqinfo\.(eval|m1)\b|\brich\b", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+)
+def test_threads_of_torch_spin_for_a_moment_unless_the_user_says_how_they_wait(
+    given: dict[str, str], spins: str
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1])}
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        environment.pop(name, None)
+    code = "import os; from eqinfo.cli import app; print(os.environ.get('GOMP_SPINCOUNT'))"
+    said = subprocess.check_output([sys.executable, "-c", code], env=environment | given, text=True)
+    assert said == f"{spins}\n"

@@ -107,3 +107,24 @@ def test_slow_compiled_code_leaves_the_main_thread_free_for_signals(monkeypatch:
         codec.decode(1, b"\0", 4)
     assert len(threads) == 2
     assert threading.get_ident() not in threads
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_for_one_block_in_any_thread() -> None:
+    code = (
+        "import threading\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "reader, writer = os.pipe()\n"
+        "os.close(reader)\n"
+        "def write():\n"
+        "    try:\n"
+        "        with signals.broken_pipes_are_errors():\n"
+        "            os.write(writer, b'a')\n"
+        "    except BrokenPipeError:\n"
+        "        print('told', flush=True)\n"
+        "thread = threading.Thread(target=write)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "write()\n"
+        "os.write(writer, b'a')\n"
+    )
+    assert ends(code) == (-signal.SIGPIPE, "told\ntold\n")
