@@ -132,10 +132,10 @@ OUTCOME = "\n".join(
         pages.paragraph,
         (
             "With equal training FLOPs a small language model learns English at least as well from "
-            "eqinfo's windows as from BPE's tokens, on every budget tried: at 12 bits it is ahead by 0.004 "
-            "bits/byte after 1 M tokens, 0.003 after 4 M and 0.010 after 16 M, at 14 bits by 0.021 and "
-            "0.016 after 1 M and 4 M, at 16 bits by 0.026 after 1 M (nano, *valid*). A window holds 15, 28 "
-            "and 48 % more text than a token. Word perplexity is half that of bytes.",
+            "eqinfo's windows as from BPE's tokens, on every budget tried: at 12 bits it is ahead by 0.005 "
+            "bits/byte after 1 M tokens and 0.003 after 4 M (two seeds each) and by 0.010 after 16 M, at "
+            "14 bits by 0.021 and 0.016 after 1 M and 4 M, at 16 bits by 0.026 after 1 M (nano, *valid*). "
+            "A window holds 15, 28 and 48 % more text than a token. Word perplexity is half that of bytes.",
             "It knows which windows no cut has side by side. An M2 that is told the same of BPE's tokens "
             "(*knowing-bpe*), which is not usual, is ahead of windows by 0.006 and 0.005 at 12 bits after "
             "1 M and 4 M tokens, and behind by 0.012 and 0.009 at 14, by 0.021 at 16. With a larger M2, "
