@@ -37,7 +37,7 @@ and rarities are left out: they decide how text is cut, not what codewords mean.
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -79,7 +79,7 @@ class Codebook:
             between cuts of as many windows; empty if it is not known.
     """
 
-    windows: list[bytes]
+    windows: list[bytes] = field(hash=False)  # lists have no hash
     window_bits: int
     method: Method = "optimal"
     unaligned_penalty: float = 0.0
@@ -119,10 +119,6 @@ class Codebook:
             raise InputError(f"codebook: a window is longer than {MAX_WINDOW_BYTES} bytes.")
         if sum(len(window) == 1 for window in self.windows) < 256:  # none twice, as windows are distinct
             raise InputError("codebook: not every single byte is a window.")
-
-    def __hash__(self) -> int:
-        """Equal codebooks have equal fingerprints."""
-        return hash(self.fingerprint)
 
     @property
     def vocab_size(self) -> int:

@@ -157,11 +157,11 @@ class CodebookCodec(Codec):
         self.codebook = codebook
         self.unit_bits, self.fingerprint = codebook.window_bits, codebook.fingerprint
 
-    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
+    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102 - see Codec
         codewords = parse.encode(self.codebook, *frame)
         return codewords.size, pack(codewords, self.unit_bits)
 
-    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
+    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102 - see Codec
         codewords = unpack(payload, units, self.unit_bits)
         try:
             sizes = self.codebook.lengths[codewords]
@@ -191,11 +191,11 @@ class WindowCodec(Codec):
         self.name = f"{rule} {window_bits}{' carry' if carry else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
 
-    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
+    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102 - see Codec
         payload = in_thread(self._coder.encode_windows, self.network, *frame, self.unit_bits, self.carry)
         return len(payload) * 8 // self.unit_bits, payload
 
-    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
+    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102 - see Codec
         arguments = payload, self.unit_bits, text_length, self.carry
         return Frame(*in_thread(self._coder.decode_windows, self.network, *arguments))
 
@@ -216,12 +216,12 @@ class ArithmeticCodec(Codec):
         self.name = f"{rule} ac{f' {version}' if self._version > 1 else ''}"
         self.fingerprint = _fingerprint(self.name, m1)
 
-    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
+    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102 - see Codec
         code = in_thread(arithmetic_coding.encode, self.network, *frame, self._version)
         payload = self.payload_of(frame, code)
         return len(payload), payload
 
-    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
+    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102 - see Codec
         code, n_documents = self.code_of(payload)
         return Frame(
             *in_thread(arithmetic_coding.decode, self.network, code, text_length, n_documents, self._version)
@@ -244,7 +244,7 @@ class ArithmeticCodec(Codec):
             raise ValueError(f"found {n_documents} documents")
         return payload[len(varint(n_documents)) :], n_documents
 
-    def most_units(self, text_length: int) -> int:  # noqa: D102
+    def most_units(self, text_length: int) -> int:  # noqa: D102 - see Codec
         return 20 * (text_length + MAX_DOCUMENTS) + 16  # each of a byte's 8 bits costs at most about 16 bits
 
 

@@ -56,13 +56,13 @@ class LaneCodec(Codec):
         """Whether the device codes frames: it has done so, and not been given up."""
         return self._frame_coder is not None
 
-    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102
+    def encode(self, frame: Frame) -> tuple[int, bytes]:  # noqa: D102 - see Codec
         return self._codec.encode(frame)
 
-    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102
+    def decode(self, units: int, payload: bytes, text_length: int) -> Frame:  # noqa: D102 - see Codec
         return self._codec.decode(units, payload, text_length)
 
-    def most_units(self, text_length: int) -> int:  # noqa: D102
+    def most_units(self, text_length: int) -> int:  # noqa: D102 - see Codec
         return self._codec.most_units(text_length)
 
     def encode_batch(self, frames: Sequence[Frame], threads: int = 1) -> list[tuple[int, bytes]]:

@@ -251,8 +251,8 @@ def load_weights(
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
     ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
     _check_size(weights, 2 * facts(shape, ngrams)["params"])
-    impossible = impossible_of(config, codebook)
-    state, model = load_tensors(weights, device), GPT(shape, ngrams=ngrams, impossible=impossible).to(device)
+    state = load_tensors(weights, device)
+    model = GPT(shape, ngrams=ngrams, impossible=impossible_of(config, codebook)).to(device)
     try:
         model.load_state_dict(state)
     except _UNFIT as error:

@@ -64,10 +64,10 @@ def _work(function: Callable[[T], R], jobs: "Jobs[R, T]") -> None:
     while (job := jobs.get()) is not None:
         future, item = job
         if future.set_running_or_notify_cancel():
-            _fulfil(future, function, item)
+            fulfil(future, function, item)
 
 
-def _fulfil(future: "Future[R]", function: Callable[..., R], *arguments: Any) -> None:
+def fulfil(future: "Future[R]", function: Callable[..., R], *arguments: Any) -> None:
     """Give a future the result of a function, or its error, which is raised where the result is wanted."""
     try:
         future.set_result(function(*arguments))
@@ -105,7 +105,7 @@ def in_thread(function: Callable[..., R], *arguments: Any) -> R:
     from concurrent.futures import Future
 
     future: Future[R] = Future()
-    workers = list(_started(partial(_fulfil, future, function, *arguments), 1))
+    workers = list(_started(partial(fulfil, future, function, *arguments), 1))
     if not workers:
         return function(*arguments)
     try:

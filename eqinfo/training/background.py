@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
+from eqinfo.system.threads import fulfil
 from eqinfo.training.devices import keep_memory
 
 R = TypeVar("R")
@@ -44,7 +45,12 @@ def in_background(work: Callable[[], R], should_stop: Callable[[], bool]) -> R:
     """
     keep_memory()  # before the thread takes memory of its own
     job, future = _Job(), Future[R]()
-    thread = threading.Thread(target=_do, args=(job, work, future), daemon=True)
+
+    def known_here() -> R:
+        _here.job = job
+        return work()
+
+    thread = threading.Thread(target=fulfil, args=(future, known_here), daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the system has no more threads
@@ -60,14 +66,6 @@ def in_background(work: Callable[[], R], should_stop: Callable[[], bool]) -> R:
     except BaseException:
         job.is_left = True  # also if Ctrl-C interrupted the wait
         raise
-
-
-def _do(job: _Job, work: Callable[[], Any], future: Future[Any]) -> None:
-    _here.job = job
-    try:
-        future.set_result(work())
-    except BaseException as error:  # raised again in the thread that waits
-        future.set_exception(error)
 
 
 def _leave(job: _Job) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
@@ -45,11 +46,11 @@ class Trainable(Protocol):
     def loss(self, idx: Tensor, targets: Tensor, /, *composed: Any, **_: Any) -> Tensor:
         """Loss in nats, summed over targets that are not -1."""
 
-    def to(self, device: torch.device, /) -> Self: ...  # noqa: D102
-    def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102
-    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
-    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
-    def load_state_dict(self, state: Mapping[str, Any], /) -> object: ...  # noqa: D102
+    def to(self, device: torch.device, /) -> Self: ...  # noqa: D102 - nn.Module's
+    def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102 - nn.Module's
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102 - nn.Module's
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102 - nn.Module's
+    def load_state_dict(self, state: Mapping[str, Any], /) -> object: ...  # noqa: D102 - nn.Module's
 
 
 Model = TypeVar("Model", bound=Trainable)
@@ -140,7 +141,8 @@ class Trainer(Generic[Model]):
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
-            loss = self._may_be_left(lambda: self._gradients(*batches(self.step)), checkpoint)
+            with self._may_be_left(checkpoint):
+                loss = self._gradients(*batches(self.step))
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -178,17 +180,17 @@ class Trainer(Generic[Model]):
         Every process runs the task. It leaves the model as it is; `run` describes the checkpoint.
         """
         started = time.monotonic()
-        result = self._may_be_left(task, checkpoint)
+        with self._may_be_left(checkpoint):
+            result = task()
         spent_s = torch.tensor(time.monotonic() - started, device=self.device)
         self.time_s += self._summed(spent_s).item() / self.world
         return result
 
-    def _may_be_left(self, task: Callable[[], R], checkpoint: Path) -> R:
-        """The result of a task that changes no weight. If it is left, a checkpoint is written."""
+    def _may_be_left(self, checkpoint: Path) -> AbstractContextManager[None]:
+        """A block that changes no weight. If it is left, a checkpoint is written."""
         if self.world > 1:  # it waits for other processes, which must not be left alone
-            return task()
-        with may_be_left(lambda: self.stop(checkpoint)):
-            return task()
+            return nullcontext()
+        return may_be_left(lambda: self.stop(checkpoint))
 
     def _summed(self, facts: Tensor) -> Tensor:
         """The sum over all processes."""

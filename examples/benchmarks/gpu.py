@@ -24,11 +24,10 @@ from typing import Any
 import pages
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from training import BLOCK_SIZE, one_step, random_batch
+from training import BLOCK_SIZE, m1_training, one_step, random_batch
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder import integer_m1
-from eqinfo.coder.integer_m1 import BOS
 from eqinfo.coder.torch_choice import frame_coder
 from eqinfo.coder.torch_frames import FrameCoder
 from eqinfo.formats import eqi
@@ -37,8 +36,7 @@ from eqinfo.formats.lane_codec import LaneCodec
 from eqinfo.formats.model_folder import NETWORK_NAME, codebook_path, model_path
 from eqinfo.m1.baselines import published
 from eqinfo.m1.expand import expand
-from eqinfo.m1.model import M1_PRESETS, ByteModel
-from eqinfo.m1.train import LEARNING_RATE
+from eqinfo.m1.model import M1_PRESETS
 from eqinfo.m2.generate import codewords
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.m2.run import impossible_of
@@ -211,16 +209,10 @@ def rate(trainer: Trainer[Any], batches: Any, n_tokens: int, steps: int) -> floa
 
 def train_m1(device: torch.device, preset: str, steps: int) -> Figures:
     """The speed of training M1."""
-    shape = M1_PRESETS[preset]
-    budget = Budget(steps=steps + 2)
-    trainer = Trainer(
-        ByteModel(shape), budget, 1 << 40 if device.type == "cuda" else 0, LEARNING_RATE, device
-    )
-    torch.manual_seed(0)
-    rows = torch.randint(97, 123, (shape.batch_size, shape.block_size + 1))
-    rows[:, 0] = BOS
-    batches = rows[:, :-1], rows[:, 1:]
-    return {"bytes_per_s": rate(trainer, lambda _: batches, shape.step_bytes, steps)} | peak_memory(device)
+    step_bytes = 1 << 40 if device.type == "cuda" else 0  # a long run is compiled
+    training = m1_training(preset, steps + 2, device, step_bytes)
+    n_bytes = M1_PRESETS[preset].step_bytes
+    return {"bytes_per_s": rate(*training, n_bytes, steps)} | peak_memory(device)
 
 
 def train_m2(device: torch.device, preset: str, n_tokens: int, accumulate: int, steps: int) -> Figures:

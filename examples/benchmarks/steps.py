@@ -3,7 +3,6 @@
 The parts of a step are measured by `training`.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -15,17 +14,15 @@ import torch
 from plain_gpt import step_seconds
 from processes import fresh, peak_mb
 from torch.profiler import ProfilerActivity, profile, schedule
-from training import BLOCK_SIZE, CPU, bf16_is_on, m2_config, one_step, random_batch, trainer_of
+from training import BLOCK_SIZE, bf16_is_on, m1_training, m2_config, one_step, random_batch, trainer_of
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.coder.integer_m1 import BOS, INNER, WIDTH
+from eqinfo.coder.integer_m1 import INNER, WIDTH
 from eqinfo.formats.model_folder import codebook_path
-from eqinfo.m1.model import M1_PRESETS, ByteModel
-from eqinfo.m1.train import LEARNING_RATE
+from eqinfo.m1.model import M1_PRESETS
 from eqinfo.m2.model import M2_PRESETS
-from eqinfo.training import devices, loop
+from eqinfo.training import devices
 from eqinfo.training.loop import Batches, Trainer
-from eqinfo.training.schedule import Budget
 
 RUNS = 5
 SHAPES = (  # preset of M2, number of ids, tokens per step
@@ -72,7 +69,6 @@ def in_steps(trainer: Trainer, batches: Batches) -> Step:
 
 def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
     """The costs of a step of M2, in this process, which must be new."""
-    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook_path(None)).windows[:vocab_size]
     config = m2_config(preset, vocab_size)
     trainer = trainer_of(config, windows, RUNS + 3)
@@ -81,13 +77,7 @@ def m2_step(preset: str, vocab_size: int, n_tokens: int) -> Step:
 
 def m1_step(preset: str) -> Step:
     """The costs of a step of M1, in this process, which must be new."""
-    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
-    shape = M1_PRESETS[preset]
-    trainer = Trainer(ByteModel(shape), Budget(steps=RUNS + 3), shape.step_bytes, LEARNING_RATE, CPU)
-    torch.manual_seed(0)
-    rows = torch.randint(97, 123, (shape.batch_size, shape.block_size + 1))
-    rows[:, 0] = BOS
-    return in_steps(trainer, lambda step: (rows[:, :-1], rows[:, 1:]))
+    return in_steps(*m1_training(preset, RUNS + 3))
 
 
 def plain_step(preset: str, vocab_size: int, n_tokens: int, keep_memory: bool) -> Step:

@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import pages
 import torch
 import torch.nn.functional as F
@@ -33,9 +32,8 @@ from processes import children_cpu_s, fresh
 from torch import Tensor
 
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.coder.integer_m1 import BOS
 from eqinfo.formats.model_folder import codebook_path
-from eqinfo.m1.batches import WindowBatches
-from eqinfo.m1.corpus import Text
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.train import LEARNING_RATE
 from eqinfo.m2 import batches as m2_batches
@@ -204,6 +202,25 @@ def m2_config(preset: str, vocab_size: int) -> GPTConfig:
     return GPTConfig(vocab_size, BLOCK_SIZE, *M2_PRESETS[preset])
 
 
+def m1_training(
+    preset: str, steps: int, device: torch.device = CPU, step_bytes: int = 0
+) -> tuple[Trainer[ByteModel], Batches]:
+    """A trainer with a new M1, and batches that are the same random letters in every step.
+
+    Args:
+        preset: of M1.
+        steps: how many there will be.
+        device: to train on.
+        step_bytes: what the trainer takes a step for; from some size on it compiles the model.
+    """
+    shape = M1_PRESETS[preset]
+    trainer = Trainer(ByteModel(shape), Budget(steps=steps), step_bytes, LEARNING_RATE, device)
+    torch.manual_seed(0)
+    rows = torch.randint(97, 123, (shape.batch_size, shape.block_size + 1))
+    rows[:, 0] = BOS
+    return trainer, lambda step: (rows[:, :-1], rows[:, 1:])
+
+
 def random_batch(vocab_size: int, n_tokens: int) -> Batches:
     """Batches that are the same random ids in every step."""
     torch.manual_seed(0)
@@ -222,7 +239,6 @@ def one_step(trainer: Trainer, batches: Batches) -> float:
 
 def composing_cpu_s(preset: str, codebook: Path | None, scale: Scale) -> list[float]:
     """CPU time of a step with composed embeddings, of composing alone, and of a step with plain ones."""
-    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook_path(codebook)).windows
     config = m2_config(preset, len(windows))
     batches = random_batch(len(windows), scale.batch_tokens)
@@ -294,7 +310,6 @@ class Trained(NamedTuple):
 
 def trained(tokens: Path, codebook: Path, scale: Scale) -> dict[str, list[Trained]]:
     """The results of each optimiser, by learning rate; all trainers take turns."""
-    loop.WORTH_COMPILING_FLOPS["cpu"] = math.inf
     windows = Codebook.load(codebook).windows
     config = m2_config("nano", len(windows))
     batches = batches_of(tokens, scale)
@@ -378,14 +393,8 @@ def m2_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
 
 
 def m1_rate(tokens: Path, codebook: Path, scale: Scale) -> tuple[float, float]:
-    """Steps of the M1 that train-m1 makes by default, on random bytes; see `m2_rate`."""
-    shape, n_bytes = M1_PRESETS["3m"], 1 << 20
-    data = np.random.default_rng(0).integers(256, size=n_bytes, dtype=np.uint8)
-    batches = WindowBatches(Text(data, np.array([n_bytes])), None, shape.batch_size, shape.block_size, 0)
-    trainer = Trainer(
-        ByteModel(shape), Budget(steps=scale.timed_steps + 1), shape.step_bytes, LEARNING_RATE, CPU
-    )
-    return steps_per_s(trainer, batches, scale)
+    """Steps of the M1 that train-m1 makes by default, on random letters; see `m2_rate`."""
+    return steps_per_s(*m1_training("3m", scale.timed_steps + 1), scale)
 
 
 def steps_per_s(trainer: Trainer[Any], batches: Batches, scale: Scale) -> tuple[float, float]:

@@ -227,7 +227,6 @@ def test_a_long_validation_shows_its_own_progress(
     files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
-    monkeypatch.setattr(background, "POLL_S", 0.001)
     given = ["-m", model, "--valid", files / "valid.bin", "-o", tmp_path / "run", *SMALL, "--steps", 1]
     said = eqinfo("train-m2", files / "train.bin", *given)
     assert re.search(r"^validating all: \d+%", said, re.MULTILINE)
