@@ -21,4 +21,4 @@ if [ $# -gt 3 ]; then
     python "$here/benchmarks/contamination.py" "$work/mix.jsonl" "${@:4}" --clean "$work/clean.jsonl" || true
     mv "$work/clean.jsonl" "$work/mix.jsonl"
 fi
-eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16,12,14,18 --preset 14m --steps 12000 --seed 0
+eqinfo train-m1 "$work/mix.jsonl" -o "$model" --window-bits 16,12,14,18 --preset 14m --steps 13000 --seed 0

@@ -25,7 +25,7 @@ from eqinfo.errors import EqinfoError, InputError
 from eqinfo.system.atomic_files import replacing
 from eqinfo.text import decompression
 
-SHARES = {"prose": 0.395, "english": 0.055, "code": 0.25, "lang": 0.25, "data": 0.05}
+SHARES = {"prose": 0.45, "english": 0.055, "code": 0.235, "lang": 0.215, "data": 0.045}
 EXPONENTS = {"prose": 1.0, "english": 0.5, "code": 0.6, "lang": 0.5, "data": 0.7}
 MAX_COPIES = 4.0
 BLOCK_BYTES = 1 << 16  # gathered for a write
