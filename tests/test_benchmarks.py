@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.formats import token_file
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 PROJECT = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]
@@ -302,3 +304,42 @@ def test_figures_that_a_file_holds_are_not_measured_again_and_errors_are(load, m
     assert measure[0]["b"]["error"] == "ValueError: not yet"
     assert json.loads(path.read_text()) == measure[1] == measure[2]
     assert all(figures["figure"] == 1.0 for figures in measure[2].values())
+
+
+def test_kinds_of_a_group_have_equal_parts(load, tmp_path: Path):
+    compare = load("compare_tokenisers")
+    size = compare.GROUP_CHARACTERS
+    records = [
+        ("code-c", "é" * (size // 2 + 5)),
+        ("lang-de", "ß"),
+        ("code-go", "x" * 7),
+        ("code-go", "y" * size),
+    ]
+    path = tmp_path / "broad.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "kind": kind}) + "\n" for kind, text in records))
+    found = {
+        each.stem: [json.loads(line)["text"] for line in each.read_text().splitlines()]
+        for each in compare.write_kinds(path, tmp_path / "kinds")
+    }
+    assert found == {"code": ["é" * (size // 2), "x" * 7, "y" * (size // 2 - 7)], "lang": ["ß"]}
+
+
+def test_runs_of_the_ladder_cost_as_much_as_bpe_of_their_rung(load, tmp_path: Path):
+    ladder = load("ladder")
+    for name, vocabulary in ladder.VOCABULARIES.items():
+        (tmp_path / name).mkdir()
+        width = {"bytes": 1, "published": 2, "bpe": 3, "refitted": 4}[vocabulary.windows]
+        longer = sorted(bytes([65 + n, *b"ab"]) for n in range(vocabulary.window_bits))
+        codebook = Codebook(sorted({b"", *map(bytes, np.arange(256, dtype=np.uint8)[:, None]), *longer}), 9)
+        (tmp_path / name / "codebook.eqcb").write_bytes(codebook.to_bytes())
+        sidecar = token_file.Sidecar(
+            vocab_size=codebook.vocab_size, window_bits=9, fingerprint=codebook.fingerprint.hex(),
+            tokens=1000, original_bytes=1000 * width, documents=1, end_of_text=0, crc32=0,
+        )  # fmt: skip
+        token_file.sidecar_path(tmp_path / name / "train.bin").write_bytes(sidecar.to_json())
+    plan = ladder.planned(tmp_path, ladder.LADDER[:1], re.compile(""))
+    flops = {run: run.n_tokens * run.config(tmp_path).training_flops for run in plan}
+    for run, arm in plan.items():
+        bpe = next(each for each in plan if each.vocabulary == ladder.BPE_OF[arm.vocabulary])
+        assert flops[run] == pytest.approx(flops[bpe], rel=1e-5)
+    assert {arm.vocabulary for arm in plan.values()} == {*ladder.BPE_OF}
