@@ -11,6 +11,14 @@ compared. `train` trains and evaluates the runs of the ladder (`ladder.py`), the
 measures speed and needs an idle machine. `report` writes the page and its figure (`ladder_page.py`) from the
 runs that are complete. Existing results are kept, so every command can be stopped and started again, over
 several days if need be.
+
+`report --mixed mix/` adds runs on text of all kinds:
+
+    python examples/mix.py train.jsonl.zst broad-train.jsonl.zst --megabytes 120 -o all.jsonl
+    python examples/benchmarks/contamination.py all.jsonl valid.jsonl.zst broad-valid.jsonl.zst \
+        alice29.txt asyoulik.txt lcet10.txt --clean mix.jsonl
+    python examples/benchmarks/compare_tokenisers.py prepare --work mix/ --text mix.jsonl ... # as above
+    python examples/benchmarks/compare_tokenisers.py train --work mix/ --only 'b1[24]-same-nano-4000000-seed0'
 """
 
 import argparse
