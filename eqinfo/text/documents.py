@@ -152,11 +152,12 @@ def read_documents(
         except InputError as error:
             if not skip_bad:
                 raise
-            bad, first_bad = bad + 1, first_bad or str(error)
+            bad, first_bad = bad + 1, first_bad or str(error).partition(". ")[0]  # without the advice
             continue
         yield document
     if bad:
-        warn(f"{name}: passed over {bad:,} lines without text; the first is {first_bad}")
+        lines = "line" if bad == 1 else "lines"
+        warn(f"{name}: passed over {bad:,} {lines} without text; the first is {first_bad.rstrip('.')}.")
 
 
 def _lines(head: bytes, source: BinaryIO) -> Iterator[bytes]:

@@ -139,8 +139,17 @@ def test_bad_records_are_passed_over_and_counted() -> None:
     found, said = tokens(write("a.jsonl", BAD), "--skip-bad")
     assert found == TEXTS * 2
     assert said.startswith(
-        "eqinfo: a.jsonl: passed over 4 lines without text; the first is a.jsonl:4: no text"
+        "eqinfo: a.jsonl: passed over 4 lines without text; the first is a.jsonl:4: no text in this record; "
+        "found null, want a string in 'text'.\n"
     )
+
+
+def test_one_bad_record_is_one_line() -> None:
+    _, said = tokens(write("a.jsonl", JSONL + b"{oops\n"), "--skip-bad")
+    assert said.startswith(
+        "eqinfo: a.jsonl: passed over 1 line without text; the first is a.jsonl:4: not a line of JSON ("
+    )
+    assert said.splitlines()[0].endswith(").")
 
 
 # ---- what is not text
