@@ -27,7 +27,6 @@ PACKAGED = Path(__file__).parents[1] / "models"
 DEFAULT, ENGLISH = "default", "english"  # the names of the models in the package
 AC = "ac"
 LIVE_UNITS = {str(bits): bits for bits in live_windows.WINDOW_BITS} | {AC: AC_UNIT_BITS}  # by --window-bits
-CODEBOOK_BITS = {str(bits) for bits in range(MIN_WINDOW_BITS, MAX_WINDOW_BITS + 1)}
 RULES = ("live", "published")
 
 
@@ -137,10 +136,12 @@ class Model:
             raise self._no_such_width(window_bits)
         return self.codebook
 
-    def _no_such_width(self, window_bits: object) -> OptionError:
-        first, further = self.codebook.window_bits, self.further_widths()
-        widths = [f"{first} (the codebook's)", *map(str, (*further, *live_windows.WINDOW_BITS))]
-        return OptionError(f"--window-bits: found {window_bits}, want {', '.join(widths)} or {AC}.")
+    def _no_such_width(self, window_bits: object, *others: object) -> OptionError:
+        """The refusal of a width; the codebooks have the widths wanted, and `others` are wanted too."""
+        first = f"{self.codebook.window_bits} (the codebook's)"
+        *most, last = first, *map(str, (*self.further_widths(), *others))
+        wanted = f"{', '.join(most)} or {last}" if most else last
+        return OptionError(f"--window-bits: found {window_bits}, want {wanted}.")
 
     def codec(self, window_bits: str | None, carry: bool, rule: str) -> Codec:
         """The codec that the options of compress name.
@@ -159,8 +160,9 @@ class Model:
             raise OptionError("--carry: for live windows only; without windows M1 always reads on.")
         if window_bits in LIVE_UNITS:
             return self._live_codec(LIVE_UNITS[window_bits], carry, rule)
-        if window_bits is not None and window_bits not in CODEBOOK_BITS:
-            raise self._no_such_width(window_bits)
+        widths = map(str, (self.codebook.window_bits, *self.further_widths()))
+        if window_bits is not None and window_bits not in widths:
+            raise self._no_such_width(window_bits, *live_windows.WINDOW_BITS, AC)
         codebook = self.codebook_of(None if window_bits is None else int(window_bits))
         if carry or rule != RULES[0]:
             raise OptionError(

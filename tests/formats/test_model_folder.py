@@ -151,6 +151,10 @@ def test_a_folder_may_have_codebooks_of_several_widths(wide_model: Path, live_mo
         assert str(caught.value).startswith(
             f"--window-bits: found {bits}, want 12 (the codebook's), 9, 14, 24, 32,"
         )
+    for found, folder, wanted in ((24, wide_model, ", 9 or 14"), (24, live_model, ""), (10, live_model, "")):
+        with pytest.raises(InputError) as caught:  # live windows are no codebook
+            Model(folder).codebook_of(found)
+        assert str(caught.value) == f"--window-bits: found {found}, want 12 (the codebook's){wanted}."
     with pytest.raises(MismatchError, match=r"needs a codebook of 14 bits .* has none"):
         restored(Model(live_model), stream(model, "14"))
 
