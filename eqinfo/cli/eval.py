@@ -19,7 +19,7 @@ def evaluate(
     what: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="WHAT",
+            metavar="[WHAT]...",
             help="Model folders of train-m1, run folders of train-m2; none is the packaged model.",
             show_default=False,
         ),

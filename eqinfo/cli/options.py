@@ -57,7 +57,7 @@ def path(word: str) -> Path:
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="FILE",
+        metavar="[FILE]...",
         parser=path,
         help="Inputs, which are kept; none, or '-', is stdin.",
         show_default=False,

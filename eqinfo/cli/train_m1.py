@@ -19,7 +19,7 @@ def train_m1(
     texts: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="TEXT",
+            metavar="[TEXT]...",
             parser=options.path,
             help="Plain text or JSONL, as it is or compressed by gzip or zstd; '-' is stdin.",
             show_default=False,
@@ -43,7 +43,8 @@ def train_m1(
     rounds: Annotated[
         int | None,
         typer.Option(
-            help="Extra rounds: train M1 on at the starts of windows, choose windows again.  [default: 1]"
+            help="Extra rounds: train M1 further, from the starts of windows, then choose windows again.  "
+            "[default: 1]"
         ),
     ] = None,
     steps: options.Steps = None,

@@ -17,7 +17,7 @@ def train_m2(
     tokens: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="TOKENS",
+            metavar="[TOKENS]...",
             help="Token files (.bin with .bin.json) or .eqi streams. A pattern in quotes, such as "
             "'shards/*.bin', stands for more of them than fit a command line.",
             show_default=False,

@@ -49,7 +49,7 @@ from eqinfo.training.schedule import Budget
 
 H100_BYTES_PER_S = 0.7 * 3.35e12  # what elementwise kernels reach of its memory's bandwidth
 H100_KERNEL_S = 2e-6  # from the start of a small kernel in a CUDA graph to that of the next
-PREDICTED_LANES = 16_384
+PREDICTED_LANES = 8_192
 NEWLINE = "\n"
 PROMPT = b"Four score and seven years ago our fathers brought forth"
 

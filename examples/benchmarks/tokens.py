@@ -174,7 +174,8 @@ def large_tables(folder: Path, found: dict[str, Path], n_bytes: int) -> Iterator
         f"half. `tokenizers` was measured on {n_bytes / SLOW_SHARE / 1e6:g} MB, the others on at most "
         f"{n_bytes / 1e6:g} MB. The codebook was made from the corpora that these texts come from; the other "
         f"tokenisers were trained on an even sample of {PEER_BYTES / 1e6:.0f} MB of them, or use o200k, with "
-        "199,998 entries. Where the text did not come back, *lossy* follows the name."
+        "199,998 entries. Where the text did not come back, *lossy* follows the name. The start of *All "
+        "kinds*, which `tokenizers` read, is English."
     )
     for kind, text in found.items():
         size = min(n_bytes, text.stat().st_size)

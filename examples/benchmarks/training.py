@@ -353,7 +353,7 @@ def optimisers(tokens: Path, codebook: Path, scale: Scale) -> Iterator[str]:
         f"Mean loss of the last {LAST_STEPS} of {scale.steps} steps, all on unseen text, with one seed for "
         "all. The optimisers differ only for the matrices between layers and have the same weight decay; "
         "AdamW trains embeddings, output matrix and norms in every row. The gain of Muon is larger than "
-        "that of tuning AdamW's learning rate, and its step takes no longer."
+        "that of tuning AdamW's learning rate; its step takes 2 to 3 % longer."
     )
     yield pages.table(["matrices by", "learning rate", "nats/token", "step, CPU s"], rows)
 
@@ -540,7 +540,8 @@ def main() -> None:
             "What one training step of M2 costs on a CPU, and what each choice in it gains. The sliced loss "
             "needs a small part of the plain loss's memory and, with 65,536 ids and width 128, less time; "
             "byte-composed embeddings cost 1 to 4 % of a step; Muon reaches a lower loss than AdamW; threads "
-            "that spin for a moment before they sleep are 10 to 60 % faster than those that sleep at once. "
+            "that spin for a moment before they sleep are, alone on a machine, 10 to 60 % faster than those "
+            "that sleep at once, beside a busy process up to 24 % slower. "
             f"Figures are medians of {scale.runs} runs in turns, in CPU time of one thread, unless a section "
             "says otherwise; smaller is better, except of speeds. A section that was measured again "
             "later names its own commit; the others were measured at the commit below."
