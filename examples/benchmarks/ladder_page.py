@@ -306,7 +306,7 @@ def write_page(
         for run in row.runs
     ]
     configs = [json.loads((folder / "config.json").read_bytes()) for folder in folders]
-    commits = sorted({str(config["git_commit"])[:7] for config in configs})
+    commits = sorted({str(config["git_commit"])[:12] for config in configs})
     parts = [
         "# What windows are worth to a language model\n",
         OUTCOME,
