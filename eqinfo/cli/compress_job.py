@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -78,7 +78,6 @@ class Job:
         with ExitStack() as stack:
             source, pieces = self._documents(stack, name)
             for other in names[1:]:
-                console.refuse_same(target, other)
                 pieces = chain(pieces, self._later_documents(other))
             aside = stack.enter_context(Aside(self.every)) if self.every else None
             frames = frames_of_pieces(aside.kept(pieces) if aside else pieces, size)
@@ -87,6 +86,9 @@ class Job:
             if aside:
                 valid = target.with_suffix(f".valid{target.suffix}")
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
+            for path, each in product(parts, names):
+                console.refuse_same(path, each)
+                console.refuse_same(token_file.sidecar_path(path), each)
             # the stack closes in reverse order: a sidecar appears after the ids that it describes
             sinks = {
                 path: (

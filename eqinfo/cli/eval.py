@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eqinfo.cli import console, options
-from eqinfo.errors import InputError
+from eqinfo.errors import InputError, OptionError
 from eqinfo.system.atomic_files import replacing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Draw the loss of runs, against tokens and time, into this .svg or .png file, replacing it; "
-            "with --show, the cuts."
+            "with --show, the cuts, .svg alone."
         ),
     ] = None,
     show: Annotated[
@@ -148,6 +148,8 @@ def _show(
         with console.open_input(text, decompressed) as source:
             frames = frames_of_pieces(read_pieces(source, name, text_field, jsonl, skip_bad))
             if figure is not None:
+                if figure.suffix != ".svg":
+                    raise OptionError(f"--figure: with --show as .svg only; found {figure}.")
                 with replacing(figure, force=True) as sink:
                     sink.write(cuts.picture(codebook, frames, name))
                 return

@@ -26,7 +26,8 @@ def in_folders(
     for name in files or [console.STANDARD]:
         if recursive and name.is_dir():
             paths = sorted(path for path in name.rglob("*") if path.is_file() and is_wanted(path))
-            places |= {path: Path(name.name, path.relative_to(name)) for path in paths}
+            top = name.resolve().name if name.name == ".." else name.name  # no place is outside the output's
+            places |= {path: Path(top, path.relative_to(name)) for path in paths}
             names += paths
         else:
             places[name] = Path(name.name)

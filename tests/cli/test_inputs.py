@@ -39,6 +39,23 @@ def write_tree() -> dict[str, bytes]:
     return tree
 
 
+def test_a_folder_above_goes_to_the_folder_named(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("above/a", TEXT)
+    write("above/here/b", TEXT)
+    monkeypatch.chdir("above/here")
+    eqi("compress", "-r", "..", "--output-dir", "out")
+    assert files("..") == ["../a", "../here/b", "../here/out/above/a.eqi", "../here/out/above/here/b.eqi"]
+
+
+def test_no_output_beside_token_ids_replaces_an_input(eqi: Shell) -> None:
+    tree = {"a.json": b'{"text": "to be"}\n', "b.valid.jsonl": b'{"text": "or not"}\n'}
+    for name, data in tree.items():
+        write(name, data)
+    eqi("compress", "--tokens", "-f", "a.json", "-o", "a", status=1)
+    eqi("compress", "--tokens", "-f", "--hold-out", "50%", *tree, "-o", "b.jsonl", status=1)
+    assert {name: Path(name).read_bytes() for name in files()} == tree
+
+
 def test_folders_go_to_a_folder_and_back(eqi: Shell) -> None:
     tree = write_tree()
     eqi("compress", "-r", "d", "--output-dir", "out")
