@@ -89,6 +89,5 @@ def picture(codebook: Codebook, frames: Iterable[Frame], title: str) -> bytes:
         parts += boxes(y, line, "eqinfo")
         y += LINE_HEIGHT
     longest = max(LINE // 2, *(sum(len(piece.words) for piece in line) for line in lines))
-    return svg(2 * MARGIN + longest * CHARACTER, y + 4, title, parts).encode(
-        errors="replace"
-    )  # a name may be no UTF-8
+    drawing = svg(2 * MARGIN + longest * CHARACTER, y + 4, title, parts)
+    return drawing.encode(errors="replace")  # the name of a file may be no UTF-8

@@ -160,8 +160,8 @@ class Model:
             raise OptionError("--carry: for live windows only; without windows M1 always reads on.")
         if window_bits in LIVE_UNITS:
             return self._live_codec(LIVE_UNITS[window_bits], carry, rule)
-        widths = map(str, (self.codebook.window_bits, *self.further_widths()))
-        if window_bits is not None and window_bits not in widths:
+        further = {str(bits) for bits in self.further_widths()}  # for these the first one is not read
+        if window_bits not in {None, *further} and window_bits != str(self.codebook.window_bits):
             raise self._no_such_width(window_bits, *live_windows.WINDOW_BITS, AC)
         codebook = self.codebook_of(None if window_bits is None else int(window_bits))
         if carry or rule != RULES[0]:

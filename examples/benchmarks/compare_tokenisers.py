@@ -47,6 +47,7 @@ from ladder import (
     BATCH_TOKENS,
     BLOCK_SIZE,
     BPE_SAMPLE_BYTES,
+    GROUP_CHARACTERS,
     KNOWING,
     LADDER,
     VOCABULARIES,
@@ -75,7 +76,6 @@ from eqinfo.text import decompression
 from eqinfo.text.frames import Frame, frames_of_pieces
 
 BPE_BATCH = 256  # documents
-GROUP_CHARACTERS = 200_000  # of each group of kinds that M2 is measured on but not trained on
 PENALTY = m1_run.Settings().unaligned_penalty  # of a cut inside a word
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats import token_file
@@ -18,6 +18,7 @@ from eqinfo.m2.model import GPTConfig
 from eqinfo.m2.run import shape_of_name
 
 BPE_SAMPLE_BYTES = 64_000_000  # of the training text, for BPE's merges
+GROUP_CHARACTERS = 200_000  # of each group of kinds of text that M2 is measured on
 BLOCK_SIZE, BATCH_TOKENS = 256, 8192  # of M2
 
 
@@ -65,6 +66,11 @@ class Rung(NamedTuple):
     n_tokens: int
     seeds: tuple[int, ...]
     bits: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name on the page."""
+        return f"{self.shape}, {self.n_tokens / 1e6:g} M"
 
 
 LADDER = (
@@ -120,13 +126,15 @@ class Run(NamedTuple):
         """The shape of its model."""
         return config_of(len(codebook_of(work, self.vocabulary).windows), self.shape)
 
+    def record(self, work: Path) -> dict[str, Any]:
+        """What train-m2 wrote of it; empty until it has begun."""
+        path = self.folder(work) / "config.json"
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+        return found
+
     def measured(self, work: Path) -> dict[str, float] | None:
         """The measurements of train-m2; None until the run is complete."""
-        path = self.folder(work) / "config.json"
-        found: dict[str, float] | None = (
-            json.loads(path.read_bytes()).get("measured") if path.exists() else None
-        )
-        return found
+        return self.record(work).get("measured")
 
 
 def config_of(vocab_size: int, shape: str) -> GPTConfig:

@@ -18,6 +18,7 @@ from ladder import (
     BLOCK_SIZE,
     BPE_OF,
     BPE_SAMPLE_BYTES,
+    GROUP_CHARACTERS,
     KNOWING,
     LARGER,
     SAME,
@@ -112,6 +113,7 @@ class Row:
     runs: list[Run] = field(default_factory=list)
     measured: list[dict[str, float]] = field(default_factory=list)
     scores: list[dict[str, dict[str, float]]] = field(default_factory=list)  # by text
+    commits: list[str] = field(default_factory=list)
 
     def mean(self, text_name: str, name: str) -> float:
         """The mean of a figure on a text over the seeds."""
@@ -153,6 +155,7 @@ def complete_rows(work: Path, plan: dict[Run, Arm]) -> dict[Arm, Row]:
         row = rows.setdefault(arm, Row(arm))
         row.runs.append(run)
         row.measured.append(facts)
+        row.commits.append(str(run.record(work)["git_commit"])[:12])
         row.scores.append({name: read_score(path) for name, path in paths.items()})
     return rows
 
@@ -174,7 +177,7 @@ def ladder_table(work: Path, rows: dict[Arm, Row], texts: list[str]) -> str:
             ]
         shown.append(
             [
-                f"{arm.rung.shape}, {arm.rung.n_tokens / 1e6:g} M", arm.vocabulary,
+                arm.rung.name, arm.vocabulary,
                 run.shape, f"{len(row.runs)}", f"{n_tokens / 1e6:.2f}", f"{n_tokens * sizes[0] / 1e6:.1f}",
                 f"{row.training_flops(work) / 1e15:.4g}", f"{cost / 1e3:,.0f}", f"{sizes[1]:.3f}",
                 *(row.shown(name, "bits_per_byte", 3) for name in texts), differences[0],
@@ -192,7 +195,7 @@ def kinds_table(rows: dict[Arm, Row], kinds: list[str]) -> str:
         head += [GROUPS[kind], "- BPE's"]
     for arm, row in rows.items():
         theirs = rows.get(Arm(arm.rung, BPE_OF[arm.vocabulary], SAME), row)
-        cells = [f"{arm.rung.shape}, {arm.rung.n_tokens / 1e6:g} M", arm.vocabulary, row.runs[0].shape]
+        cells = [arm.rung.name, arm.vocabulary, row.runs[0].shape]
         for kind in kinds:
             bits, of_bpe = (each.mean(kind, "bits_per_byte") for each in (row, theirs))
             cells += [f"{bits:.3f}", "" if theirs is row else f"{bits - of_bpe:+.3f}"]
@@ -215,7 +218,8 @@ def ladder_section(work: Path, rows: dict[Arm, Row]) -> Iterator[str]:
     yield ladder_table(work, rows, texts)
     yield pages.paragraph(
         "The same runs on kinds of text that neither M2 nor its vocabulary was trained on: bits/byte, the "
-        "mean of the seeds, on up to 200,000 characters of each group of *broad-valid*, of all kinds alike. "
+        f"mean of the seeds, on up to {GROUP_CHARACTERS:,} characters of each group of *broad-valid*, of all "
+        "kinds alike. "
         "Languages it never saw cost every M2 more than the 8 bits of a plain byte; seeds differ there by up "
         "to 1.1 bits/byte, elsewhere by up to 0.08."
     )
@@ -298,21 +302,13 @@ def write_page(
     mixed_rows = complete_rows(mixed, mixed_plan) if mixed else {}
     if not rows:
         sys.exit("no run is complete yet.")
-    folders = [
-        run.folder(place)
-        for place, found in ((work, rows), (mixed, mixed_rows))
-        if place is not None
-        for row in found.values()
-        for run in row.runs
-    ]
-    configs = [json.loads((folder / "config.json").read_bytes()) for folder in folders]
-    commits = sorted({str(config["git_commit"])[:12] for config in configs})
+    commits = [commit for row in (*rows.values(), *mixed_rows.values()) for commit in row.commits]
     parts = [
         "# What windows are worth to a language model\n",
         OUTCOME,
         pages.provenance(sys.argv, ("matplotlib", "numpy", "tokenizers", "torch"))
-        + f"- {len(folders)} runs at commit {', '.join(commits)}; {BATCH_TOKENS:,} tokens a step in blocks "
-        f"of {BLOCK_SIZE}\n"
+        + f"- {len(commits)} runs at commit {', '.join(sorted(set(commits)))}; {BATCH_TOKENS:,} tokens a "
+        f"step in blocks of {BLOCK_SIZE}\n"
         "- bytes: 257 tokens; b12, b14, b16: at most 2^12, 2^14 and 2^16\n"
         "- published: the paper's rule with greedy parse; ours: refitted windows with optimal parse; both "
         "from candidates of the M1 in the package, refitted to the training text\n"
