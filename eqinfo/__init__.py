@@ -45,9 +45,15 @@ def load(model: str | PathLike[str] | None = None, window_bits: int | None = Non
         InputError: there is no such codebook.
         FormatError: the file is damaged.
     """
+    from operator import index
+
     from eqinfo.codebook.tokenizer import Tokenizer
 
-    return Tokenizer(_model(model).codebook_of(window_bits))
+    try:
+        bits = None if window_bits is None else index(window_bits)
+    except TypeError:
+        raise InputError(f"window_bits: found {window_bits!r}, want a whole number such as 16.") from None
+    return Tokenizer(_model(model).codebook_of(bits))
 
 
 def compress(
@@ -106,6 +112,8 @@ def _bytes_only(data: object) -> bytes | bytearray | memoryview:
     """The data, if they are bytes; `str` has no one encoding, and arrays have other items than bytes."""
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InputError(f"data: found {type(data).__name__}, want bytes. Encode text first: text.encode().")
+    if isinstance(data, memoryview) and not data.c_contiguous:
+        return data.tobytes()
     return data
 
 

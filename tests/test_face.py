@@ -64,6 +64,9 @@ def test_texts_of_more_than_64_mib_are_taken() -> None:
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_every_kind_of_bytes_is_taken(kind: type) -> None:
     text = kind(b"to be or not to be")
+    every_other = memoryview(b"tboed")[::2]
+    assert TOKENIZER.decode(TOKENIZER.encode(every_other)) == b"tod"
+    assert eqinfo.decompress(eqinfo.compress(every_other)) == b"tod"
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
     assert eqinfo.decompress(kind(eqinfo.compress(text))) == text
 
@@ -125,6 +128,11 @@ def test_ids_of_no_window_are_refused() -> None:
     [
         (lambda: TOKENIZER.encode(5), "text: found int, want bytes or str.$"),
         (lambda: TOKENIZER.encode(["to", "be"]), "want bytes or str. For several texts call encode_batch"),
+        (lambda: TOKENIZER.encode(np.zeros(3, np.uint8)), r"found ndarray, .* Give text.tobytes\(\)"),
+        (lambda: eqinfo.load(window_bits=12.0), "window_bits: found 12.0, want a whole number"),
+        (lambda: eqinfo.load(window_bits="12"), "window_bits: found '12', want a whole number"),
+        (lambda: TOKENIZER.save_tokenizer(__file__), "test_face.py: not a folder. Name another"),
+        (lambda: TOKENIZER.save_tokenizer(f"{__file__}/a"), "not a folder. Name another"),
         (lambda: TOKENIZER.encode_batch("to be"), "texts: found str, want several. For one text call encode"),
         (lambda: TOKENIZER.encode_batch(["to be"], threads=0), "threads: found 0, want at least 1"),
         (

@@ -13,7 +13,11 @@ from eqinfo.errors import OptionError
 from eqinfo.system import gpu
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from eqinfo.formats.codec import Codec
+
+MOST_PARTS = 10**9  # that a share is of; a checksum is one of four times as many
 
 
 def compress(
@@ -92,7 +96,7 @@ def compress(
 ) -> None:
     """Compress files or stdin into windows. FILE goes to FILE.eqi, stdin to stdout."""
     if listing:
-        list_files(files, model, as_json)
+        list_files(files, model, as_json, recursive, verbose)
         return
     if restore or test:
         decompress(
@@ -122,7 +126,7 @@ def compress(
             raise typer.BadParameter(f"for {use} only", param_hint=option)
     if method not in (None, "optimal", "greedy"):
         raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
-    every = None if hold_out is None else _every(hold_out)
+    share = None if hold_out is None else _share(hold_out)
     from eqinfo.formats.lane_codec import LaneCodec
     from eqinfo.formats.model_folder import Model
 
@@ -137,15 +141,15 @@ def compress(
                 "--device: a GPU runs windows of 24 to 128 bits without --carry, and ac by --rule published "
                 "only. Use --device auto."
             )
-    names, places = inputs.in_folders(files, recursive, inputs.is_no_output)
-    inputs.check_output_dir(output_dir, names, places, output)
+    names, places = inputs.in_folders(files, recursive, inputs.is_no_output, verbose)
+    inputs.check_outputs(output_dir, names, places, output)
     job = Job(
         chosen,
         codec,
         text_field=text_field,
         jsonl=jsonl,
         skip_bad=skip_bad,
-        every=every,
+        share=share,
         output=output,
         output_dir=output_dir,
         stdout=stdout,
@@ -163,19 +167,21 @@ def compress(
         inputs.for_each(names, None, lambda name: job.to_tokens([name], places[name]))
 
 
-def _every(share: str) -> int:
-    """One in how many documents a share such as 1% or 0.01 is.
+def _share(text: str) -> "Fraction":
+    """The share that a text such as 1% or 0.01 names.
 
     Raises:
-        typer.BadParameter: it is no share.
+        typer.BadParameter: it is none.
     """
+    from fractions import Fraction
+
     try:
-        value = float(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
-    except ValueError:
-        value = 0
-    if not 1e-9 <= value <= 0.5:
-        raise typer.BadParameter(f"found {share!r}, want a share of up to 50%", param_hint="--hold-out")
-    return round(1 / value)
+        share = Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not 0 < share <= Fraction(1, 2) or share.denominator > MOST_PARTS:
+        raise typer.BadParameter(f"found {text!r}, want a share of up to 50%", param_hint="--hold-out")
+    return share
 
 
 def _with_parse(codec: "Codec", **chosen: Any) -> "Codec":

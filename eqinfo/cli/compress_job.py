@@ -13,6 +13,8 @@ from eqinfo.errors import OptionError
 from eqinfo.system.atomic_files import is_stream, replacing
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from eqinfo.formats.codec import Codec
     from eqinfo.formats.eqi import Totals
     from eqinfo.formats.model_folder import Model
@@ -28,7 +30,7 @@ class Job:
     text_field: str
     jsonl: bool
     skip_bad: bool
-    every: int | None  # hold out one unit in so many
+    share: "Fraction | None"  # of the documents to hold out
     output: Path | None
     output_dir: Path | None
     stdout: bool
@@ -79,7 +81,7 @@ class Job:
             source, pieces = self._documents(stack, name)
             for other in names[1:]:
                 pieces = chain(pieces, self._later_documents(other))
-            aside = stack.enter_context(Aside(self.every)) if self.every else None
+            aside = stack.enter_context(Aside(self.share)) if self.share else None
             frames = frames_of_pieces(aside.kept(pieces) if aside else pieces, size)
             total = inputs.total_size(names) if names[1:] else None
             parts = {target: console.with_progress(frames, source, name, self.quiet, total)}
@@ -89,23 +91,32 @@ class Job:
             for path, each in product(parts, names):
                 console.refuse_same(path, each)
                 console.refuse_same(token_file.sidecar_path(path), each)
-            # the stack closes in reverse order: a sidecar appears after the ids that it describes
+            # The stack closes in reverse order: the target appears last, so that it is complete if it exists.
+            like = console.STANDARD if names[1:] else name
             sinks = {
                 path: (
-                    stack.enter_context(replacing(token_file.sidecar_path(path), self.force)),
-                    stack.enter_context(console.open_output(path, name, self.force)),
+                    stack.enter_context(console.open_output(path, like, self.force)),
+                    stack.enter_context(replacing(*self._sidecar(path))),
                 )
                 for path in parts
             }
             written = {}
-            for path, (sidecar, sink) in sinks.items():
+            for path, (sink, sidecar) in sinks.items():
                 _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
                 sidecar.write(written[path].to_json())
-            if aside and not aside.n_units:
-                raise OptionError("--hold-out: the share holds no document. Give a larger one.")
+            if aside and (which := aside.is_useless()):
+                raise OptionError(f"--hold-out: the share holds {which}.")
         if self._is_told(target):
             for path, facts in written.items():
                 console.say(_token_summary(path, facts))
+
+    def _sidecar(self, path: Path) -> tuple[Path, bool]:
+        """The sidecar of a token file, and whether it may be replaced: without its ids it says nothing."""
+        from eqinfo.formats import file_kind, token_file
+
+        sidecar = token_file.sidecar_path(path)
+        is_left = not path.exists() and sidecar.is_file() and file_kind.is_our_sidecar(sidecar)
+        return sidecar, self.force or is_left
 
     def _target(self, name: Path, place: Path, suffix: str) -> Path | None:
         """The output for an input; None is stdout."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
+# what torch on CPUs, the loader of its library, and the interpreter meanwhile raise when memory is short
+NO_MEMORY = re.compile("allocate memory|out of memory|failed to map segment|return without exception set")
 above_bars = list[Callable[[str], None]]()  # while bars are on the screen, what prints above them
 
 
@@ -36,8 +38,13 @@ def shown(name: Path) -> str:
 
 
 def say(message: str) -> None:
-    """Prints a line on stderr; control characters, which names of files may have, are escaped."""
-    tell("".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in message) + "\n")
+    """Prints a line on stderr."""
+    tell(on_one_line(message) + "\n")
+
+
+def on_one_line(words: str) -> str:
+    """Words with control characters escaped, which names of files may have."""
+    return "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in words)
 
 
 def tell(words: str) -> None:
@@ -77,9 +84,8 @@ def reporting(name: Path = STANDARD) -> Iterator[None]:
             is_told = os.environ.get("LOCAL_RANK", "0") == "0"
     except OSError as error:
         message = f"{error.filename or shown(name)}: {error.strerror or error}"
-    except (MemoryError, RuntimeError) as error:
-        # on CPUs torch raises a plain RuntimeError when memory is short
-        if isinstance(error, RuntimeError) and not re.search("allocate memory|out of memory", str(error)):
+    except (MemoryError, RuntimeError, ImportError, SystemError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
             raise
         message = f"{shown(name)}: not enough memory for this"
     if is_told:

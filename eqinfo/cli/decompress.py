@@ -75,8 +75,8 @@ def decompress(
     if ids:
         with console.reporting():
             codebook = finder.codebook_of(window_bits)
-    names, places = inputs.in_folders(files, recursive, inputs.is_output)
-    inputs.check_output_dir(output_dir, names, places, output)
+    names, places = inputs.in_folders(files, recursive, inputs.is_output, verbose)
+    inputs.check_outputs(output_dir, names, places, output)
 
     def work(name: Path) -> None:
         shown, is_tokens = console.shown(name), ids or inputs.is_token_file(name)

@@ -248,5 +248,6 @@ def _grid(
     for k, word in enumerate(head):
         grid.add_column(Text(word), justify="right" if k else "left")
     for i, row in enumerate(rows):
-        grid.add_row(*(Text(cell, "bold" if (i, k) in best else "") for k, cell in enumerate(row)))
+        cells = map(console.on_one_line, row)
+        grid.add_row(*(Text(cell, "bold" if (i, k) in best else "") for k, cell in enumerate(cells)))
     return grid

@@ -1,6 +1,7 @@
 """Which files a command works on, one after another, and where their outputs go."""
 
 import glob
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -9,11 +10,12 @@ import typer
 
 from eqinfo.cli import console
 from eqinfo.errors import InputError
+from eqinfo.system import notes
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of
 
 
 def in_folders(
-    files: list[Path] | None, recursive: bool, is_wanted: Callable[[Path], bool]
+    files: list[Path] | None, recursive: bool, is_wanted: Callable[[Path], bool], verbose: bool
 ) -> tuple[list[Path], dict[Path, Path]]:
     """The inputs, and the place of each in an --output-dir: its name, or its path from the folder it is in.
 
@@ -21,11 +23,14 @@ def in_folders(
         files: what the user named; none is stdin.
         recursive: take the files in folders, in the order of their paths.
         is_wanted: whether to take a file in a folder.
+        verbose: say which files in folders are not taken.
     """
     names, places = list[Path](), dict[Path, Path]()
     for name in files or [console.STANDARD]:
         if recursive and name.is_dir():
-            paths = sorted(path for path in name.rglob("*") if path.is_file() and is_wanted(path))
+            paths = list(_files_in(name, is_wanted, verbose))
+            if not paths:
+                notes.warn(f"{name}: no file in it for this command.")
             top = name.resolve().name if name.name == ".." else name.name  # no place is outside the output's
             places |= {path: Path(top, path.relative_to(name)) for path in paths}
             names += paths
@@ -33,6 +38,30 @@ def in_folders(
             places[name] = Path(name.name)
             names.append(name)
     return names, places
+
+
+def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) -> Iterator[Path]:
+    """The files in a folder that are wanted, and the folders in it that cannot be read, to fail as inputs.
+
+    Links to folders are not followed, as they may lead back.
+    """
+    unreadable = list[OSError]()
+    paths = list[Path]()
+    for where, folders, files in os.walk(folder, onerror=unreadable.append):
+        paths += [Path(where, name) for name in (*folders, *files)]
+    unread = {Path(error.filename) for error in unreadable}
+    for path in sorted(unread.union(paths)):
+        if path in unread:
+            yield path
+        elif path.is_file():
+            if is_wanted(path):
+                yield path
+            elif verbose:
+                console.say(f"{path}: passed over; not an input of this command")
+        elif not path.is_dir():
+            notes.warn(f"{path}: passed over; neither a file nor a folder.")
+        elif path.is_symlink():
+            notes.warn(f"{path}: passed over; a link to a folder. Name it to take its files.")
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
@@ -71,10 +100,10 @@ def is_output(path: Path) -> bool:
 
 
 def is_token_file(path: Path) -> bool:
-    """Whether a file has a sidecar beside it."""
-    from eqinfo.formats.token_file import sidecar_path
+    """Whether an input is a file of token ids, with a sidecar beside it."""
+    from eqinfo.formats import file_kind
 
-    return path != console.STANDARD and sidecar_path(path).is_file()
+    return path != console.STANDARD and file_kind.is_token_file(path)
 
 
 def for_each(names: list[Path], output: Path | None, work: Callable[[Path], None]) -> None:
@@ -131,14 +160,18 @@ def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) ->
     return name.with_name(stem)
 
 
-def check_output_dir(
+def check_outputs(
     folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None
 ) -> None:
-    """Checks that each input has an output of its own in a folder.
+    """Checks that there is an input for an output, and that each has an output of its own in a folder.
 
     Raises:
         typer.BadParameter: -o names another place, or two inputs have one.
+        typer.Exit: there is no input for -o.
     """
+    if output is not None and not names:
+        with console.reporting(output):
+            raise InputError(f"{output}: not written, as there is no input for it.")
     if folder is None:
         return
     if output is not None:

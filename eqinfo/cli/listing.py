@@ -13,13 +13,17 @@ Json = Annotated[bool, typer.Option("--json", help="With -l: print one JSON obje
 SPARE = "fingerprint", "streams", "frames"  # columns that a narrow terminal goes without; --json has them
 
 
-def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> None:
+def list_files(
+    files: list[Path] | None, model: Path | None, as_json: bool, recursive: bool, verbose: bool
+) -> None:
     """Prints a row for each codec in each file; nothing is decoded.
 
     Args:
         files: .eqi streams and token files.
         model: column `model` says whether this one can decode the file; None is the packaged model.
         as_json: print JSON objects instead of a table.
+        recursive: list those in folders, too.
+        verbose: say which files in folders are not listed.
     """
     from eqinfo.formats import listing
     from eqinfo.formats.model_folder import Model
@@ -34,7 +38,7 @@ def list_files(files: list[Path] | None, model: Path | None, as_json: bool) -> N
             rows.extend(listing.of_file(source, finder, name))
 
     try:
-        inputs.for_each(files or [console.STANDARD], None, work)
+        inputs.for_each(inputs.in_folders(files, recursive, inputs.is_output, verbose)[0], None, work)
     finally:  # the good files are listed even if others are bad
         if as_json:
             console.show("".join(row.to_json() + "\n" for row in rows))

@@ -110,20 +110,23 @@ def train_m1(
                 and not quiet
             ):
                 console.say(options.EXTENDED.format(output))
-            go_on = f"eqinfo train-m1 -o {shlex.quote(str(output))} --resume"
-            with console.stop_requests(go_on) as should_stop:
+            folder = shlex.quote(str(output))
+            with console.stop_requests(f"eqinfo train-m1 -o {folder} --resume") as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
             display.say_tables(m1_run.tables(config))
-            console.say(f"to use it: eqinfo compress -m {output} FILE")
-            console.say(f"to measure it: eqinfo eval {output} --text FILE")
+            console.say(f"to use it: eqinfo compress -m {folder} FILE")
+            console.say(f"to measure it: eqinfo eval {folder} --text FILE")
 
 
 def _widths(text: str) -> list[int]:
     """The window sizes in a list with commas; Settings checks their range."""
     try:
-        return [int(bits) for bits in text.split(",")]
+        widths = [int(bits) for bits in text.split(",")]
+        if len(set(widths)) < len(widths):
+            raise ValueError("a width twice")
     except ValueError:
         raise typer.BadParameter(
-            f"found {text!r}, want numbers with commas between them", param_hint="--window-bits"
+            f"found {text!r}, want different numbers with commas between them", param_hint="--window-bits"
         ) from None
+    return widths

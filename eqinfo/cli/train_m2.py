@@ -107,14 +107,14 @@ def train_m2(
                     m2_start.start(tokens, valid, output, settings, model)
 
             in_first(prepare)
-            go_on = f"eqinfo train-m2 -o {shlex.quote(str(output))} --resume"
+            run = shlex.quote(str(output))
             with (
                 display.phases(quiet or not is_first) as report,
-                console.stop_requests(go_on, is_first) as should_stop,
+                console.stop_requests(f"eqinfo train-m2 -o {run} --resume", is_first) as should_stop,
             ):
                 config = m2_train.run(output, where, report, should_stop)
         if is_first and not quiet:
             display.say_tables(m2_run.tables(config))
             if (output / CODEBOOK_NAME).exists():
-                console.say(f"to let it write: eqinfo eval {output} --prompt TEXT")
-            console.say(f"to measure it: eqinfo eval {output} --text FILE")
+                console.say(f"to let it write: eqinfo eval {run} --prompt TEXT")
+            console.say(f"to measure it: eqinfo eval {run} --text FILE")

@@ -57,8 +57,11 @@ class Tokenizer:
         """
         if isinstance(text, str):
             text = text.encode("utf-8", "surrogatepass")  # as texts of JSONL: lone surrogates are kept
-        elif not isinstance(text, bytes | bytearray | memoryview):
+        elif isinstance(text, memoryview):
+            text = text if text.c_contiguous else text.tobytes()
+        elif not isinstance(text, bytes | bytearray):
             advice = " For several texts call encode_batch." if isinstance(text, Iterable) else ""
+            advice = " Give text.tobytes()." if hasattr(text, "tobytes") else advice
             raise InputError(f"text: found {type(text).__name__}, want bytes or str.{advice}")
         view = np.frombuffer(text, np.uint8)
         view.flags.writeable = False  # numba compiles once more for arrays that may be written to
@@ -92,10 +95,14 @@ class Tokenizer:
             folder: made if missing; other files in it stay.
 
         Raises:
-            InputError: the codebook is for the longest match.
+            InputError: the codebook is for the longest match, or there is a file in the folder's place.
+            OSError: the files cannot be written.
         """
         files = tokenizer_files(self.codebook)
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{error.filename}: not a folder. Name another.") from None
         for name, data in files.items():
             with replacing(Path(folder, name), force=True) as sink:
                 sink.write(data)

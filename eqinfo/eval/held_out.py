@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from eqinfo.errors import InputError, MismatchError
-from eqinfo.formats import token_file
+from eqinfo.formats import file_kind, token_file
 from eqinfo.formats.codec import Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.formats.token_file import Sidecar
@@ -108,7 +108,7 @@ def read_held_out(
         FormatError: a token file does not fit its sidecar.
         MismatchError: a token file was made with a codec that none of the folders has.
     """
-    if path is not None and token_file.sidecar_path(path).is_file():
+    if path is not None and file_kind.is_token_file(path):
         return _held_out_of_tokens(source, path, folders)
     name = "stdin" if path is None else str(path)
     frames, is_whole = _beginning(frames_of_pieces(read_pieces(source, name, text_field, as_jsonl, skip_bad)))
@@ -168,6 +168,11 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     if given is not None and given.sidecar.fingerprint == fingerprint:
         bits = token_bits or given.sidecar.window_bits
         return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
+    if not fingerprint and given is None:
+        raise InputError(
+            f"{held_out.name}: text, but {folder} was trained on ids of another program. "
+            "Give a token file made as those."
+        )
     if loaded.codec is None or not held_out.frames:
         raise InputError(
             f"{held_out.name}: not the vocabulary of {folder}; found fingerprint "

@@ -1,8 +1,9 @@
 """Training text on disk: written once, then memory-mapped, so it may be larger than memory.
 
 Text from files, pipes and compressed files becomes two flat files of bytes, `train` and `valid`, each with
-a file of document ends. A few per cent of the documents take another shape (`augment`). About one unit in
-`HOLD_OUT_EVERY` goes to `valid` (`text.hold_out`).
+a file of document ends. About HELD_OUT of the units go to `valid` (`text.hold_out`), up to MAX_VALID_BYTES;
+more of them go nowhere, so that the text which `compress --hold-out 1%` holds out trains no M1. A few per
+cent of the units then take another shape (`augment`).
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +23,7 @@ from eqinfo.system.arrays import I64, U8
 from eqinfo.text.documents import read_pieces
 from eqinfo.text.hold_out import is_held_out, units_of_pieces
 
-HOLD_OUT_EVERY = 100
+HELD_OUT = Fraction(1, 100)
 SIDES = "train", "valid"
 MAX_VALID_BYTES = 1 << 23
 
@@ -95,12 +97,13 @@ def stage(
     with closing(_Side(folder, "train")) as train, closing(_Side(folder, "valid")) as valid:
         previous = train
         for unit, ends_document in _units(sources, text_field, as_jsonl, skip_bad):
-            digest.update(unit)
-            held_out = is_held_out(unit, HOLD_OUT_EVERY) and valid.n_bytes < MAX_VALID_BYTES
-            side = valid if held_out else train
+            shaped = augmented(unit)
+            digest.update(shaped)
+            side = valid if is_held_out(unit, HELD_OUT) else train
             if side is not previous:  # the document went on at the other side: its pieces are not contiguous
                 side.end_document()
-            side.write(unit)
+            if side is train or valid.n_bytes < MAX_VALID_BYTES:
+                side.write(shaped)
             if ends_document:
                 side.end_document()
                 documents += 1
@@ -121,17 +124,16 @@ def checksum(
     """The `sha256` in the facts of a corpus of these sources, read as by `stage`; nothing is written."""
     digest = hashlib.sha256()
     for unit, _ in _units(sources, text_field, as_jsonl, skip_bad):
-        digest.update(unit)
+        digest.update(augmented(unit))
     return digest.hexdigest()
 
 
 def _units(
     sources: Iterable[tuple[str, BinaryIO]], text_field: str, as_jsonl: bool, skip_bad: bool
 ) -> Iterator[tuple[bytes, bool]]:
-    """Units of augmented text, each with whether its document ends there; arguments are those of `stage`."""
+    """Units of the text, each with whether its document ends there; arguments are those of `stage`."""
     for name, source in sources:
-        pieces = read_pieces(source, name, text_field, as_jsonl, skip_bad)
-        yield from units_of_pieces((augmented(piece), ends_document) for piece, ends_document in pieces)
+        yield from units_of_pieces(read_pieces(source, name, text_field, as_jsonl, skip_bad))
 
 
 def _hold_out_tail(folder: Path) -> None:

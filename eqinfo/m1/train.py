@@ -168,9 +168,13 @@ class _Run:
             "most probable strings, optimal": optimal,
             "refitted, optimal": ours,
         } | {f"refitted, optimal, {width} bits": refitted[width] for width in widths[1:]}
+        bytes_a_window = dict(drafts)
+        for n, (name, codebook) in enumerate(rows.items()):
+            self._report_phase("measuring", n / (len(rows) + 1))
+            bytes_a_window[name] = bytes_per_window(codebook, self.valid_text)
+        self._report_phase("measuring", len(rows) / (len(rows) + 1))
         measured = {
-            "bytes_per_window": drafts
-            | {name: bytes_per_window(codebook, self.valid_text) for name, codebook in rows.items()},
+            "bytes_per_window": bytes_a_window,
             "windows_unused": {
                 "of the published rule's codewords": (1 << bits) - len(paper.windows),
                 "of the codebook, by 32 MiB of the training text": n_unused(ours, self.train_text),
@@ -180,6 +184,7 @@ class _Run:
             "training_steps": self.trainer.step,
             "training_s": round(self.trainer.time_s, 1),
         }
+        self._report_phase("measuring", 1.0)
         codebook = paper if self.settings.rule == "published" else ours
         run_folder.write_file(self.folder / NETWORK_NAME, integer_m1.to_bytes(integers))
         run_folder.write_file(self.folder / BASELINE, paper.to_bytes())

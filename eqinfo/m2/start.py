@@ -13,7 +13,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.pairs import impossible_pairs
 from eqinfo.coder import integer_m1
 from eqinfo.errors import FormatError, MismatchError, OptionError
-from eqinfo.formats import eqi, token_file
+from eqinfo.formats import eqi, file_kind, token_file
 from eqinfo.formats.codec import ArithmeticCodec, WindowCodec
 from eqinfo.formats.model_folder import CODEBOOK_NAME, NETWORK_NAME, Model
 from eqinfo.m2 import batches as m2_batches
@@ -140,15 +140,34 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
             raise FormatError(f"{folder}: complete, and without a checkpoint to go on from. Start a new run.")
     are_others = [_take_place(folder, config, side, paths, model) for side, paths in files.items() if paths]
     if grew or not is_complete:
-        for path in (Path(name) for data in config["data"].values() for name in data["files"]):
-            if not path.is_file():
-                raise FormatError(
-                    f"{path}: no such file, and the run reads it. "
-                    "Name the data where they are now, beside --resume."
-                )
+        for side, data in config["data"].items():
+            if not files.get(side):
+                _check_recorded(folder, [Path(name) for name in data["files"]], data.get("crc32"))
     if grew or any(are_others):
         run_folder.write_config(folder, "m2", config | {"settings": asdict(settings)})
     return grew
+
+
+def _check_recorded(folder: Path, paths: Sequence[Path], checksums: list[int] | None) -> None:
+    """Raises an error if the recorded files of a run are gone, or are others now by their checksums.
+
+    Args:
+        folder: of the run.
+        paths: the files.
+        checksums: as the run recorded them; None if it is older than that.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise FormatError(
+                f"{path}: no such file, and the run reads it. "
+                "Name the data where they are now, beside --resume."
+            )
+    for path, want in zip(paths, checksums or [], strict=False):
+        if (found := m2_batches.stated_checksum(path)) != want:
+            raise MismatchError(
+                f"{path}: no longer the data of {folder}; found checksum {found}, want {want}. "
+                "Bring it back, or start a new run with another -o."
+            )
 
 
 def _take_place(
@@ -216,17 +235,7 @@ def check_sharing(settings: Settings) -> None:
 
 def _staged(paths: Sequence[Path], folder: Path, model: Model) -> list[Path]:
     """The paths of token files; .eqi streams are converted into some in `folder`."""
-    return [_converted(path, folder, model) if _is_stream(path) else path for path in paths]
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether a file is an .eqi stream, by its name or its first bytes; a token file has a sidecar."""
-    if path.suffix == eqi.STREAM_SUFFIX:
-        return True
-    if not path.is_file() or token_file.sidecar_path(path).is_file():
-        return False
-    with path.open("rb") as source:
-        return source.read(len(eqi.MAGIC)) == eqi.MAGIC
+    return [_converted(path, folder, model) if file_kind.is_stream(path) else path for path in paths]
 
 
 def _converted(path: Path, folder: Path, model: Model) -> Path:

@@ -14,9 +14,10 @@ import io
 import json
 import shlex
 import zlib
-from codecs import getincrementaldecoder
+from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,7 +75,7 @@ def read_pieces(
             for document in read_documents(source, name, text_field, skip_bad, chunk):
                 yield document, True
             return
-        _warn_of_syntax(chunk, name, has_records)
+        _warn_of_syntax(chunk, name, text_field, has_records)
         while chunk:
             yield chunk, False
             chunk = source.read(CHUNK_BYTES)
@@ -101,7 +102,7 @@ def _flag(name: str, as_jsonl: bool) -> str:
 
 def _has_records(chunk: bytes, text_field: str) -> bool:
     """Whether text begins as JSONL: a record with text, or a line that is an object before another one."""
-    first, _, rest = chunk.partition(b"\n")
+    first, _, rest = _without_mark(chunk).partition(b"\n")
     try:
         record = json.loads(first) if first[:1] == b"{" else None
     except (ValueError, RecursionError):
@@ -109,7 +110,12 @@ def _has_records(chunk: bytes, text_field: str) -> bool:
     return isinstance(record, dict) and (text_field in record or rest[:1] == b"{")
 
 
-def _warn_of_syntax(chunk: bytes, name: str, has_records: bool) -> None:
+def _without_mark(chunk: bytes) -> bytes:
+    """The beginning of JSON without what may stand before it: a byte order mark, white space."""
+    return chunk.removeprefix(BOM_UTF8).lstrip()
+
+
+def _warn_of_syntax(chunk: bytes, name: str, text_field: str, has_records: bool) -> None:
     """Warn of a plain text that may be something else."""
     if has_records:
         warn(f"{name}: read as plain text, though it looks like JSONL. Give --jsonl to read its records.")
@@ -117,7 +123,9 @@ def _warn_of_syntax(chunk: bytes, name: str, has_records: bool) -> None:
         warn(f"{name}: read as plain text, though it looks binary (it has a zero byte).")
     elif _plain_suffix(name) in (".csv", ".tsv"):
         warn(f"{name}: read as plain text, separators and all. For the text of a column, write it as JSONL.")
-    elif _plain_suffix(name) == ".json" and chunk.split(maxsplit=1)[:1] in ([b"["], [b"[{"]):
+    elif _plain_suffix(name) == ".json" and (
+        _without_mark(chunk)[:1] == b"[" or json.dumps(text_field).encode() in chunk
+    ):
         warn(f"{name}: read as plain text, syntax and all. For its records, write one on each line.")
 
 
@@ -141,10 +149,6 @@ def read_documents(
     """
     bad, first_bad = 0, ""
     for number, line in enumerate(_lines(head, source), 1):
-        if len(line) > MAX_LINE_BYTES:
-            raise InputError(
-                f"{name}:{number}: too long a line; found over {MAX_LINE_BYTES >> 20} MiB. Split the record."
-            )
         if not line.strip():
             continue
         try:
@@ -162,17 +166,27 @@ def read_documents(
 
 def _lines(head: bytes, source: BinaryIO) -> Iterator[bytes]:
     """The lines of a source from which `head` has been read; of too long ones, the first bytes."""
-    for line in io.BytesIO(head):
-        yield line if line.endswith(b"\n") else line + source.readline(MAX_LINE_BYTES + 1 - len(line))
-    yield from iter(partial(source.readline, MAX_LINE_BYTES + 1), b"")
+    whole = (
+        line if line.endswith(b"\n") else line + source.readline(MAX_LINE_BYTES + 1 - len(line))
+        for line in io.BytesIO(head)
+    )
+    for line in chain(whole, iter(partial(source.readline, MAX_LINE_BYTES + 1), b"")):
+        yield line
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = source.readline(MAX_LINE_BYTES + 1)
 
 
 def _document(line: bytes, where: str, text_field: str) -> bytes:
     """The text of a JSONL record.
 
     Raises:
-        InputError: it has none.
+        InputError: it has none, or the line is too long.
     """
+    if len(line) > MAX_LINE_BYTES:
+        raise InputError(
+            f"{where}: too long a line; found over {MAX_LINE_BYTES >> 20} MiB. Split the record."
+        )
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -2,11 +2,13 @@
 
 A unit is a document, or 64 KiB of a longer one. Its checksum decides whether it is held out, so copies of a
 document are never split between training and validation, and the same text is split in the same way again.
+Empty documents stay in training.
 """
 
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 UNIT_BYTES = 1 << 16
 MEMORY_BYTES = 1 << 26  # of units put aside; more of them go to a temporary file
@@ -31,21 +33,21 @@ def units_of_pieces(pieces: Iterable[tuple[bytes, bool]]) -> Iterator[tuple[byte
             unit.clear()
 
 
-def is_held_out(unit: bytes, every: int) -> bool:
-    """Whether a unit is for validation, as about one in `every` is: its checksum decides, so copies agree."""
-    return zlib.crc32(unit) % every == 0
+def is_held_out(unit: bytes, share: Fraction) -> bool:
+    """Whether a unit is for validation, as about this share is: its checksum decides, so copies agree."""
+    return bool(unit) and zlib.crc32(unit) % share.denominator < share.numerator
 
 
 class Aside:
     """Units that are held out, put aside while the others are read; a context manager.
 
     Args:
-        every: about one unit in so many is held out.
+        share: of the units, about.
     """
 
-    def __init__(self, every: int) -> None:
-        self._every, self._file = every, tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
-        self.n_units = 0
+    def __init__(self, share: Fraction) -> None:
+        self._share, self._file = share, tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        self._n_held = self._n_kept = 0
 
     def __enter__(self) -> "Aside":
         return self
@@ -57,7 +59,7 @@ class Aside:
         """The pieces that are not held out. Where a unit of a document is, the document ends."""
         is_open = was_held = False
         for unit, ends_document in units_of_pieces(pieces):
-            is_held = is_held_out(unit, self._every)
+            is_held = is_held_out(unit, self._share)
             if is_open and is_held != was_held:  # the document goes on at the other side
                 if was_held:
                     self._put(b"", True)
@@ -65,10 +67,17 @@ class Aside:
                     yield b"", True
             if is_held:
                 self._put(unit, ends_document)
-                self.n_units += 1
+                self._n_held += 1
             else:
                 yield unit, ends_document
+                self._n_kept += 1
             is_open, was_held = not ends_document, is_held
+
+    def is_useless(self) -> str:
+        """After all are read: what the share holds if one side has nothing, with advice; else nothing."""
+        if not self._n_held:
+            return "no document. Give a larger one"
+        return "" if self._n_kept else "every document. Give a smaller one, or more text"
 
     def _put(self, unit: bytes, ends_document: bool) -> None:
         self._file.write((len(unit) << 1 | ends_document).to_bytes(4, "little") + unit)

@@ -25,10 +25,13 @@ def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> di
         found = settings[name]
         if value == found:
             continue
-        if name not in BUDGETS or found is None:
+        if name in BUDGETS and found is None:
+            own = " and ".join(f"{flag(n)} {settings[n]}" for n in BUDGETS if settings.get(n) is not None)
+            raise MismatchError(f"{folder}: its budget is {own}, not {flag(name)}. Give more of that.")
+        if name not in BUDGETS:
             raise MismatchError(
-                f"{folder}: a run with another {flag(name)[2:]}; found {found}, want {value}. "
-                f"Leave {flag(name)} out to continue it, or start a new run with another -o."
+                f"{folder}: a run with another {name.replace('_', '-')}; found {found}, "
+                f"want {value}. Leave {flag(name)} out to continue it, or start a new run with another -o."
             )
         if value < found:
             raise MismatchError(

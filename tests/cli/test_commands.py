@@ -199,7 +199,15 @@ def test_a_model_is_a_folder_or_a_codebook(eqi: Shell, model: Path) -> None:
     assert eqi("decompress", stdin=data) == TEXT
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        SystemError("error return without exception set"),
+    ],
+)
 def test_too_little_memory_is_one_line(
     eqi: Shell, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -86,6 +86,11 @@ def test_other_json_and_tables_are_text_and_the_user_is_told() -> None:
             b'[\n  {"text": "to be"}\n]\n',
             "syntax and all. For its records, write one on each line.",
         ),
+        (
+            "b.json",
+            b'{\n  "text": "to be"\n}\n',
+            "syntax and all. For its records, write one on each line.",
+        ),
         ("a.csv", b"a,b\n1,2\n", "separators and all."),
         ("a.txt", JSONL, "though it looks like JSONL. Give --jsonl to read its records."),
         ("a.bin", b"a\0b", "though it looks binary (it has a zero byte)."),

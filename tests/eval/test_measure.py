@@ -210,6 +210,12 @@ def test_a_token_file_needs_its_codebook(model: Path, tmp_path: Path) -> None:
         read_tokens(path, model)
 
 
+def test_json_beside_a_text_does_not_make_it_a_token_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"to be")
+    (tmp_path / "a.json").write_bytes(b'{"source": "x"}')
+    assert read_tokens(tmp_path / "a").data == b"to be"
+
+
 def test_ids_from_elsewhere_are_measured_without_their_text(tmp_path: Path, codebook: Codebook) -> None:
     path = tmp_path / "ids.bin"
     np.arange(100, dtype="<u2").tofile(path)
@@ -218,6 +224,9 @@ def test_ids_from_elsewhere_are_measured_without_their_text(tmp_path: Path, code
     assert (read.original_bytes, read.words) == (450, None)
     ids = tokens_for(untrained(None, 300), Path("run"), read)
     assert (ids.n_tokens, ids.vocab_size) == (100, 300)
+    text = HeldOut("a.txt", documents_of([prose(9)]))
+    with pytest.raises(InputError, match=r"a.txt: text, but run was trained on ids of another program"):
+        tokens_for(untrained(None, 300), Path("run"), text)
     with pytest.raises(InputError, match="not the vocabulary of run; found fingerprint"):
         tokens_for(untrained(CodebookCodec(codebook), 4096), Path("run"), read)
 

@@ -110,6 +110,14 @@ def test_a_table_has_the_columns_that_say_something(
         assert len(head.split()) == len(row.split())
 
 
+def test_a_name_of_two_lines_takes_one(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a\nb").write_bytes(TEXT)
+    CliRunner().invoke(app, ["compress", "a\nb", "-m", str(model)])
+    _, row = CliRunner().invoke(app, ["-l", "-m", str(model), "a\nb.eqi"]).stdout.splitlines()
+    assert row.startswith("a\\nb.eqi ")
+
+
 def test_json_is_an_object_a_line_and_bad_files_are_named(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

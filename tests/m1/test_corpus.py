@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eqinfo.errors import FormatError, InputError
 from eqinfo.m1 import corpus
-from eqinfo.text.hold_out import UNIT_BYTES
+from eqinfo.text.hold_out import UNIT_BYTES, is_held_out
 
 
 def jsonl(documents):
@@ -39,6 +39,16 @@ def test_a_small_plain_text_is_split_near_its_end(tmp_path, size):
     assert train.data.tobytes() + valid.data.tobytes() == data
     assert train.data.size >= size * 0.9
     assert train.document_ends[-1] == train.data.size
+
+
+def test_what_is_held_out_beyond_the_most_is_in_neither_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_VALID_BYTES", 20)
+    documents = [f"document {i}" for i in range(3000)]
+    corpus.stage([("a.jsonl", jsonl(documents))], tmp_path, "text")
+    train, valid, _ = (*map(documents_of, corpus.load(tmp_path)[:2]), None)
+    held = [text for text in documents if is_held_out(text.encode(), corpus.HELD_OUT)]
+    assert [text.lower() for text in valid] == held[:2]
+    assert sorted(map(str.lower, train)) == sorted(set(documents) - set(held))
 
 
 def test_no_text_is_an_error(tmp_path):

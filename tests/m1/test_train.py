@@ -216,8 +216,9 @@ def test_stdin_and_the_published_rule_work(tmp_path):
         (["TEXT", "--window-bits", "8"], 2, "--window-bits: out of range; found 8, want 9 to 20."),
         (["TEXT", "--window-bits", "21"], 2, "--window-bits: out of range; found 21, want 9 to 20."),
         (["TEXT", "--window-bits", "16,8"], 2, "--window-bits: out of range; found 16,8, want 9 to 20."),
-        (["TEXT", "--window-bits", "16-18"], 2, "want numbers with commas between them"),
-        (["TEXT", "--window-bits", ""], 2, "want numbers with commas between them"),
+        (["TEXT", "--window-bits", "16-18"], 2, "want different numbers with commas between them"),
+        (["TEXT", "--window-bits", "10,10"], 2, "want different numbers with commas between them"),
+        (["TEXT", "--window-bits", ""], 2, "want different numbers with commas between them"),
         (
             ["TEXT", "--preset", "huge"],
             2,
@@ -283,6 +284,18 @@ def test_the_command_that_began_a_run_goes_on_with_resume_to_the_same_files(trai
     folder = tmp_path / "model"
     shutil.copytree(half[0], folder)
     done = eqinfo("train-m1", *half[1], "-o", folder, "--resume")
+    assert (done.returncode, done.stderr) == (0, b"")
+    for name in ("codebook.eqcb", "m1.eqm1"):
+        assert (folder / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_a_run_stopped_while_it_measures_resumes_to_the_same_files(trained, half, tmp_path):
+    folder, seen = tmp_path / "model", []
+    shutil.copytree(half[0], folder)
+    with pytest.raises(KeyboardInterrupt, match="holds step 40"):
+        m1_train.run(folder, CPU, lambda phase, *_: seen.append(phase), lambda: "measuring" in seen)
+    assert not (folder / "codebook.eqcb").exists()
+    done = eqinfo("train-m1", "-o", folder, "--resume", "-q")
     assert (done.returncode, done.stderr) == (0, b"")
     for name in ("codebook.eqcb", "m1.eqm1"):
         assert (folder / name).read_bytes() == (trained[0] / name).read_bytes()

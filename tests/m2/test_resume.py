@@ -4,15 +4,19 @@ import json
 import os
 import re
 import shutil
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import commands
 from helpers.texts import prose
 
 from eqinfo.cli import display
+from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
@@ -151,7 +155,7 @@ def test_a_larger_budget_extends_a_run_and_says_so(run: Path) -> None:
     ("given", "message"),
     [
         (["--steps", "29"], "--steps is smaller than the run's; found 29, want 30 or more."),
-        (["--minutes", "5"], "a run with another minutes; found None, want 5.0. Leave --minutes out"),
+        (["--minutes", "5"], "its budget is --steps 30, not --minutes. Give more of that."),
         (["--preset", "3m"], "a run with another preset; found nano, want 3m. Leave --preset out"),
         (["--lr", "0.5"], "a run with another lr; found 0.01, want 0.5. Leave --lr out"),
         (["--batch-tokens", "256"], "a run with another batch-tokens; found 128, want 256."),
@@ -192,6 +196,27 @@ def test_data_that_moved_are_named_and_take_their_place(
     assert config(run)["measured"]["training_steps"] == 4
     if suffix == "bin":
         assert config(run)["data"]["train"]["files"] == [str(now / "train.bin")]
+
+
+def test_data_that_others_replaced_are_refused(files: Path, model: Path, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(files, data)
+    eqinfo("train-m2", data / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 2, "-q")
+    ids = np.fromfile(data / "train.bin", "<u2")[::-1].copy()  # as many, in another order
+    ids.tofile(data / "train.bin")
+    sidecar = json.loads((data / "train.bin.json").read_text())
+    facts = Sidecar(**{k: v for k, v in sidecar.items() if k in Sidecar.__dataclass_fields__})
+    changed = replace(facts, crc32=zlib.crc32(ids.tobytes()))
+    (data / "train.bin.json").write_bytes(changed.to_json())
+    said = eqinfo("train-m2", "-o", run, "--resume", "--steps", 4, status=1)
+    assert f"train.bin: no longer the data of {run}; found checksum {changed.crc32}, want " in said
+    assert said.count("\n") == 1
+
+
+def test_commands_to_go_on_with_can_be_pasted(files: Path, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "a run"
+    said = eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 2)
+    assert f"to measure it: eqinfo eval '{run}' --text FILE\n" in said
 
 
 def test_the_command_that_began_a_run_goes_on_with_resume(run: Path, files: Path, model: Path) -> None:

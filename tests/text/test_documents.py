@@ -1,5 +1,6 @@
 """Documents in files."""
 
+import codecs
 import gzip
 import io
 import json
@@ -72,6 +73,29 @@ def test_a_line_that_is_too_long_is_refused(tmp_path, monkeypatch):
     path.write_bytes(b'{"text": ""}\n' + line + b" ")
     with pytest.raises(InputError, match=r"a\.jsonl:2: too long a line; found over 1 MiB\. Split"):
         read(path)
+
+
+def test_a_line_that_is_too_long_can_be_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqinfo.text.documents.MAX_LINE_BYTES", 1 << 10)
+    monkeypatch.setattr("eqinfo.text.documents.CHUNK_BYTES", 1 << 9)
+    said = []
+    monkeypatch.setattr("eqinfo.text.documents.warn", said.append)
+    for size in (1 << 10, (1 << 10) + 1, 5000, 1 << 12, 3 * ((1 << 10) + 1) - 1):
+        long = b'{"text": "' + b"a" * (size - 11) + b'"}\n'
+        path = tmp_path / "a.jsonl"
+        for last in (b'{"text": "c"}\n', b""):
+            path.write_bytes(b'{"text": "b"}\n' + long + long + last)
+            with open_text(path) as source:
+                found = list(read_pieces(source, "a.jsonl", "text", skip_bad=True))
+            assert [piece for piece, _ in found] == [b"b", b"c"] if last else [b"b"]
+            assert "passed over 2 lines without text; the first is a.jsonl:2: too long a line" in said[-1]
+
+
+def test_a_byte_order_mark_before_json_is_none_of_it(tmp_path):
+    records = codecs.BOM_UTF8 + b'{"text": "to"}\n{"text": "be"}\n'
+    for name in ("a.jsonl", "a.json"):
+        (tmp_path / name).write_bytes(records)
+        assert joined(read(tmp_path / name)) == b"tobe"
 
 
 @given(st.lists(st.text(st.characters(codec=None, exclude_categories=[]))))

@@ -1,0 +1,55 @@
+"""What a file is: a token file, by what its sidecar says, or an .eqi stream, by its name or first bytes.
+
+Any file may have a JSON file of its own beside it, `shard.txt` and `shard.txt.json`, so a name says little.
+"""
+
+import re
+from pathlib import Path
+
+from eqinfo.errors import FormatError
+from eqinfo.formats import eqi, foreign_ids
+from eqinfo.formats.token_file import FORMAT, TOKENS_SUFFIX, sidecar_path
+
+SIDECAR_HEAD_BYTES = 1 << 20  # only those of live windows are larger; they begin with what they are
+OURS = re.compile(rf'"format":\s*"{FORMAT}"'.encode())
+
+
+def is_token_file(path: Path) -> bool:
+    """Whether a file has the sidecar of a token file, which may be damaged; beside `.bin` any is one."""
+    where = sidecar_path(path)
+    try:
+        if not where.is_file():
+            return False
+        if is_our_sidecar(where):
+            return True
+        if _has_magic(path):
+            return False
+        return path.suffix == TOKENS_SUFFIX or foreign_ids.facts_of(_head(where), str(where)) is not None
+    except FormatError:  # it says what those of other programs say, but wrongly
+        return True
+    except OSError:  # whoever opens it will say so
+        return path.suffix == TOKENS_SUFFIX
+
+
+def is_our_sidecar(path: Path) -> bool:
+    """Whether a file says that it is a sidecar that `compress --tokens` wrote."""
+    return OURS.search(_head(path)) is not None
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a file is an .eqi stream."""
+    return path.suffix == eqi.STREAM_SUFFIX or (
+        path.is_file() and not is_token_file(path) and _has_magic(path)
+    )
+
+
+def _head(path: Path) -> bytes:
+    """The beginning of a sidecar."""
+    with path.open("rb") as file:
+        return file.read(SIDECAR_HEAD_BYTES)
+
+
+def _has_magic(path: Path) -> bool:
+    """Whether a file begins as an .eqi stream."""
+    with path.open("rb") as file:
+        return file.read(len(eqi.MAGIC)) == eqi.MAGIC
