@@ -175,11 +175,14 @@ def _share(text: str) -> "Fraction":
     """
     from fractions import Fraction
 
+    number, whole = text.removesuffix("%"), 100 if text.endswith("%") else 1
     try:
-        share = Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        part, _, parts = number.partition("/")
+        is_in_range = 0 < float(part) / float(parts or 1) / whole <= 0.5
+        share = Fraction(number) / whole if is_in_range else None  # not of 1e-999999999, which takes hours
     except (ValueError, ZeroDivisionError):
-        share = Fraction(0)
-    if not 0 < share <= Fraction(1, 2) or share.denominator > MOST_PARTS:
+        share = None
+    if share is None or share.denominator > MOST_PARTS:
         raise typer.BadParameter(f"found {text!r}, want a share of up to 50%", param_hint="--hold-out")
     return share
 

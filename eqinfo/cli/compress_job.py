@@ -104,7 +104,7 @@ class Job:
             for path, (sink, sidecar) in sinks.items():
                 _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
                 sidecar.write(written[path].to_json())
-            if aside and (which := aside.is_useless()):
+            if aside and (which := aside.one_sided()):
                 raise OptionError(f"--hold-out: the share holds {which}.")
         if self._is_told(target):
             for path, facts in written.items():

@@ -1,5 +1,6 @@
 """Which files a command works on, one after another, and where their outputs go."""
 
+import errno
 import glob
 import os
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def in_folders(
 
 
 def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) -> Iterator[Path]:
-    """The files in a folder that are wanted, and the folders in it that cannot be read, to fail as inputs.
+    """The files in a folder that are wanted, and what in it cannot be read, to fail as an input.
 
     Links to folders are not followed, as they may lead back.
     """
@@ -51,7 +52,7 @@ def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) ->
         paths += [Path(where, name) for name in (*folders, *files)]
     unread = {Path(error.filename) for error in unreadable}
     for path in sorted(unread.union(paths)):
-        if path in unread:
+        if path in unread or _is_hidden(path):
             yield path
         elif path.is_file():
             if is_wanted(path):
@@ -62,6 +63,15 @@ def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) ->
             notes.warn(f"{path}: passed over; neither a file nor a folder.")
         elif path.is_symlink():
             notes.warn(f"{path}: passed over; a link to a folder. Name it to take its files.")
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether the folder that a path is in keeps it from being looked at."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ELOOP)  # links that lead nowhere
+    return False
 
 
 def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:

@@ -94,9 +94,9 @@ def bits_by_position(network: Network, codebook: Codebook, text: Text) -> list[f
     return [float(b) for b in total[count > 0] / count[count > 0]]
 
 
-def run_bits(network: Network, text: Text) -> float:
+def run_bits(network: Network, text: Text, n_runs: int = N_RUNS) -> float:
     """M1's bits per byte on long runs of a text."""
-    idx, targets = (t.numpy() for t in sample_runs(text))
+    idx, targets = (t.numpy() for t in sample_runs(text, n_runs))
     return float(_bits(network, idx, targets).sum() / np.count_nonzero(targets >= 0))
 
 
@@ -123,9 +123,9 @@ def float_bits(model: ByteModel, text: Text) -> float:
     return nats / math.log(2) / int((targets >= 0).sum())
 
 
-def sample_runs(text: Text) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and targets of evenly spaced runs of a text, each (N_RUNS, RUN_BYTES)."""
-    starts = np.arange(N_RUNS) * text.data.size // N_RUNS
+def sample_runs(text: Text, n_runs: int = N_RUNS) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of evenly spaced runs of a text, each (n_runs, RUN_BYTES)."""
+    starts = np.arange(n_runs) * text.data.size // n_runs
     return window_tensors(text, starts, RUN_BYTES)
 
 

@@ -73,7 +73,7 @@ class Aside:
                 self._n_kept += 1
             is_open, was_held = not ends_document, is_held
 
-    def is_useless(self) -> str:
+    def one_sided(self) -> str:
         """After all are read: what the share holds if one side has nothing, with advice; else nothing."""
         if not self._n_held:
             return "no document. Give a larger one"

@@ -89,6 +89,7 @@ def test_what_is_passed_over_in_a_folder_is_said(eqi: Shell) -> None:
     write("d/b.eqi", TEXT)
     Path("d/to folder").symlink_to("..")
     Path("d/to nothing").symlink_to("nothing")
+    Path("d/to itself").symlink_to("to itself")
     os.mkfifo("d/pipe")
     eqi("compress", "-r", "d", "-q")
     assert eqi.err == ""
@@ -96,6 +97,7 @@ def test_what_is_passed_over_in_a_folder_is_said(eqi: Shell) -> None:
     warnings = [
         "eqinfo: d/pipe: passed over; neither a file nor a folder.",
         "eqinfo: d/to folder: passed over; a link to a folder. Name it to take its files.",
+        "eqinfo: d/to itself: passed over; neither a file nor a folder.",
         "eqinfo: d/to nothing: passed over; neither a file nor a folder.",
     ]
     assert eqi.err.splitlines() == warnings
@@ -108,11 +110,12 @@ def test_what_is_passed_over_in_a_folder_is_said(eqi: Shell) -> None:
 def test_a_folder_that_cannot_be_read_is_an_error_for_a_user(eqi: Shell) -> None:
     write("d/a", TEXT)
     write("d/e/b", TEXT)
-    Path("d/e").chmod(0)
-    eqi("compress", "-r", "d", status=1)
-    Path("d/e").chmod(0o700)
-    assert eqi.err == "eqinfo: d/e: Permission denied\n"
-    assert files("d") == ["d/a", "d/a.eqi", "d/e/b"]
+    for mode, name in ((0, "d/e"), (0o400, "d/e/b")):
+        Path("d/e").chmod(mode)
+        eqi("compress", "-f", "-r", "d", status=1)
+        Path("d/e").chmod(0o700)
+        assert eqi.err == f"eqinfo: {name}: Permission denied\n"
+        assert files("d") == ["d/a", "d/a.eqi", "d/e/b"]
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +303,10 @@ def test_empty_documents_are_not_held_out(eqi: Shell) -> None:
     assert b'{"text": ""}' not in held
 
 
-@pytest.mark.parametrize("share", ["0", "60%", "x", "-1%", "1e400", "1/0", "0.123456789012", "nan", "inf"])
+@pytest.mark.parametrize(
+    "share",
+    ["0", "60%", "x", "-1%", "1e400", "1/0", "1e-999999999", "1e999999999", "0.123456789012", "nan", "inf"],
+)
 def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
     write("t", TEXT)
     eqi("compress", "--tokens", "--hold-out", share, "t", status=2)
