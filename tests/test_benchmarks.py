@@ -343,3 +343,10 @@ def test_runs_of_the_ladder_cost_as_much_as_bpe_of_their_rung(load, tmp_path: Pa
         bpe = next(each for each in plan if each.vocabulary == ladder.BPE_OF[arm.vocabulary])
         assert flops[run] == pytest.approx(flops[bpe], rel=1e-5)
     assert {arm.vocabulary for arm in plan.values()} == {*ladder.BPE_OF}
+
+
+def test_a_text_whose_loss_is_measured_has_its_documents(load, tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"text": "to"}\n{"text": ""}\n{"text": "be"}\n')
+    text = load("m1_loss").read(tmp_path / "a.jsonl")
+    assert text.data.tobytes() == b"tobe"
+    assert text.document_ends.tolist() == [2, 4]
