@@ -9,7 +9,7 @@ b'With malice'
 >>> eqinfo.decompress(eqinfo.compress(b"any bytes"))
 b'any bytes'
 
-Every failure that a caller can cause raises a subclass of `EqinfoError`.
+Bad data, models and values raise a subclass of `EqinfoError`; files that cannot be read, an OSError.
 """
 
 from functools import cache

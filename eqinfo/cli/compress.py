@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from eqinfo.formats.codec import Codec
 
-MOST_PARTS = 10**9  # that a share is of; a checksum is one of four times as many
+MOST_PARTS = 10**6  # that a share is of: few beside the 2**32 checksums, or some parts would hold more
 
 
 def compress(
@@ -158,6 +158,7 @@ def compress(
         quiet=quiet,
         verbose=verbose,
         threads=threads,
+        claims=inputs.Claims(names),
     )
     if not tokens:
         inputs.for_each(names, output, lambda name: job.to_stream(name, places[name]))
@@ -168,7 +169,7 @@ def compress(
 
 
 def _share(text: str) -> "Fraction":
-    """The share that a text such as 1% or 0.01 names.
+    """The share that a text such as 1%, 0.01 or 1/3 names, to a millionth.
 
     Raises:
         typer.BadParameter: it is none.
@@ -179,11 +180,13 @@ def _share(text: str) -> "Fraction":
     try:
         part, _, parts = number.partition("/")
         is_in_range = 0 < float(part) / float(parts or 1) / whole <= 0.5
-        share = Fraction(number) / whole if is_in_range else None  # not of 1e-999999999, which takes hours
+        share = Fraction(number) / whole if is_in_range else Fraction()  # 1e-999999999 would take hours
     except (ValueError, ZeroDivisionError):
-        share = None
-    if share is None or share.denominator > MOST_PARTS:
-        raise typer.BadParameter(f"found {text!r}, want a share of up to 50%", param_hint="--hold-out")
+        share = Fraction()
+    if not (share := share.limit_denominator(MOST_PARTS)):
+        raise typer.BadParameter(
+            f"found {text!r}, want a share of up to 50%, such as 1%", param_hint="--hold-out"
+        )
     return share
 
 

@@ -39,6 +39,7 @@ class Job:
     quiet: bool
     verbose: bool
     threads: int
+    claims: inputs.Claims
 
     def to_stream(self, name: Path, place: Path) -> None:
         """Compresses an input to an .eqi stream."""
@@ -58,6 +59,8 @@ class Job:
                 stack.enter_context(console.read_to_end(source, name))
                 frames = frames_of_bytes(source, self.codec.frame_bytes)
             frames = console.with_progress(advice.sampled(frames, sample), source, name, self.quiet)
+            self.claims.claim(target)
+            inputs.make_folder(target, self.output_dir)
             sink = stack.enter_context(console.open_output(target, name, self.force, binary=not self.stdout))
             totals = eqi.compress(frames, sink, self.codec, self.threads)
         if self._is_told(target):
@@ -88,9 +91,11 @@ class Job:
             if aside:
                 valid = target.with_suffix(f".valid{target.suffix}")
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
-            for path, each in product(parts, names):
+            for path, each in product([*parts, *map(token_file.sidecar_path, parts)], names):
                 console.refuse_same(path, each)
-                console.refuse_same(token_file.sidecar_path(path), each)
+            for path in [*parts, *map(token_file.sidecar_path, parts)]:
+                self.claims.claim(path)
+            inputs.make_folder(target, self.output_dir)
             # The stack closes in reverse order: the target appears last, so that it is complete if it exists.
             like = console.STANDARD if names[1:] else name
             sinks = {
@@ -105,7 +110,11 @@ class Job:
                 _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
                 sidecar.write(written[path].to_json())
             if aside and (which := aside.one_sided()):
-                raise OptionError(f"--hold-out: the share holds {which}.")
+                joined = "" if self.output else " With -o all inputs go to one file."
+                raise OptionError(
+                    f"--hold-out: the share holds {which} of {console.shown(name)}. "
+                    f"Give more text or another share.{joined}"
+                )
         if self._is_told(target):
             for path, facts in written.items():
                 console.say(_token_summary(path, facts))
@@ -135,6 +144,7 @@ class Job:
         from eqinfo.text.decompression import decompressed
         from eqinfo.text.documents import read_pieces
 
+        inputs.refuse_ids(name)
         source = stack.enter_context(console.open_input(name, decompressed))
         stack.enter_context(console.read_to_end(source, name))
         shown = console.shown(name)

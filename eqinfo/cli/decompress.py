@@ -75,8 +75,11 @@ def decompress(
     if ids:
         with console.reporting():
             codebook = finder.codebook_of(window_bits)
-    names, places = inputs.in_folders(files, recursive, inputs.is_output, verbose)
+    is_wanted = inputs.is_ids if ids else inputs.is_output
+    names, places = inputs.in_folders(files, recursive, is_wanted, verbose)
     inputs.check_outputs(output_dir, names, places, output)
+
+    claims = inputs.Claims(names)
 
     def work(name: Path) -> None:
         shown, is_tokens = console.shown(name), ids or inputs.is_token_file(name)
@@ -104,6 +107,8 @@ def decompress(
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
+                claims.claim(target)
+                inputs.make_folder(target, output_dir)
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:
@@ -178,7 +183,7 @@ def _span(byte_range: str | None) -> tuple[int, int | None] | None:
     """
     if byte_range is None:
         return None
-    match = re.fullmatch(r"([0-9]{0,18}):([0-9]{0,18})", byte_range)
+    match = re.fullmatch(r"([0-9]{0,99}):([0-9]{0,99})", byte_range)
     start, end = (int(match[1] or 0), int(match[2]) if match[2] else None) if match else (1, 0)
     if end is not None and end < start:
         raise typer.BadParameter(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, options
+from eqinfo.cli import console, inputs, options
 from eqinfo.errors import InputError, OptionError
 from eqinfo.system.atomic_files import replacing
 
@@ -100,6 +100,7 @@ def evaluate(
         configs = measure.read_configs(what)
         if figure is not None:
             curves.check(figure, configs)
+            console.refuse_same(figure, text or console.STANDARD)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
             held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
@@ -144,12 +145,14 @@ def _show(
         from eqinfo.text.documents import read_pieces
         from eqinfo.text.frames import frames_of_pieces
 
+        inputs.refuse_ids(text)
         codebook, name = Model(model).codebook_of(window_bits), console.shown(text)
         with console.open_input(text, decompressed) as source:
             frames = frames_of_pieces(read_pieces(source, name, text_field, jsonl, skip_bad))
             if figure is not None:
                 if figure.suffix != ".svg":
                     raise OptionError(f"--figure: with --show as .svg only; found {figure}.")
+                console.refuse_same(figure, text)
                 with replacing(figure, force=True) as sink:
                     sink.write(cuts.picture(codebook, frames, name))
                 return
@@ -199,7 +202,8 @@ def _held_out(
     from eqinfo.eval.held_out import read_held_out
     from eqinfo.text.decompression import decompressed
 
-    with console.open_input(text, decompressed) as source:
+    # ids may begin as a compressed file does
+    with console.open_input(text, None if inputs.is_token_file(text) else decompressed) as source:
         path = None if text == console.STANDARD else text
         held_out = read_held_out(source, path, text_field, what, jsonl, skip_bad)
     if not held_out.is_whole and not quiet:

@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +13,7 @@ import typer
 from eqinfo.cli import console
 from eqinfo.errors import InputError
 from eqinfo.system import notes
-from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of, is_stream
 
 
 def in_folders(
@@ -79,6 +80,7 @@ def open_texts(names: list[Path]) -> Iterator[tuple[str, BinaryIO]]:
     from eqinfo.text.decompression import decompressed
 
     for name in names:
+        refuse_ids(name)
         with console.open_input(name, decompressed) as source, console.read_to_end(source, name):
             yield console.shown(name), source
 
@@ -94,12 +96,13 @@ def matching(paths: list[Path]) -> list[Path]:
 
 def is_no_output(path: Path) -> bool:
     """Whether a file is none that compress writes, so that a second run over a folder leaves them alone."""
+    from eqinfo.formats import file_kind
     from eqinfo.formats.eqi import STREAM_SUFFIX
     from eqinfo.formats.token_file import TOKENS_SUFFIX, sidecar_path
 
     is_temporary = path.name.startswith(TEMPORARY_PREFIX)
     is_made = path.name.endswith((STREAM_SUFFIX, str(sidecar_path(Path(TOKENS_SUFFIX)))))
-    return not (is_temporary or is_made or is_token_file(path))
+    return not (is_temporary or is_made or file_kind.is_our_sidecar(path) or is_token_file(path))
 
 
 def is_output(path: Path) -> bool:
@@ -109,11 +112,26 @@ def is_output(path: Path) -> bool:
     return path.suffix == STREAM_SUFFIX or is_token_file(path)
 
 
+def is_ids(path: Path) -> bool:
+    """Whether a file is one that decompress --ids restores."""
+    from eqinfo.formats.token_file import TOKENS_SUFFIX
+
+    return path.suffix == TOKENS_SUFFIX or is_token_file(path)
+
+
 def is_token_file(path: Path) -> bool:
     """Whether an input is a file of token ids, with a sidecar beside it."""
     from eqinfo.formats import file_kind
 
     return path != console.STANDARD and file_kind.is_token_file(path)
+
+
+def refuse_ids(name: Path) -> None:
+    """Raises InputError if an input is a token file, where text is wanted."""
+    if is_token_file(name):
+        raise InputError(
+            f"{name}: token ids, not text. Try: eqinfo decompress -c {shlex.quote(str(name))} | eqinfo ... -"
+        )
 
 
 def for_each(names: list[Path], output: Path | None, work: Callable[[Path], None]) -> None:
@@ -189,24 +207,56 @@ def check_outputs(
     inputs = dict[Path, Path]()  # by place
     for path in names:
         place = places[path]
-        if place in inputs:
+        if inputs.get(place, path) != path:
             raise typer.BadParameter(f"one output for {inputs[place]} and {path}", param_hint="--output-dir")
         inputs[place] = path
 
 
 def moved(target: Path | None, folder: Path | None, place: Path) -> Path | None:
-    """The output of an input at a place in a folder, whose folders are made; None is stdout.
+    """The output of an input at a place in a folder; None is stdout.
 
     Args:
         target: the output beside the input.
         folder: None leaves it there.
         place: of the input.
     """
-    if target is None or folder is None:
-        return target
-    path = folder / place.with_name(target.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return target if target is None or folder is None else folder / place.with_name(target.name)
+
+
+def make_folder(target: Path | None, folder: Path | None) -> None:
+    """Makes the folders that an output is in, if they are in a folder for outputs.
+
+    Raises:
+        InputError: there is a file in the place of one.
+    """
+    if target is not None and folder is not None:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"{error.filename}: not a folder. Name another with --output-dir.") from None
+
+
+class Claims:
+    """The files of a command that no output may replace: all of its inputs, and the outputs so far.
+
+    Args:
+        names: the inputs.
+    """
+
+    def __init__(self, names: list[Path]) -> None:
+        self._inputs = {os.path.realpath(name) for name in names if name != console.STANDARD}
+        self._outputs = set[str]()
+
+    def claim(self, path: Path | None) -> None:
+        """Takes a path for an output; raises InputError if it is one already, or an input."""
+        if path is None or is_stream(path):
+            return
+        where = os.path.realpath(path)
+        if where in self._inputs:
+            raise InputError(f"{path}: is input and output at once. Name another output with -o.")
+        if where in self._outputs:
+            raise InputError(f"{path}: the output for another input too. Name another with -o.")
+        self._outputs.add(where)
 
 
 def is_done(target: Path | None, name: Path, verbose: bool) -> bool:

@@ -46,8 +46,10 @@ def path(word: str) -> Path:
     """The file that a word names. `./-` is a file of that name; `-` alone is a standard stream.
 
     Raises:
-        typer.BadParameter: the word ends in a slash, and there is no such folder.
+        typer.BadParameter: the word is empty, or ends in a slash, and there is no such folder.
     """
+    if not word:
+        raise typer.BadParameter("an empty name. Is a variable of the shell not set?")
     named = Path(word)
     if word.endswith("/") and not os.path.isdir(word):  # noqa: PTH112 - raises no error
         raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")

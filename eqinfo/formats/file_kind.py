@@ -4,12 +4,14 @@ Any file may have a JSON file of its own beside it, `shard.txt` and `shard.txt.j
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from eqinfo.errors import FormatError
 from eqinfo.formats import eqi, foreign_ids
 from eqinfo.formats.token_file import FORMAT, TOKENS_SUFFIX, sidecar_path
 
+SIDECAR_SUFFIX = sidecar_path(Path()).suffix
 SIDECAR_HEAD_BYTES = 1 << 20  # only those of live windows are larger; they begin with what they are
 OURS = re.compile(rf'"format":\s*"{FORMAT}"'.encode())
 
@@ -32,8 +34,10 @@ def is_token_file(path: Path) -> bool:
 
 
 def is_our_sidecar(path: Path) -> bool:
-    """Whether a file says that it is a sidecar that `compress --tokens` wrote."""
-    return OURS.search(_head(path)) is not None
+    """Whether a file says that it is a sidecar that `compress --tokens` wrote; one in the dark does not."""
+    with suppress(OSError):
+        return path.suffix == SIDECAR_SUFFIX and OURS.search(_head(path)) is not None
+    return False
 
 
 def is_stream(path: Path) -> bool:

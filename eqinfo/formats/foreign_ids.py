@@ -8,13 +8,15 @@ What this module does not do: read token files that `compress --tokens` made (`t
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.errors import FormatError
+from eqinfo.errors import FormatError, InputError
+from eqinfo.formats import eqi
 from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
 from eqinfo.text.frames import Frame, read_fully
 
@@ -61,10 +63,14 @@ def read_ids(source: BinaryIO, codebook: Codebook, id_bits: int, where: str) -> 
         where: name of the file.
 
     Raises:
+        InputError: the file is an .eqi stream.
         FormatError: an id is not in the codebook, or the file ends inside one.
     """
     n_windows, at = len(codebook.windows), 0
     head = read_fully(source, LLM_C_HEADER_BYTES)
+    with suppress(FormatError):
+        eqi.parse_header(head[: eqi.HEADER_BYTES], where)
+        raise InputError(f"{where}: an .eqi stream, not token ids. Omit --ids.")
     llm_c = llm_c_type(head)
     dtype = np.dtype(llm_c) if llm_c else token_type(id_bits)
     data = (b"" if llm_c else head) + read_fully(source, READ_TOKENS * dtype.itemsize)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from eqinfo.errors import InputError, MismatchError, damaged
-from eqinfo.formats import eqi, file_kind
+from eqinfo.formats import eqi, file_kind, foreign_ids
 from eqinfo.formats.codec import AC_UNIT_BITS, Finder
 from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
@@ -82,6 +82,9 @@ def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
     if not source.seekable():
         raise InputError(f"{name}: --list reads files, from their ends; this is a pipe.")
     if file_kind.is_token_file(name):
+        where = sidecar_path(name)
+        if foreign_ids.facts_of(where.read_bytes(), str(where)) is not None:
+            raise InputError(f"{name}: ids of another program; their sidecar names no codebook to list.")
         yield _of_tokens(Sidecar.load(sidecar_path(name)), finder, name)
         return
     for header, streams in groupby(read_streams(source, str(name)), lambda stream: stream.header):

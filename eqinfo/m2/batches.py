@@ -227,12 +227,6 @@ def check(paths: Sequence[Path]) -> list[int]:
     return checksums
 
 
-def stated_checksum(path: Path) -> int:
-    """The CRC-32 of a token file's ids as its sidecar states it; that of another program states none."""
-    sidecar, _ = open_tokens(path)
-    return sidecar.crc32 if sidecar.fingerprint else check([path])[0]
-
-
 def check_vocabulary(path: Path | str, sidecar: Sidecar, first_path: Path | str, first: Sidecar) -> None:
     """Raises MismatchError if a token file has another vocabulary than the first one."""
     found, want = (

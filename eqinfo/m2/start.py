@@ -149,7 +149,7 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
 
 
 def _check_recorded(folder: Path, paths: Sequence[Path], checksums: list[int] | None) -> None:
-    """Raises an error if the recorded files of a run are gone, or are others now by their checksums.
+    """Raises an error if the recorded files of a run are gone, or hold other ids now, which are read in full.
 
     Args:
         folder: of the run.
@@ -162,12 +162,11 @@ def _check_recorded(folder: Path, paths: Sequence[Path], checksums: list[int] | 
                 f"{path}: no such file, and the run reads it. "
                 "Name the data where they are now, beside --resume."
             )
-    for path, want in zip(paths, checksums or [], strict=False):
-        if (found := m2_batches.stated_checksum(path)) != want:
-            raise MismatchError(
-                f"{path}: no longer the data of {folder}; found checksum {found}, want {want}. "
-                "Bring it back, or start a new run with another -o."
-            )
+    if checksums is not None and (found := m2_batches.check(paths)) != checksums:
+        raise MismatchError(
+            f"{paths[0]}: no longer the data of {folder}; found checksums {run_folder.shortened(found)}, "
+            f"want {run_folder.shortened(checksums)}. Bring them back, or start a new run with another -o."
+        )
 
 
 def _take_place(

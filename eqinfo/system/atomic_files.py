@@ -109,6 +109,8 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
             yield NamedSink(file, str(path))
         return
     refuse_existing(path, force)
+    if path.is_dir():  # told now, not when the file is complete
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777

@@ -149,7 +149,7 @@ def read_documents(
     """
     bad, first_bad = 0, ""
     for number, line in enumerate(_lines(head, source), 1):
-        if not line.strip():
+        if len(line) <= MAX_LINE_BYTES and not line.strip():
             continue
         try:
             document = _document(line, f"{name}:{number}", text_field)

@@ -74,10 +74,10 @@ class Aside:
             is_open, was_held = not ends_document, is_held
 
     def one_sided(self) -> str:
-        """After all are read: what the share holds if one side has nothing, with advice; else nothing."""
+        """After all are read: what the share holds if one side has nothing; else nothing."""
         if not self._n_held:
-            return "no document. Give a larger one"
-        return "" if self._n_kept else "every document. Give a smaller one, or more text"
+            return "no document"
+        return "" if self._n_kept else "every document"
 
     def _put(self, unit: bytes, ends_document: bool) -> None:
         self._file.write((len(unit) << 1 | ends_document).to_bytes(4, "little") + unit)

@@ -31,14 +31,14 @@ _KINDS = {
     rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": ZSTD,  # a frame, or one that is skipped
     rb"\xfd7zXZ\x00": Kind("an xz file", "xz -dc"),
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": Kind("a bzip2 file", "bzip2 -dc"),
-    rb"LZIP": Kind("an lzip file", "lzip -dc"),
+    rb"LZIP\x01": Kind("an lzip file", "lzip -dc"),
     rb"\x04\x22\x4d\x18": Kind("an lz4 file", "lz4 -dc"),
     rb"\x1f\x9d": Kind("a file of compress (.Z)", "gzip -dc"),
     rb"7z\xbc\xaf\x27\x1c": Kind("a 7z file", "7z x -so"),
     rb"PK(\x03\x04|\x05\x06)": Kind("a zip file", "unzip -p"),
     rb".{257}ustar": Kind("a tar file", "tar -xOf"),
     rb"%PDF-": Kind("a PDF file", advice="Make text of it: pdftotext {} -"),
-    rb"PAR1": Kind(
+    rb"PAR1\x15": Kind(
         "a parquet file",
         advice="Write it as JSONL, in Python: pandas.read_parquet({}).to_json('out.jsonl', "
         "orient='records', lines=True)",
@@ -48,8 +48,8 @@ _KINDS = {
         advice="Write it as JSONL, in Python: datasets.Dataset.from_file({}).to_json('out.jsonl')",
     ),
     rb"EQI\x01": Kind("an .eqi stream", "eqinfo decompress -c"),
-    rb"EQCB": Kind("a codebook (.eqcb)", advice="Name it with -m."),
-    rb"EQM1": Kind("an M1 in integers (.eqm1)", advice="Name its folder with -m."),
+    rb"EQCB[\x00-\x08]": Kind("a codebook (.eqcb)", advice="Name it with -m."),
+    rb"EQM1[\x00-\x08]": Kind("an M1 in integers (.eqm1)", advice="Name its folder with -m."),
     rb"\xff\xfe(?!\x00\x00)|\xfe\xff": Kind("text in UTF-16", "iconv -f UTF-16 -t UTF-8"),
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a": Kind("an image"),
     rb"\x7fELF|MZ.{58}\x00|\xcf\xfa\xed\xfe": Kind("a program"),

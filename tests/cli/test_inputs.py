@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import commands
 from helpers.codebooks import make_codebook
 from helpers.commands import Shell
 from helpers.texts import mixed, prose
@@ -146,6 +147,69 @@ def test_an_output_without_an_input_is_an_error(eqi: Shell) -> None:
         )
         eqi(*words, "-r", "d")
     assert files() == []
+
+
+def test_sidecars_of_any_token_file_are_passed_over(eqi: Shell) -> None:
+    write("d/a", TEXT)
+    for name in ("d/train.tok", "d/train.tok", "all.bin"):
+        eqi("compress", "--tokens", "-f", "-r", "d", "-o", name)
+    assert eqi("-d", "-c", "all.bin") == TEXT
+
+
+def test_with_f_no_output_replaces_an_input_or_another_output(eqi: Shell) -> None:
+    for name in ("a", "a.bin.json", "a.valid", "b", "b.eqi"):
+        write(name, b"".join(b"%d\n" % n for n in range(50_000)))
+    eqi("compress", "--tokens", "-f", "a", "a.bin.json", status=1)
+    assert eqi.err == "eqinfo: a.bin.json: is input and output at once. Name another output with -o.\n"
+    eqi("compress", "--tokens", "--hold-out", "40%", "-f", "a", "a.valid", status=1)
+    assert eqi.err == "eqinfo: a.valid.bin: the output for another input too. Name another with -o.\n"
+    eqi("compress", "-f", "b", "b.eqi", status=1)
+    assert eqi.err == "eqinfo: b.eqi: is input and output at once. Name another output with -o.\n"
+    eqi("compress", "-f", "b")
+    eqi("compress", "-f", "a", "-o", "b.bin")
+    eqi("-d", "-f", "b.eqi", "b.bin", status=1)
+    assert eqi.err == "eqinfo: b: the output for another input too. Name another with -o.\n"
+
+
+def test_a_folder_in_the_place_of_an_output_is_refused_before_anything_is_written(eqi: Shell) -> None:
+    write("a", TEXT)
+    Path("ids").mkdir()
+    for before in ([], ["ids.json"]):
+        for name in before:
+            write(name, b"precious")
+        eqi("compress", "--tokens", "-f", "a", "-o", "ids", status=1)
+        assert eqi.err == "eqinfo: ids: Is a directory\n"
+        assert files() == ["a", *before]
+    assert Path("ids.json").read_bytes() == b"precious"
+
+
+def test_a_folder_for_outputs_is_made_when_there_is_one(eqi: Shell) -> None:
+    for words in ([], ["--tokens"]):
+        eqi("compress", *words, "missing", "--output-dir", "out/put", status=1)
+    assert not Path("out").exists()
+    write("a", TEXT)
+    write("file", b"")
+    eqi("compress", "a", "--output-dir", "file", status=1)
+    assert eqi.err == "eqinfo: file: not a folder. Name another with --output-dir.\n"
+
+
+def test_token_ids_are_not_read_as_text(eqi: Shell, model: Path) -> None:
+    write("a", TEXT)
+    eqi("compress", "--tokens", "a")
+    advice = "eqinfo: a.bin: token ids, not text. Try: eqinfo decompress -c a.bin | eqinfo ... -\n"
+    eqi("compress", "--tokens", "a.bin", status=1)
+    assert eqi.err == advice
+    assert commands.run("train-m1", "a.bin", "-o", "m1", status=1)[1] == advice
+    assert commands.run("eval", model, "--show", "--text", "a.bin", status=1)[1] == advice
+    eqi("compress", "a.bin", "-o", "bytes.eqi")  # bytes as they are, as of any file
+    assert eqi("-d", "-c", "bytes.eqi") == Path("a.bin").read_bytes()
+
+
+def test_an_empty_name_is_no_folder(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "-r", "", status=2)
+    assert "an empty name. Is a variable of the shell not set?" in eqi.err
+    assert files() == ["a"]
 
 
 def test_listings_take_the_files_in_folders(eqi: Shell) -> None:
@@ -287,12 +351,16 @@ def test_long_documents_are_held_out_in_part_and_all_text_is_in_one_of_the_files
     assert all(text[i : i + 500] in part for part in parts for i in [text.index(part[-500:])])
 
 
-@pytest.mark.parametrize("share", ["1/3", "40%", "0.125"])
-def test_about_the_share_that_is_named_is_held_out(share: str) -> None:
-    texts = [b"%d" % n for n in range(20_000)]
-    named = Fraction(share.removesuffix("%")) / (100 if share.endswith("%") else 1)
-    found = sum(is_held_out(text, named) for text in texts) / len(texts)
-    assert abs(found - named) < 0.015  # four standard deviations
+@pytest.mark.parametrize(
+    "share", ["1/3", "40%", "0.125", "0.3333333333333333", "33.333333333%", "0.499999999", "0.142857"]
+)
+def test_about_the_share_that_is_named_is_held_out(eqi: Shell, share: str) -> None:
+    n_texts = 20_000
+    write("t.jsonl", b"".join(b'{"text": "%d"}\n' % n for n in range(n_texts)))
+    eqi("compress", "--tokens", "--hold-out", share, "t.jsonl")
+    n_held = json.loads(Path("t.jsonl.valid.bin.json").read_text())["documents"]
+    named = {"1/3": 1 / 3, "40%": 0.4, "33.333333333%": 1 / 3}.get(share) or float(share)
+    assert abs(n_held / n_texts - named) < 0.015  # four standard deviations
 
 
 def test_empty_documents_are_not_held_out(eqi: Shell) -> None:
@@ -305,7 +373,7 @@ def test_empty_documents_are_not_held_out(eqi: Shell) -> None:
 
 @pytest.mark.parametrize(
     "share",
-    ["0", "60%", "x", "-1%", "1e400", "1/0", "1e-999999999", "1e999999999", "0.123456789012", "nan", "inf"],
+    ["0", "60%", "x", "-1%", "1e400", "1/0", "1e-999999999", "1e999999999", "1e-9", "nan", "inf"],
 )
 def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
     write("t", TEXT)
@@ -316,12 +384,15 @@ def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
 def test_a_share_without_a_document_is_refused_and_nothing_is_left(eqi: Shell) -> None:
     write("t", b"to be")
     eqi("compress", "--tokens", "--hold-out", "1%", "t", status=2)
-    assert eqi.err == "eqinfo: --hold-out: the share holds no document. Give a larger one.\n"
+    assert eqi.err == (
+        "eqinfo: --hold-out: the share holds no document of t. Give more text or another share. "
+        "With -o all inputs go to one file.\n"
+    )
     eqi("compress", "--hold-out", "1%", "t", status=2)
     write("t", next(b"%d" % n for n in range(99) if is_held_out(b"%d" % n, Fraction(1, 2))))
-    eqi("compress", "--tokens", "--hold-out", "50%", "t", status=2)
+    eqi("compress", "--tokens", "--hold-out", "50%", "t", "-o", "ids", status=2)
     assert eqi.err == (
-        "eqinfo: --hold-out: the share holds every document. Give a smaller one, or more text.\n"
+        "eqinfo: --hold-out: the share holds every document of t. Give more text or another share.\n"
     )
     assert files() == ["t"]
 
@@ -354,6 +425,16 @@ def test_the_sidecar_of_two_numbers_says_how_wide_ids_are(
     assert eqi("decompress", "--ids", "-c", "ids.bin") == TEXT
     eqi("decompress", "-c", "ids.bin", status=1)
     assert eqi.err == "eqinfo: ids.bin: ids of another program. Give --ids, and their model with -m.\n"
+
+
+def test_ids_alone_are_found_in_folders_and_streams_are_none(eqi: Shell, codebook: Codebook) -> None:
+    write("d/a.bin", ids_of(codebook))
+    write("d/b.txt", TEXT)
+    eqi("decompress", "--ids", "-r", "d")
+    assert Path("d/a").read_bytes() == TEXT
+    eqi("compress", "d/b.txt", "-o", "s.bin")
+    eqi("decompress", "--ids", "-c", "s.bin", status=1)
+    assert eqi.err == "eqinfo: s.bin: an .eqi stream, not token ids. Omit --ids.\n"
 
 
 def test_ids_are_not_read_with_another_codebook_than_their_sidecar_names(eqi: Shell) -> None:

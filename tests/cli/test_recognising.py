@@ -103,6 +103,20 @@ def test_other_json_and_tables_are_text_and_the_user_is_told() -> None:
     assert tokens(write("package.json", b'{\n  "name": "x"\n}\n'))[1] == ""
 
 
+def test_ids_that_begin_as_a_compressed_file_are_measured() -> None:
+    write("a.txt", eqinfo.load().decode([0x8B1F]) + b" of something else")
+    run("compress", "--tokens", "a.txt")
+    shown, _ = run("eval", "--text", "a.txt.bin", "--json", "-q", "--device", "cpu")
+    assert json.loads(shown)["text"]["original_bytes"] == Path("a.txt").stat().st_size
+
+
+def test_a_figure_does_not_replace_its_text() -> None:
+    write("a.svg", PLAIN)
+    _, said = run("eval", "--show", "--text", "a.svg", "--figure", "a.svg", status=1)
+    assert said == "eqinfo: a.svg: is input and output at once. Name another output with -o.\n"
+    assert Path("a.svg").read_bytes() == PLAIN
+
+
 def test_jsonl_can_be_asked_for_in_training_and_measuring() -> None:
     records = b"".join(json.dumps({"text": prose(80, seed).decode()}).encode() + b"\n" for seed in range(9))
     words = [
@@ -172,7 +186,7 @@ def test_one_bad_record_is_one_line() -> None:
         ("a.txt", b"%PDF-1.5", "a PDF file, not text. Make text of it: pdftotext 'a.txt' -"),
         (
             "a.parquet",
-            b"PAR1",
+            b"PAR1\x15",
             "a parquet file, not text. Write it as JSONL, in Python: pandas.read_parquet('a.parquet')",
         ),
         (

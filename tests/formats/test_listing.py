@@ -118,6 +118,17 @@ def test_a_name_of_two_lines_takes_one(model: Path, tmp_path: Path, monkeypatch:
     assert row.startswith("a\\nb.eqi ")
 
 
+def test_ids_of_another_program_are_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("u.bin").write_bytes(bytes(20))
+    Path("u.bin.json").write_bytes(b'{"vocab_size": 65536, "original_bytes": 13}')
+    done = CliRunner().invoke(app, ["-l", "u.bin"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "eqinfo: u.bin: ids of another program; their sidecar names no codebook to list.\n"
+    )
+
+
 def test_json_is_an_object_a_line_and_bad_files_are_named(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,7 +198,10 @@ def test_data_that_moved_are_named_and_take_their_place(
         assert config(run)["data"]["train"]["files"] == [str(now / "train.bin")]
 
 
-def test_data_that_others_replaced_are_refused(files: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_sidecar", [True, False])
+def test_data_that_others_replaced_are_refused(
+    files: Path, model: Path, tmp_path: Path, with_sidecar: bool
+) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(files, data)
     eqinfo("train-m2", data / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 2, "-q")
@@ -207,9 +210,13 @@ def test_data_that_others_replaced_are_refused(files: Path, model: Path, tmp_pat
     sidecar = json.loads((data / "train.bin.json").read_text())
     facts = Sidecar(**{k: v for k, v in sidecar.items() if k in Sidecar.__dataclass_fields__})
     changed = replace(facts, crc32=zlib.crc32(ids.tobytes()))
-    (data / "train.bin.json").write_bytes(changed.to_json())
+    if with_sidecar:
+        (data / "train.bin.json").write_bytes(changed.to_json())
     said = eqinfo("train-m2", "-o", run, "--resume", "--steps", 4, status=1)
-    assert f"train.bin: no longer the data of {run}; found checksum {changed.crc32}, want " in said
+    if with_sidecar:
+        assert f"train.bin: no longer the data of {run}; found checksums [{changed.crc32}], want " in said
+    else:
+        assert "train.bin: damaged (checksum does not match its sidecar). Make it again." in said
     assert said.count("\n") == 1
 
 

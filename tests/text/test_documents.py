@@ -89,6 +89,9 @@ def test_a_line_that_is_too_long_can_be_passed_over(tmp_path, monkeypatch):
                 found = list(read_pieces(source, "a.jsonl", "text", skip_bad=True))
             assert [piece for piece, _ in found] == [b"b", b"c"] if last else [b"b"]
             assert "passed over 2 lines without text; the first is a.jsonl:2: too long a line" in said[-1]
+    path.write_bytes(b" " * 1025 + b'{"text": "lost"}\n')
+    with pytest.raises(InputError, match="too long a line"):
+        read(path)
 
 
 def test_a_byte_order_mark_before_json_is_none_of_it(tmp_path):
