@@ -27,8 +27,8 @@ from eqinfo.m1 import corpus
 from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
 from eqinfo.m1.model import M1_PRESETS
 from eqinfo.training import run_folder
-from eqinfo.training.resume import resumed
-from eqinfo.training.run_folder import Report
+from eqinfo.training.resume import differs, resumed
+from eqinfo.training.run_folder import BUDGETS, Report
 from eqinfo.training.schedule import DEFAULT_MINUTES, Budget
 
 BASELINE, CORPUS, DRAFTS = "published.eqcb", "corpus", "round-*.eqcb"
@@ -117,7 +117,7 @@ def _check_size(facts: corpus.Facts, settings: Settings) -> None:
     n_bytes = facts.train_bytes + facts.valid_bytes
     if not (facts.train_bytes and facts.valid_bytes):
         raise InputError(f"corpus: too little text; found {n_bytes} bytes, want {MIN_BYTES} or more.")
-    has_budget = any(getattr(settings, name, None) is not None for name in run_folder.BUDGETS)
+    has_budget = any(getattr(settings, name, None) is not None for name in BUDGETS)
     if n_bytes < WORTH_MINUTES_BYTES and not has_budget and settings.preset != "unigram":
         raise InputError(
             f"corpus: little text for {DEFAULT_MINUTES:.0f} minutes of training; found {n_bytes:,} bytes, "
@@ -147,6 +147,13 @@ def resume(
         MismatchError: the run has other settings or other text, or is complete and cannot be extended.
     """
     config = read_config(folder)
+    before = Settings(**config["settings"])
+    widths = [given.get(name, getattr(before, name)) for name in ("window_bits", "further_window_bits")]
+    if (wanted := [widths[0], *widths[1]]) != before.widths:
+        raise differs(folder, "--window-bits", *(",".join(map(str, w)) for w in (before.widths, wanted)))
+    has_other = any(given.get(name) not in (None, getattr(before, name, None)) for name in BUDGETS)
+    if "measured" in config and has_other:
+        raise MismatchError(f"{folder}: complete, and without its text. Start a new run with another -o.")
     settings = Settings(**resumed(folder, config["settings"], given))
     if sources is not None:
         report("reading text", 0.0, "")
@@ -158,10 +165,7 @@ def resume(
                 "Leave TEXT out to continue it, or start a new run with another -o."
             )
         report("reading text", 1.0, "the text of the run")
-    grew = settings.budget != Settings(**config["settings"]).budget
-    if grew and "measured" in config:
-        raise MismatchError(f"{folder}: complete, and without its text. Start a new run with another -o.")
-    if grew:
+    if grew := settings.budget != before.budget:
         run_folder.remove(folder, DRAFTS)  # made on the way to the end of the smaller budget
         run_folder.write_config(folder, "m1", config | {"settings": asdict(settings)})
     return grew

@@ -8,6 +8,21 @@ from eqinfo.training.run_folder import BUDGETS, flag
 from eqinfo.training.schedule import DEFAULT_MINUTES
 
 
+def differs(folder: Path, option: str, found: object, want: object) -> MismatchError:
+    """The error for a run that has another setting than the user gave.
+
+    Args:
+        folder: of the run.
+        option: that of the setting.
+        found: the run's value.
+        want: the user's.
+    """
+    return MismatchError(
+        f"{folder}: a run with another {option[2:]}; found {found}, want {want}. "
+        f"Leave {option} out to continue it, or start a new run with another -o."
+    )
+
+
 def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run that goes on: its own, with the larger budgets that the user gave.
 
@@ -29,10 +44,7 @@ def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> di
             own = " and ".join(f"{flag(n)} {settings[n]}" for n in BUDGETS if settings.get(n) is not None)
             raise MismatchError(f"{folder}: its budget is {own}, not {flag(name)}. Give more of that.")
         if name not in BUDGETS:
-            raise MismatchError(
-                f"{folder}: a run with another {name.replace('_', '-')}; found {found}, "
-                f"want {value}. Leave {flag(name)} out to continue it, or start a new run with another -o."
-            )
+            raise differs(folder, flag(name), found, value)
         if value < found:
             raise MismatchError(
                 f"{folder}: {flag(name)} is smaller than the run's; found {value}, want {found} or more."

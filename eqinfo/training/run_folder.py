@@ -39,8 +39,8 @@ MAX_SHOWN = 100  # characters
 
 
 def flag(name: str) -> str:
-    """The option of a setting: --tokens for n_tokens, --window-bits for further_window_bits."""
-    return "--" + name.removeprefix("n_").removeprefix("further_").replace("_", "-")
+    """The option of a setting: --tokens for n_tokens, --block-size for block_size."""
+    return "--" + name.removeprefix("n_").replace("_", "-")
 
 
 def check(
