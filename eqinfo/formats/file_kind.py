@@ -24,7 +24,7 @@ def is_token_file(path: Path) -> bool:
             return False
         if is_our_sidecar(where):
             return True
-        if _has_magic(path):
+        if path.is_file() and _has_magic(path):  # a pipe can be read only once
             return False
         return path.suffix == TOKENS_SUFFIX or foreign_ids.facts_of(_head(where), str(where)) is not None
     except FormatError:  # it says what those of other programs say, but wrongly
@@ -34,7 +34,7 @@ def is_token_file(path: Path) -> bool:
 
 
 def is_our_sidecar(path: Path) -> bool:
-    """Whether a file says that it is a sidecar that `compress --tokens` wrote; one in the dark does not."""
+    """Whether a file says that it is a sidecar that `compress --tokens` wrote; an unreadable one does not."""
     with suppress(OSError):
         return path.suffix == SIDECAR_SUFFIX and OURS.search(_head(path)) is not None
     return False
