@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -91,8 +91,6 @@ class Job:
             if aside:
                 valid = target.with_suffix(f".valid{target.suffix}")
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
-            for path, each in product([*parts, *map(token_file.sidecar_path, parts)], names):
-                console.refuse_same(path, each)
             for path in [*parts, *map(token_file.sidecar_path, parts)]:
                 self.claims.claim(path)
             inputs.make_folder(target, self.output_dir)

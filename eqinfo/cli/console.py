@@ -169,21 +169,14 @@ def open_output(
         binary: refuse a terminal.
 
     Raises:
-        InputError: the output exists, is the input, is a terminal, or is closed.
+        InputError: the output exists, is a terminal, or is closed.
         OSError: it cannot be written.
     """
     if target is not None:
-        refuse_same(target, name)
         return replacing(target, force, like=name.stat() if name.is_file() else None)
     if binary and is_terminal(sys.stdout):
         raise InputError("stdout: a terminal, and the output is binary. Name a file with -o, or give -c.")
     return _open_stdout("Name an output with -o.")
-
-
-def refuse_same(target: Path, name: Path) -> None:
-    """Raises InputError if an output is the input."""
-    if target.is_file() and name != STANDARD and target.samefile(name):
-        raise InputError(f"{target}: is input and output at once. Name another output with -o.")
 
 
 def _open_stdout(advice: str) -> AbstractContextManager[NamedSink]:

@@ -78,7 +78,6 @@ def decompress(
     is_wanted = inputs.is_ids if ids else inputs.is_output
     names, places = inputs.in_folders(files, recursive, is_wanted, verbose)
     inputs.check_outputs(output_dir, names, places, output)
-
     claims = inputs.Claims(names)
 
     def work(name: Path) -> None:

@@ -100,7 +100,7 @@ def evaluate(
         configs = measure.read_configs(what)
         if figure is not None:
             curves.check(figure, configs)
-            console.refuse_same(figure, text or console.STANDARD)
+            inputs.Claims([text] if text else []).claim(figure)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
             held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
@@ -152,7 +152,7 @@ def _show(
             if figure is not None:
                 if figure.suffix != ".svg":
                     raise OptionError(f"--figure: with --show as .svg only; found {figure}.")
-                console.refuse_same(figure, text)
+                inputs.Claims([text]).claim(figure)
                 with replacing(figure, force=True) as sink:
                     sink.write(cuts.picture(codebook, frames, name))
                 return

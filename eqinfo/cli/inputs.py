@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import shlex
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -244,19 +245,30 @@ class Claims:
     """
 
     def __init__(self, names: list[Path]) -> None:
-        self._inputs = {os.path.realpath(name) for name in names if name != console.STANDARD}
+        self._inputs = {_identity(name) for name in names if name != console.STANDARD} - {None}
         self._outputs = set[str]()
 
     def claim(self, path: Path | None) -> None:
         """Takes a path for an output; raises InputError if it is one already, or an input."""
-        if path is None or is_stream(path):
+        if path is None:
+            return
+        if _identity(path) in self._inputs:
+            raise InputError(f"{path}: is input and output at once. Name another output with -o.")
+        if is_stream(path):
             return
         where = os.path.realpath(path)
-        if where in self._inputs:
-            raise InputError(f"{path}: is input and output at once. Name another output with -o.")
         if where in self._outputs:
             raise InputError(f"{path}: the output for another input too. Name another with -o.")
         self._outputs.add(where)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a plain file has in common with its links and with open descriptors of it; None for others."""
+    try:
+        found = path.stat()
+    except OSError:  # whoever opens it will say so
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
 
 
 def is_done(target: Path | None, name: Path, verbose: bool) -> bool:

@@ -11,7 +11,7 @@ from eqinfo.errors import FormatError
 from eqinfo.formats import eqi, foreign_ids
 from eqinfo.formats.token_file import FORMAT, TOKENS_SUFFIX, sidecar_path
 
-SIDECAR_SUFFIX = sidecar_path(Path()).suffix
+SIDECAR_SUFFIX = sidecar_path(Path("x")).suffix
 SIDECAR_HEAD_BYTES = 1 << 20  # only those of live windows are larger; they begin with what they are
 OURS = re.compile(rf'"format":\s*"{FORMAT}"'.encode())
 
@@ -22,11 +22,11 @@ def is_token_file(path: Path) -> bool:
     try:
         if not where.is_file():
             return False
-        if is_our_sidecar(where):
+        if OURS.search(facts := _head(where)):
             return True
         if path.is_file() and _has_magic(path):  # a pipe can be read only once
             return False
-        return path.suffix == TOKENS_SUFFIX or foreign_ids.facts_of(_head(where), str(where)) is not None
+        return path.suffix == TOKENS_SUFFIX or foreign_ids.facts_of(facts, str(where)) is not None
     except FormatError:  # it says what those of other programs say, but wrongly
         return True
     except OSError:  # whoever opens it will say so

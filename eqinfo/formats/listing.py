@@ -83,9 +83,10 @@ def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
         raise InputError(f"{name}: --list reads files, from their ends; this is a pipe.")
     if file_kind.is_token_file(name):
         where = sidecar_path(name)
-        if foreign_ids.facts_of(where.read_bytes(), str(where)) is not None:
+        data = where.read_bytes()
+        if foreign_ids.facts_of(data, str(where)) is not None:
             raise InputError(f"{name}: ids of another program; their sidecar names no codebook to list.")
-        yield _of_tokens(Sidecar.load(sidecar_path(name)), finder, name)
+        yield _of_tokens(Sidecar.from_json(data, str(where)), finder, name)
         return
     for header, streams in groupby(read_streams(source, str(name)), lambda stream: stream.header):
         yield _of_streams(source, list(streams), header, finder, name)

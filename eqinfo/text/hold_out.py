@@ -46,7 +46,7 @@ class Aside:
     """
 
     def __init__(self, share: Fraction) -> None:
-        self._share, self._file = share, tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        self._share, self._file = share, tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 - __exit__ closes it
         self._n_held = self._n_kept = 0
 
     def __enter__(self) -> "Aside":

@@ -1,6 +1,6 @@
-"""Measures the loss of an M1 on held-out texts, in bits/byte of its integers, in runs of 2,048 bytes.
+"""Measures the loss of M1s on held-out texts, in bits/byte of their integers.
 
-python examples/benchmarks/m1_loss.py valid.jsonl.zst broad-valid.jsonl.zst -m default english
+    python examples/benchmarks/m1_loss.py valid.jsonl.zst broad-valid.jsonl.zst -m default english
 
 A text is measured in 512 evenly spaced runs of 2,048 bytes.
 """
@@ -9,24 +9,19 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import peers
 
 from eqinfo.formats.model_folder import Model
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.measure import run_bits
-from eqinfo.text.decompression import open_text
-from eqinfo.text.documents import read_pieces
 
 N_RUNS = 512  # evenly spaced in a text
 
 
 def read(path: Path) -> Text:
-    """A text in memory, with its documents' ends."""
-    data, ends = bytearray(), list[int]()
-    with open_text(path) as source:
-        for piece, ends_document in read_pieces(source, str(path), "text"):
-            data += piece
-            ends += [len(data)] * ends_document
-    return Text(np.frombuffer(data, np.uint8), np.unique(np.array(ends, np.int64)))
+    """A text in memory, with the ends of its documents that are not empty."""
+    documents = list(filter(None, peers.read_documents(path)))
+    return Text(np.frombuffer(b"".join(documents), np.uint8), np.cumsum([*map(len, documents)]))
 
 
 def main() -> None:

@@ -156,6 +156,23 @@ def test_sidecars_of_any_token_file_are_passed_over(eqi: Shell) -> None:
     assert eqi("-d", "-c", "all.bin") == TEXT
 
 
+def test_an_impossible_name_does_not_keep_others_from_being_done(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "x" * 300, "a", status=1)
+    assert eqi.err == f"eqinfo: {'x' * 300}: File name too long\n"
+    assert eqi("-d", "-c", "a.eqi") == TEXT
+
+
+def test_a_link_to_an_input_is_no_output(eqi: Shell) -> None:
+    write("a", TEXT)
+    Path("b").hardlink_to("a")
+    Path("c").symlink_to("a")
+    for name in ("b", "c", "./a"):
+        eqi("compress", "-f", "a", "-o", name, status=1)
+        assert "is input and output at once" in eqi.err
+    assert Path("a").read_bytes() == TEXT
+
+
 def test_with_f_no_output_replaces_an_input_or_another_output(eqi: Shell) -> None:
     for name in ("a", "a.bin.json", "a.valid", "b", "b.eqi"):
         write(name, b"".join(b"%d\n" % n for n in range(50_000)))

@@ -87,7 +87,7 @@ def test_a_line_that_is_too_long_can_be_passed_over(tmp_path, monkeypatch):
             path.write_bytes(b'{"text": "b"}\n' + long + long + last)
             with open_text(path) as source:
                 found = list(read_pieces(source, "a.jsonl", "text", skip_bad=True))
-            assert [piece for piece, _ in found] == [b"b", b"c"] if last else [b"b"]
+            assert [piece for piece, _ in found] == ([b"b", b"c"] if last else [b"b"])
             assert "passed over 2 lines without text; the first is a.jsonl:2: too long a line" in said[-1]
     path.write_bytes(b" " * 1025 + b'{"text": "lost"}\n')
     with pytest.raises(InputError, match="too long a line"):
