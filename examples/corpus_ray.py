@@ -2,10 +2,10 @@
 
 Usage: corpus_ray.py OUT_DIR SHARD... [--address HOST:PORT] [-m MODEL] [--text-field NAME]
 
-Needs `pip install 'eqinfo[ray]'` on all nodes, and storage that all of them see under the same names. A shard
-is a task: Ray Data sends it to a free core, and again if its node is lost. A token file appears when it is
-complete, so run the same line again after a stop: what is there is left out. The files are those of
-`eqinfo compress --tokens`. Train on them: eqinfo train-m2 OUT_DIR/*.bin -o run
+Needs `pip install '.[ray]'`, in the folder of eqinfo, on all nodes, and storage that all of them see under
+the same names. A shard is a task: Ray Data sends it to a free core, and again if its node is lost. A token
+file appears when it is complete, so run the same line again after a stop: what is there is left out. The
+files are those of `eqinfo compress --tokens`. Train on them: eqinfo train-m2 OUT_DIR/*.bin -o run
 
 Tried with ray 2.60.0, two nodes of a core each on one machine and 40 shards, 20 of them parquet, 75 MB of
 text in all. One node was killed (SIGKILL) when 12 token files were there:

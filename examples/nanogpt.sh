@@ -3,7 +3,7 @@
 #
 # Usage: nanogpt.sh NANOGPT TRAIN_TEXT VALID_TEXT [NANOGPT OPTIONS...]
 #
-# NANOGPT is a checkout. The options go to train.py, for example: --device=cuda --n_layer=12. Without them the
+# NANOGPT is a checkout; its sample.py imports tiktoken (`pip install tiktoken`). The options go to train.py, for example: --device=cuda --n_layer=12. Without them the
 # model is tiny and learns for some steps on a CPU, to show that the files fit.
 set -euo pipefail
 train=$(realpath "$2")

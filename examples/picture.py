@@ -48,7 +48,7 @@ def cuts() -> str:
         parts += row(y, kind, name + (", each with its number" if kind == "eqinfo" else ""), pieces, ids)
     bpe = bpe_openai.get_encoding("cl100k_base")
     ids = bpe.encode(SENTENCE)
-    name = f"BPE of GPT-4, 100,277 entries: {len(ids)} tokens of 17 bits"
+    name = f"BPE of GPT-4, 100,256 entries: {len(ids)} tokens of 17 bits"
     parts += row(182, "bpe", name, [bpe.decode([token]) for token in ids], ids)
     width = 2 * MARGIN + len(SENTENCE) * CHARACTER
     parts.append(f'<rect x="{width - 216}" y="20" width="3" height="16" fill="{RED}"/>')

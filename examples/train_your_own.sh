@@ -16,7 +16,7 @@ fi
 
 eqinfo train-m1 "$text" -o "$model" --window-bits 12 --preset 500k --minutes 1 "${@:3}"
 
-# M1 has read this text, so the last line flatters it: its table above has windows on text held out from it.
+# M1 has read this text, so the last line flatters it; the table above is of text that was held out.
 eqinfo compress "$text" -m "$model" -o "$work/ours.eqi"
 eqinfo decompress "$work/ours.eqi" -m "$model" -c | cmp - "$text"
 eqinfo compress "$text" -o "$work/default.eqi"

@@ -197,6 +197,14 @@ def test_the_recipe_for_shards_runs_again_for_what_is_missing(tmp_path: Path) ->
     assert eqinfo.load().decode(np.fromfile(wanted[2], "<u2")) == shards[2].read_bytes()
 
 
+def test_the_recipe_for_shards_refuses_two_of_one_name(tmp_path: Path) -> None:
+    command = [EXAMPLES / "corpus.sh", tmp_path / "out", "a/0.txt", "b c/1.txt", "b c/0.txt"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"0.txt\ntwo shards have this name, and their outputs would too\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_recipe_for_ray_writes_what_compress_writes_and_tells_what_is_wrong(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("corpus_ray", EXAMPLES / "corpus_ray.py")
     assert spec is not None

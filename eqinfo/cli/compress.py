@@ -22,7 +22,9 @@ MOST_PARTS = 10**6  # that a share is of: few beside the 2**32 checksums, or som
 
 def compress(
     files: options.Files = None,
-    restore: Annotated[bool, typer.Option("-d", "--decompress", help="Same as eqinfo decompress.")] = False,
+    restore: Annotated[
+        bool, typer.Option("-d", "--decompress", help="As eqinfo decompress, which also has --ids.")
+    ] = False,
     test: Annotated[bool, typer.Option("-t", "--test", help="Same as eqinfo decompress --test.")] = False,
     listing: Annotated[
         bool, typer.Option("-l", "--list", help="List what .eqi and token files hold; decode nothing.")
@@ -77,8 +79,8 @@ def compress(
     rule: Annotated[
         str,
         typer.Option(
-            help="Live windows, ac: live, or published, the paper's rule repaired: as it was published, a "
-            "quarter of its windows are decoded wrongly."
+            help="Live windows, ac: live, or published, the paper's rule repaired: unrepaired, a quarter "
+            "of its windows are decoded wrongly."
         ),
     ] = "live",
     method: Annotated[

@@ -80,7 +80,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help="Model folder, .eqcb file, or english, a second model in the package.  [default: the first one]",
+        help="Model folder, .eqcb file, or english, a second model in the package.  "
+        "[default: its first, for all text]",
     ),
 ]
 Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
@@ -123,7 +124,7 @@ CodingDevice = Annotated[
     typer.Option(
         "--device",
         help="Where windows of 24 to 128 bits are coded: cpu, cuda, or auto, a GPU if there is one and the "
-        "text is long. The bytes are the same. All else runs on the CPU; ac too, but for --rule published.",
+        "text is long. The bytes are the same. All else runs on the CPU; ac too, except by --rule published.",
     ),
 ]
 Resume = Annotated[

@@ -26,7 +26,9 @@ def train_m2(
     model: options.Model = None,
     valid: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Token file or .eqi stream to validate on.  [default: none]"),
+        typer.Option(
+            metavar="PATH", help="Token file or .eqi stream to validate on; may be repeated.  [default: none]"
+        ),
     ] = None,
     preset: Annotated[
         str | None,

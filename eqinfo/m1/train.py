@@ -42,7 +42,7 @@ def run(
 
     Args:
         folder: after `start`, or after an interrupted `run`.
-        device: for training and expanding.
+        device: for training.
         report: receives progress.
         should_stop: asked during and after each step; if true, the run saves a checkpoint and raises
             KeyboardInterrupt.

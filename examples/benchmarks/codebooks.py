@@ -16,6 +16,7 @@ from eqinfo.m1 import refit
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.expand import Candidates, expand
 from eqinfo.m1.refit import MAX_JOINED_BYTES, Pairs
+from eqinfo.m1.train import REFIT_BYTES
 
 WINDOW_BITS = (12, 16)
 CANDIDATES = 4  # candidates per window; this and the next are the defaults of train-m1
@@ -83,8 +84,8 @@ def tables(inputs: peers.Inputs) -> Iterator[str]:
     yield pages.paragraph(
         "A codebook is compiled from the M1 in the package, as `train-m1` does after training: M1 lists 4 "
         "candidate strings per window (*expand*), then the windows are chosen by their use in "
-        f"{n_bytes / 1e6:g} MB of text (*refit*; `train-m1` uses up to 268 MB). CPU seconds are summed over "
-        "all threads; each phase ran once, in a new process."
+        f"{n_bytes / 1e6:g} MB of text (*refit*; `train-m1` uses up to {REFIT_BYTES / 1e6:.0f} MB). CPU "
+        "seconds are summed over all threads; each phase ran once, in a new process."
     )
     rows = []
     for window_bits in WINDOW_BITS:

@@ -195,7 +195,10 @@ def tables(measured: Measured, ours: list[str], m1_bytes: int = 0) -> Iterator[s
     """
     kinds = measured.kinds
     yield "## Bars\n"
-    yield pages.paragraph("Ratios are of bytes/token; of groups, the geometric mean over their kinds.")
+    yield pages.paragraph(
+        "Targets that were set before measuring. Ratios are of bytes/token; of groups, the geometric mean "
+        "over their kinds."
+    )
     yield pages.table(["", "want", "found", ""], [bar.row() for bar in bars(measured)])
     yield from group_tables(kinds, ours)
     yield "## Bytes per token, the most used languages\n"

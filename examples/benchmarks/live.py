@@ -165,7 +165,7 @@ def records(model: Model, texts: list[Text]) -> Iterator[str]:
     yield f"## Compression ratio of records of {RECORD_BYTES:,} bytes, {N_RECORDS} of a text\n"
     yield pages.paragraph(
         "Each record is compressed by itself: larger is better. A record of eqinfo is a whole stream with "
-        "header, checksums and index, which take 31 bytes with one frame and about 14 for each further one."
+        "header, checksums and index, which take 31 bytes, and 16 for each further frame."
     )
 
     def ratio(compressor: Compressor, text: Text) -> float:
@@ -237,7 +237,7 @@ def speed(model: Model, text: Text) -> Iterator[str]:
 ON_GPUS = """
 `eqinfo compress --window-bits 64 --device cuda` codes thousands of frames of 128 KiB side by side, a
 byte of each at a time, and `decompress` restores them so. M1 is integers all through, so a stream has
-the same bytes wherever it was made, and either machine restores it; before the first frame some hundred
+the same bytes wherever it was made, and either machine restores it; before the first frame 300
 steps are compared with the CPU's. By default (`--device auto`) a GPU is used from 8 MiB of text for
 each thread on. It runs windows of 24 to 128 bits, and by `--rule published` also `ac`. Otherwise `ac`
 runs on the CPU, and so does `--carry`. No GPU has run any of it yet: [what is expected](gpu.md).

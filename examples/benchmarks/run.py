@@ -34,7 +34,8 @@ ids to text eqinfo is the fastest everywhere. Its streams of 16-bit windows are 
 Every figure is the median of several runs, in which the programs take turns after one warm-up run,
 unless its section says otherwise. Every output was decoded back and compared with its input. Times on
 one thread are CPU time, which other programs on the machine disturb less than wall-clock time. Each
-section names the command and the commit that made it.
+section names the command and the commit that made it; they need `pip install '.[bench]'`. Of the texts, the
+[cards of the models](../eqinfo/models/default/README.md) say where they come from; the package has none.
 """
 
 

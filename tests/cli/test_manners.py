@@ -53,7 +53,7 @@ SCRIPTS = {
     "[ -e a ] && echo and an output",
     "`-d` of a truncated file: exit status": "$Z -c a | head -c -30 > c.$S; $Z -d c.$S; echo $?; "
     "[ -e c ] && echo and an output",
-    "a terminal as output: exit status": "terminal $Z a -c > c; echo $?",
+    "a terminal as output, with `-c`: exit status": "terminal $Z a -c > c; echo $?",
     "a terminal as output, without `-c`: exit status": "terminal $Z '<' a > c; echo $?",
     "a reader that goes away": "$Z -c a > c; for i in $(seq 60); do cat c; done > d; "
     "$Z -dc < d | head -c 1 > e; echo ${PIPESTATUS[0]}",
