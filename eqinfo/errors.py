@@ -3,6 +3,8 @@
 A message is one line: `<where>: <what is wrong>; found <x>, want <y>. <what to do>.`
 """
 
+import shlex
+
 
 class EqinfoError(Exception):
     """A job failed because of its inputs: one line on stderr, exit status 1."""
@@ -30,6 +32,16 @@ class FormatError(EqinfoError):
 
 class MismatchError(EqinfoError):
     """Two things that do not belong together: a stream and a codebook, a checkpoint and its settings."""
+
+
+def argument(name: object) -> str:
+    """The name of a file in a command that a message tells the user to type.
+
+    >>> argument("-a b")
+    "'./-a b'"
+    """
+    word = str(name)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
 
 
 def damaged(where: str, what: str) -> FormatError:

@@ -134,7 +134,11 @@ def test_ids_of_no_window_are_refused() -> None:
         (lambda: TOKENIZER.save_tokenizer(__file__), "test_face.py: not a folder. Name another"),
         (lambda: TOKENIZER.save_tokenizer(f"{__file__}/a"), "not a folder. Name another"),
         (lambda: TOKENIZER.encode_batch("to be"), "texts: found str, want several. For one text call encode"),
-        (lambda: TOKENIZER.encode_batch(["to be"], threads=0), "threads: found 0, want at least 1"),
+        (lambda: TOKENIZER.encode_batch(["to be"], threads=0), "threads: found 0, want a whole number of at"),
+        (lambda: TOKENIZER.encode_batch(["to be"], threads=2.5), "threads: found 2.5, want a whole number"),
+        (lambda: TOKENIZER.encode_batch(["to be"], threads="2"), "threads: found '2', want a whole number"),
+        (lambda: TOKENIZER.decode([2**70]), "found values of type object, want integers from 0 to 65535"),
+        (lambda: TOKENIZER.decode(5), "found 0 dimensions, want 1. Give a list of ids"),
         (
             lambda: eqinfo.compress("to be"),
             r"data: found str, want bytes. Encode text first: text.encode\(\)",

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from rich import table
 from rich.color import ColorSystem
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -52,7 +51,7 @@ def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: fl
         after_s: seconds until the bar appears.
     """
     columns = [
-        TextColumn(escape(name)),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -64,7 +63,7 @@ def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: fl
         if ended.wait(after_s):
             return
         with suppress(OSError), _bars(columns, transient=True, auto_refresh=False) as progress:
-            task = progress.add_task("", total=total)
+            task = progress.add_task(console.on_one_line(name), total=total)
             while not ended.wait(REFRESH_S):  # an OSError: the terminal is closed
                 progress.update(task, completed=done(), refresh=True)
 
@@ -90,23 +89,23 @@ def phases(quiet: bool, lines: bool = True) -> Iterator[Callable[[str, float, st
         yield _Lines().report if lines and not quiet else lambda *_: None
         return
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(BAR_WIDTH),
         TaskProgressColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[remark]}"),
+        TextColumn("{task.fields[remark]}", markup=False),
     ]
     with _bars(columns, transient=False) as progress:
         tasks: dict[str, TaskID] = {}
 
         def report(phase: str, share: float, remark: str) -> None:
             if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=1.0, remark="")
+                tasks[phase] = progress.add_task(console.on_one_line(phase), total=1.0, remark="")
             elif share == 0:
                 progress.reset(tasks[phase])
             taken = max(map(len, tasks)) + BAR_WIDTH + len(" 100% 0:00:00  ")
             remark = _fitting(remark, progress.console.width - taken)
-            progress.update(tasks[phase], completed=share, remark=escape(remark))
+            progress.update(tasks[phase], completed=share, remark=remark)
 
         yield report
 
@@ -168,7 +167,7 @@ def _bars(columns: list[ProgressColumn], transient: bool, auto_refresh: bool = T
 
     def print_above(words: str) -> None:
         with suppress(OSError):
-            progress.console.print(words, end="", markup=False, highlight=False, soft_wrap=True)
+            progress.console.print(Text(words), end="", soft_wrap=True)
 
     with undoing(stop):
         progress.start()
@@ -211,14 +210,14 @@ def show_tables(tables: Sequence[Table], spare: Sequence[str] = ()) -> None:
                 grid = _grid(head, rows)
         if k:
             page.print()
-        page.print(*([Text(title)] if title else []), grid, sep="\n")
+        page.print(*([Text(console.on_one_line(title))] if title else []), grid, sep="\n")
     console.show("".join(line.rstrip() + "\n" for line in drawn.getvalue().splitlines()))
 
 
 def show_windows(windows: Iterable[str]) -> None:
     """Prints text in its windows on stdout: coloured on a terminal, else with markers between them."""
     terminal = Console()
-    is_coloured = terminal.is_terminal and not terminal.no_color
+    is_coloured = terminal.color_system is not None and not terminal.no_color
     styles = [Style.parse(f"black on {colour}") for colour in WINDOW_COLOURS]
 
     def pieces() -> Iterator[bytes]:

@@ -1,4 +1,7 @@
-"""`eqinfo eval`: measure models and runs on a text, or continue a prompt. The two paths share no code."""
+"""`eqinfo eval`: measure models and runs on a text, show how a text is cut, or continue a prompt.
+
+These are three programs. Each imports only what it needs.
+"""
 
 import os
 from contextlib import nullcontext
@@ -8,18 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eqinfo.cli import console, inputs, options
-from eqinfo.errors import InputError, OptionError
+from eqinfo.errors import InputError, OptionError, argument
 from eqinfo.system.atomic_files import replacing
 
 if TYPE_CHECKING:
     from eqinfo.eval.held_out import HeldOut
 
 
+# parameters that need another one, and those that do not go with one
+NEED = {
+    "text": ("jsonl", "text_field", "skip_bad"),
+    "show": ("window_bits",),
+    "prompt": ("n_bytes", "temperature", "top_k", "seed"),
+}
+REFUSED = {"prompt": ("text", "show", "as_json", "figure"), "show": ("as_json", "device")}
+
+
 def evaluate(
+    context: typer.Context,
     what: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="[WHAT]...",
+            parser=options.name,
             help="Model folders of train-m1, run folders of train-m2; none is the packaged model.",
             show_default=False,
         ),
@@ -40,8 +54,10 @@ def evaluate(
     figure: Annotated[
         Path | None,
         typer.Option(
+            metavar="PATH",
+            parser=options.path,
             help="Draw the loss of runs, against tokens and time, into this .svg or .png file, replacing it; "
-            "with --show, the cuts, .svg alone."
+            "with --show, the cuts, .svg alone.",
         ),
     ] = None,
     show: Annotated[
@@ -73,23 +89,22 @@ def evaluate(
 
     Models are shown beside the published rule (a lossless version of the paper's), gzip, zstd and xz.
     """
+    _check_options(context)
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"found {str(figure)!r}, want a name in .svg or .png", param_hint="--figure")
     if prompt is not None:
-        if what is None or len(what) != 1 or text or as_json or figure:
-            raise typer.BadParameter(
-                "takes one run, and neither --text, --json nor --figure", param_hint="--prompt"
-            )
+        if what is None or len(what) != 1:
+            raise typer.BadParameter("takes one run", param_hint="--prompt")
         _continue(what[0], prompt, n_bytes, temperature, top_k, seed, device, quiet)
         return
     if show:
-        if text is None or as_json or (what and len(what) > 1):
-            raise typer.BadParameter("takes a --text and one model, and no --json", param_hint="--show")
+        if text is None or (what and len(what) > 1):
+            raise typer.BadParameter("takes a --text and one model", param_hint="--show")
         _show(what[0] if what else None, window_bits, text, text_field, figure, quiet, jsonl, skip_bad)
         return
-    from eqinfo.formats.model_folder import DEFAULT, model_path
+    from eqinfo.formats.model_folder import model_path
 
-    what = [model_path(path) for path in what or [Path(DEFAULT)]]
+    what = [model_path(path) for path in what] if what else [model_path(None)]
     with console.reporting(what[0]):
         _refuse_files(what)
         from eqinfo.cli import display
@@ -117,13 +132,33 @@ def evaluate(
             display.show_tables(tables.tables(document))
 
 
+def _check_options(context: typer.Context) -> None:
+    """Raises typer.BadParameter if the user gave options that have no effect together."""
+    given = {
+        parameter.name: parameter.opts[-1]
+        for parameter in context.command.params
+        if (source := context.get_parameter_source(parameter.name or "")) and source.name == "COMMANDLINE"
+    }
+    for need, names in NEED.items():
+        for name in given.keys() & names:
+            if need not in given:
+                raise typer.BadParameter(f"for --{need} only", param_hint=given[name])
+    for one, names in REFUSED.items():
+        for name in given.keys() & names:
+            if one in given:
+                raise typer.BadParameter(f"not with --{one}", param_hint=given[name])
+
+
 def _refuse_files(what: list[Path]) -> None:
     """Raises InputError if what is to be measured is a file."""
+    from eqinfo.formats.model_folder import CODEBOOK_NAME
+
     for path in what:
         if path.is_file():
-            raise InputError(
-                f"{path}: a file, not a folder of train-m1 or train-m2. Measure on it with --text {path}"
-            )
+            advice = f"Measure on it with --text {argument(path)}"
+            if path.suffix == Path(CODEBOOK_NAME).suffix:
+                advice = f"Show how it cuts a text: eqinfo eval {argument(path)} --show --text FILE"
+            raise InputError(f"{path}: a file, not a folder of train-m1 or train-m2. {advice}")
 
 
 def _show(
@@ -175,14 +210,14 @@ def _continue(
     """Prints the bytes with which a run continues a prompt, as they are generated."""
     with console.reporting(folder):
         from eqinfo.m2.generate import stream
-        from eqinfo.m2.run import load_m2
+        from eqinfo.m2.trained import load_m2
         from eqinfo.training.devices import pick_device
 
         run = load_m2(folder, pick_device(device))
         if not run.is_complete and not quiet:
             console.say(_unfinished(str(folder), run.config["measured"]))
         if run.codebook is None:
-            raise InputError(f"{folder}: no codebook, so no bytes to continue with.")
+            raise InputError(f"{folder}: its tokens are no windows of a codebook, so it cannot write.")
         start = os.fsencode(prompt)  # the bytes that the shell passed
         if prompt == str(console.STANDARD):
             with console.open_input(console.STANDARD) as source:

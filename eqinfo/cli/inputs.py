@@ -3,7 +3,6 @@
 import errno
 import glob
 import os
-import shlex
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 import typer
 
 from eqinfo.cli import console
-from eqinfo.errors import InputError
+from eqinfo.errors import InputError, argument
 from eqinfo.system import notes
 from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of, is_stream
 
@@ -131,7 +130,7 @@ def refuse_ids(name: Path) -> None:
     """Raises InputError if an input is a token file, where text is wanted."""
     if is_token_file(name):
         raise InputError(
-            f"{name}: token ids, not text. Try: eqinfo decompress -c {shlex.quote(str(name))} | eqinfo ... -"
+            f"{name}: token ids, not text. Try: eqinfo decompress -c {argument(name)} | eqinfo ... -"
         )
 
 
@@ -253,7 +252,7 @@ class Claims:
         if path is None:
             return
         if _identity(path) in self._inputs:
-            raise InputError(f"{path}: is input and output at once. Name another output with -o.")
+            raise InputError(f"{path}: is input and output at once. Name another output.")
         if is_stream(path):
             return
         where = os.path.realpath(path)

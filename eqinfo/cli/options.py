@@ -42,15 +42,20 @@ _is_quiet, _is_verbose = False, False  # what the options of this command say
 notes.listen(_say_note)
 
 
+def name(word: str) -> Path:
+    """The file or folder that a word names; raises typer.BadParameter if the word is empty."""
+    if not word:
+        raise typer.BadParameter("an empty name. Is a variable of the shell not set?")
+    return Path(word)
+
+
 def path(word: str) -> Path:
     """The file that a word names. `./-` is a file of that name; `-` alone is a standard stream.
 
     Raises:
         typer.BadParameter: the word is empty, or ends in a slash, and there is no such folder.
     """
-    if not word:
-        raise typer.BadParameter("an empty name. Is a variable of the shell not set?")
-    named = Path(word)
+    named = name(word)
     if word.endswith("/") and not os.path.isdir(word):  # noqa: PTH112 - raises no error
         raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")
     return named.absolute() if named == console.STANDARD and word != str(console.STANDARD) else named
@@ -80,6 +85,8 @@ Model = Annotated[
     typer.Option(
         "-m",
         "--model",
+        metavar="PATH",
+        parser=name,
         help="Model folder, .eqcb file, or english, a second model in the package.  "
         "[default: its first, for all text]",
     ),
@@ -87,7 +94,13 @@ Model = Annotated[
 Stdout = Annotated[bool, typer.Option("-c", "--stdout", help="Write to stdout, even to a terminal.")]
 Force = Annotated[bool, typer.Option("-f", "--force", help="Replace existing output files.")]
 OutputDir = Annotated[
-    Path | None, typer.Option("--output-dir", help="Folder for the outputs.  [default: beside the inputs]")
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        metavar="DIR",
+        parser=name,
+        help="Folder for the outputs.  [default: beside the inputs]",
+    ),
 ]
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", help="Take the files in folders.")]
 SkipExisting = Annotated[
@@ -134,7 +147,7 @@ Resume = Annotated[
         help="Continue a run, to the same result. A larger budget extends it; what else is given must agree.",
     ),
 ]
-EXTENDED = "{}: extended; the learning rate warms up again and falls to zero at the new end"
+EXTENDED = "{}: extended; the learning rate warms up and falls to zero at the new end"
 Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
 Minutes = Annotated[
     float | None,

@@ -1,6 +1,5 @@
 """`eqinfo train-m1`: text to a model folder, which compress -m takes."""
 
-import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from eqinfo.cli import console, inputs, options
-from eqinfo.errors import OptionError
+from eqinfo.errors import OptionError, argument
 
 
 def train_m1(
     context: typer.Context,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MODEL_DIR", help="Model folder to make.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="MODEL_DIR", parser=options.name, help="Model folder to make."
+        ),
     ],
     texts: Annotated[
         list[Path] | None,
@@ -110,11 +112,11 @@ def train_m1(
                 and not quiet
             ):
                 console.say(options.EXTENDED.format(output))
-            folder = shlex.quote(str(output))
+            folder = argument(output)
             with console.stop_requests(f"eqinfo train-m1 -o {folder} --resume") as should_stop:
                 config = m1_train.run(output, where, report, should_stop)
         if not quiet:
-            display.say_tables(m1_run.tables(config))
+            display.say_tables(m1_run.tables(config["measured"], config["settings"]["window_bits"]))
             console.say(f"to use it: eqinfo compress -m {folder} FILE")
             console.say(f"to measure it: eqinfo eval {folder} --text FILE")
 

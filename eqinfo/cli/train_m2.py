@@ -1,6 +1,5 @@
 """`eqinfo train-m2`: token files to a run folder, which eval takes."""
 
-import shlex
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -9,15 +8,20 @@ from typing import Annotated
 import typer
 
 from eqinfo.cli import console, inputs, options
+from eqinfo.errors import argument
 
 
 def train_m2(
     context: typer.Context,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN_DIR", help="Run folder to make.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="RUN_DIR", parser=options.name, help="Run folder to make."),
+    ],
     tokens: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="[TOKENS]...",
+            parser=options.name,
             help="Token files (.bin with .bin.json) or .eqi streams. A pattern in quotes, such as "
             "'shards/*.bin', stands for more of them than fit a command line.",
             show_default=False,
@@ -27,7 +31,9 @@ def train_m2(
     valid: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="PATH", help="Token file or .eqi stream to validate on; may be repeated.  [default: none]"
+            metavar="PATH",
+            parser=options.name,
+            help="Token file or .eqi stream to validate on; may be repeated.  [default: none]",
         ),
     ] = None,
     preset: Annotated[
@@ -45,7 +51,10 @@ def train_m2(
     ] = None,
     batch_tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens in a step, at most those of the data.  [default: 32 times --block-size]"),
+        typer.Option(
+            help="Tokens in a step, in whole blocks, at most those of the data.  "
+            "[default: 32 times --block-size]"
+        ),
     ] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Compute each step in this many parts, to save memory.  [default: 1]")
@@ -85,7 +94,6 @@ def train_m2(
     tokens, valid = inputs.matching(tokens or []), inputs.matching(valid or [])
     with console.reporting(output), ExitStack() as stack:
         from eqinfo.cli import display
-        from eqinfo.formats.model_folder import CODEBOOK_NAME
         from eqinfo.m2 import run as m2_run
         from eqinfo.m2 import start as m2_start
         from eqinfo.m2 import train as m2_train
@@ -109,7 +117,7 @@ def train_m2(
                     m2_start.start(tokens, valid, output, settings, model)
 
             in_first(prepare)
-            run = shlex.quote(str(output))
+            run = argument(output)
             with (
                 display.phases(quiet or not is_first) as report,
                 console.stop_requests(f"eqinfo train-m2 -o {run} --resume", is_first) as should_stop,
@@ -117,6 +125,7 @@ def train_m2(
                 config = m2_train.run(output, where, report, should_stop)
         if is_first and not quiet:
             display.say_tables(m2_run.tables(config))
-            if (output / CODEBOOK_NAME).exists():
+            codec = m2_run.load_codec(output, config)
+            if m2_run.codebook_of_tokens(codec, config["model"]["vocab_size"]) is not None:
                 console.say(f"to let it write: eqinfo eval {run} --prompt TEXT")
             console.say(f"to measure it: eqinfo eval {run} --text FILE")

@@ -5,6 +5,7 @@ The ids are those of `eqinfo compress --tokens`, which closes each document with
 
 import os
 from collections.abc import Iterable
+from operator import index
 from os import PathLike
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """2**window_bits: one more than the largest id."""
+        """2**window_bits; every id is below it."""
         return self.codebook.vocab_size
 
     def encode(self, text: Text) -> Ids:
@@ -82,8 +83,12 @@ class Tokenizer:
         """
         if isinstance(texts, bytes | bytearray | memoryview | str):
             raise InputError(f"texts: found {type(texts).__name__}, want several. For one text call encode.")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads: found {threads}, want at least 1.")
+        try:
+            is_number = threads is None or index(threads) >= 1
+        except TypeError:
+            is_number = False
+        if not is_number:
+            raise InputError(f"threads: found {threads!r}, want a whole number of at least 1.")
         return list(ordered_map(self.encode, texts, threads or os.cpu_count() or 1))
 
     def save_tokenizer(self, folder: str | PathLike[str]) -> None:
@@ -120,11 +125,14 @@ class Tokenizer:
             array = np.asarray(ids)
         except ValueError:
             raise InputError("ids: found lists of several lengths, want one list of integers.") from None
-        if array.size and array.dtype.kind not in "iu":
-            raise InputError(f"ids: found values of type {array.dtype.name}, want integers.")
-        if array.ndim != 1:
-            raise InputError(f"ids: found {array.ndim} dimensions, want 1. Decode one row at a time.")
         n = len(self.codebook.windows)
+        if array.size and array.dtype.kind not in "iu":
+            raise InputError(
+                f"ids: found values of type {array.dtype.name}, want integers from 0 to {n - 1}."
+            )
+        if array.ndim != 1:
+            advice = "Decode one row at a time." if array.ndim else "Give a list of ids."
+            raise InputError(f"ids: found {array.ndim} dimensions, want 1. {advice}")
         wrong = np.flatnonzero((array < 0) | (array >= n))
         if wrong.size:
             raise InputError(f"ids: found id {array[wrong[0]]} at position {wrong[0]}; want 0 to {n - 1}.")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eqinfo.errors import InputError
+from eqinfo.eval.cuts import readable_name
 from eqinfo.eval.results import Results
 from eqinfo.m2.metrics import Metrics
 from eqinfo.m2.train import METRICS
@@ -67,10 +68,9 @@ def figure(results: Results, suffix: str) -> bytes:
     both[0].set_ylabel("bits/byte" if in_bits else "nats/token")
     for text, (row, _, _) in zip(both[0].legend(fontsize=8).get_texts(), runs, strict=True):
         text.set_parse_math(False)
-        text.set_text(os.fsencode(row.run).decode("utf-8", "replace"))  # as a label, none may begin with _
-    where = f"; stars: on {results.text.name}" if results.text else ""
-    title = f"Lines: training; dots: validation{where}"
-    drawing.suptitle(os.fsencode(title).decode("utf-8", "replace"), fontsize=10, parse_math=False)
+        text.set_text(readable_name(row.run))  # as a label, none may begin with _
+    where = f"; stars: on {readable_name(results.text.name)}" if results.text else ""
+    drawing.suptitle(f"Lines: training; dots: validation{where}", fontsize=10, parse_math=False)
     sink = io.BytesIO()
     metadata = {"Date": None} if suffix == ".svg" else {}
     # Equal results give equal files: no date, no random names. Text stays text.

@@ -3,6 +3,7 @@
 What this module does not do: colour them on a terminal (`cli.display`).
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ def readable(window: bytes) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in words)
 
 
+def readable_name(name: str) -> str:
+    """The name of a file as a figure shows it, on one line."""
+    return readable(os.fsencode(name)).replace("\n", "")
+
+
 @dataclass
 class Counts:
     """How many windows of how many bytes were shown."""
@@ -44,7 +50,7 @@ class Counts:
 
     def __str__(self) -> str:
         rate = self.text_bytes / max(self.windows, 1)
-        return f"{self.windows:,} windows, {rate:.2f} bytes/window"
+        return f"{self.windows:,} window{'s' * (self.windows != 1)}, {rate:.2f} bytes/window"
 
 
 def shown(codebook: Codebook, frames: Iterable[Frame], counts: Counts) -> Iterator[str]:
@@ -83,11 +89,11 @@ def picture(codebook: Codebook, frames: Iterable[Frame], title: str) -> bytes:
         cuts_word = bool(last) and not parse.is_aligned(last[-1], window[0])
         lines[-1].append(Piece(words, str(codeword), cuts_word))
         last = window
-    heading = f"{title}: {n_windows:,} windows of {codebook.window_bits} bits, each with its number"
+    name = readable_name(title)
+    heading = f"{name}: {n_windows:,} windows of {codebook.window_bits} bits, each with its number"
     parts, y = [text(MARGIN, 34, heading, more='font-weight="600"')], 44
     for line in filter(None, lines):
         parts += boxes(y, line, "eqinfo")
         y += LINE_HEIGHT
     longest = max(LINE // 2, *(sum(len(piece.words) for piece in line) for line in lines))
-    drawing = svg(2 * MARGIN + longest * CHARACTER, y + 4, title, parts)
-    return drawing.encode(errors="replace")  # the name of a file may be no UTF-8
+    return svg(2 * MARGIN + longest * CHARACTER, y + 4, name, parts).encode()

@@ -20,7 +20,7 @@ from eqinfo.formats.model_folder import Model
 from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2.batches import Tokens
-from eqinfo.m2.run import M2
+from eqinfo.m2.trained import M2
 from eqinfo.text.documents import is_jsonl, read_pieces
 from eqinfo.text.frames import Frame, frames_of_pieces, pieces_of_frames
 
@@ -166,8 +166,14 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
     token_bits, fingerprint = loaded.config["settings"]["token_bits"], loaded.config["fingerprint"]
     given = held_out.tokens
     if given is not None and given.sidecar.fingerprint == fingerprint:
-        bits = token_bits or given.sidecar.window_bits
-        return replace(given, token_bits=bits, vocab_size=loaded.model.config.vocab_size)
+        tokens = m2_batches.of_ids(given.parts, [given.sidecar], token_bits, given.name)
+        want = loaded.model.config.vocab_size
+        if not fingerprint and tokens.vocab_size != want:
+            raise MismatchError(
+                f"{held_out.name}: of another vocabulary than {folder}; found {tokens.vocab_size} ids, "
+                f"want {want}. Give a token file made as those it was trained on."
+            )
+        return replace(tokens, vocab_size=want)
     if not fingerprint and given is None:
         raise InputError(
             f"{held_out.name}: text, but {folder} was trained on ids of another program. "

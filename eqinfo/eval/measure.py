@@ -21,7 +21,7 @@ import torch
 import zstandard
 
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError, InputError, argument
 from eqinfo.eval.held_out import HeldOut, tokens_for
 from eqinfo.eval.results import Compressed, LiveRow, M1Row, M2Row, Results, TextFacts
 from eqinfo.formats import eqi
@@ -33,6 +33,7 @@ from eqinfo.m1.measure import bits_by_position, window_use
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2.generate import stream
 from eqinfo.m2.measure import total_nats
+from eqinfo.m2.trained import M2, checkpoint_of, load_m2
 from eqinfo.text.frames import Frame
 from eqinfo.training import run_folder
 
@@ -67,10 +68,12 @@ def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     for folder in folders:
         kind = run_folder.read_config(folder)["format"].removeprefix("eqinfo ")
         config = (m1_run if kind == "m1" else m2_run).read_config(folder)
-        is_usable = kind == "m2" and (folder / run_folder.CHECKPOINT).exists()
-        if "measured" not in config and not is_usable:
+        if "measured" not in config and kind == "m2":
+            checkpoint_of(folder)
+        elif "measured" not in config:
             raise FormatError(
-                f"{folder}: the run is not complete. Complete it: eqinfo train-{kind} -o {folder} --resume"
+                f"{folder}: the run is not complete. Complete it: "
+                f"eqinfo train-m1 -o {argument(folder)} --resume"
             )
         configs.append(config)
     return configs
@@ -200,7 +203,7 @@ def _m1_rows(
 
 def _live_rows(folder: Path, held_out: HeldOut, report: run_folder.Report) -> list[LiveRow]:
     """The rows of streams in which the model's M1 runs, of the beginning of the text."""
-    text, ends = held_out.stream_frames[0]
+    text, ends = next(frame for frame in held_out.stream_frames if frame.text)
     part = Frame(text[:LIVE_BYTES], [end for end in ends if end <= LIVE_BYTES])
     rows, n_bytes = [], len(part.text)
     for kind in LIVE_KINDS:
@@ -215,7 +218,7 @@ def _live_rows(folder: Path, held_out: HeldOut, report: run_folder.Report) -> li
 
 def _m2_row(folder: Path, held_out: HeldOut | None, device: torch.device, report: run_folder.Report) -> M2Row:
     """The row of a run."""
-    loaded = m2_run.load_m2(folder, device)
+    loaded = load_m2(folder, device)
     shape = loaded.model.config
     text = None if held_out is None else held_out.name
     measured = loaded.config["measured"]
@@ -255,10 +258,10 @@ def _perplexity(nats: float, words: int | None) -> float | None:
     return math.exp(nats / words)
 
 
-def _generation_bytes_per_s(loaded: m2_run.M2, prompt: bytes) -> float | None:
+def _generation_bytes_per_s(loaded: M2, prompt: bytes) -> float | None:
     """Speed of generation after the prompt; None if the tokens are not the windows of a codebook."""
     model, codebook = loaded.model, loaded.codebook
-    if codebook is None or len(codebook.windows) != model.config.vocab_size:
+    if codebook is None:
         return None
     n_bytes, time_s = 0, 0.0
     for seed in range(MAX_CONTINUATIONS):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eqinfo.eval.results import LiveRow, M1Row, Results
-from eqinfo.formats.model_folder import AC, model_path
+from eqinfo.formats.model_folder import AC
 from eqinfo.m1 import run as m1_run
 from eqinfo.m2 import run as m2_run
 from eqinfo.training import run_folder
@@ -77,12 +77,14 @@ def tables(results: Results) -> list[Table]:
 
 def _training_tables(results: Results) -> list[Table]:
     """The figures that training measured."""
-    shown = [(row.model, m1_run.tables, row.measured) for row in results.m1 if row.measured]
-    shown += [(row.run, m2_run.tables, row.measured) for row in results.m2]
+    shown = [(row.model, m1_run.tables(row.measured, row.window_bits)) for row in results.m1 if row.measured]
+    for run in results.m2:
+        config = run_folder.read_config(Path(run.run)) | {"measured": run.measured}
+        shown.append((run.run, m2_run.tables(config)))
     return [
         Table(f"{folder}: {head}", ["", ""], [list(row) for row in rows], set())
-        for folder, tables_of, measured in shown
-        for head, rows in tables_of(run_folder.read_config(model_path(Path(folder))) | {"measured": measured})
+        for folder, of_training in shown
+        for head, rows in of_training
     ]
 
 

@@ -20,6 +20,7 @@ from eqinfo.formats import eqi
 from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
 from eqinfo.text.frames import Frame, read_fully
 
+MAX_VOCABULARY, MAX_BYTES = 1 << 32, 1 << 63  # of ids of 32 bits; below it, as sizes of files
 LLM_C_HEADER_BYTES = 1024  # the header of llm.c's token files is 256 int32
 LLM_C_TYPES = {(20240520, 1): "<u2", (20240520, 2): "<u2", (20240801, 7): "<u4"}  # by magic and version
 
@@ -38,7 +39,7 @@ def facts_of(data: bytes, where: str) -> list[int] | None:
         where: its name.
 
     Raises:
-        FormatError: they are no whole numbers.
+        FormatError: they are no whole numbers, or out of range.
     """
     try:
         fields = json.loads(data)
@@ -48,8 +49,14 @@ def facts_of(data: bytes, where: str) -> list[int] | None:
     if not isinstance(fields, dict) or ours & fields.keys() or not needed <= fields.keys():
         return None
     numbers = [fields["vocab_size"], fields["original_bytes"], fields.get("end_of_text", END_OF_TEXT)]
-    if not all(type(number) is int and number >= 0 for number in numbers) or not 2 <= numbers[0] <= 1 << 32:
-        raise FormatError(f"{where}: vocab_size, original_bytes and end_of_text must be whole numbers.")
+    vocab_size, n_bytes, end = numbers
+    if not all(type(number) is int for number in numbers) or not (
+        2 <= vocab_size <= MAX_VOCABULARY and 0 <= n_bytes < MAX_BYTES and 0 <= end < vocab_size
+    ):
+        raise FormatError(
+            f"{where}: a number is out of range; want a vocab_size from 2 to 2^32, original_bytes from 0 to "
+            "2^63 - 1, and an end_of_text below vocab_size."
+        )
     return numbers
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eqinfo.codebook.codebook import PENALTY_UNIT, Codebook, flat
+from eqinfo.codebook.codebook import MAX_PENALTY, PENALTY_UNIT, Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
 from eqinfo.codebook.kernels.trie import (
     MAX_SLOTS,
@@ -158,7 +158,8 @@ def refit(
         candidates: include all single bytes; their trie has at most MAX_NODES.
         texts: to parse; M1 need not be trained on them.
         window_bits: size of a codeword.
-        unaligned_penalty: cost of an unaligned cut, in windows of mean cost; the codebook keeps it.
+        unaligned_penalty: cost of an unaligned cut, in windows of mean cost. The codebook keeps it in windows of
+            cost 1, at most MAX_PENALTY.
         on_progress: called after every text of every pass.
     """
     wanted = (1 << window_bits) - 1  # one codeword is the empty window's
@@ -185,7 +186,7 @@ def refit(
         on_pass = _part_of(on_progress, done, len(plan) + RARITY_PASSES)
         uses = count_windows(candidates.strings, texts, penalty, on_pass, rarities=found)
         found = rarities(uses)
-        penalty = unaligned_penalty * mean_cost(uses, found)
+        penalty = min(MAX_PENALTY, unaligned_penalty * mean_cost(uses, found))
     return Codebook([b"", *candidates.strings], window_bits, "optimal", penalty, b"\0" + found)
 
 

@@ -27,7 +27,7 @@ from eqinfo.m1 import corpus
 from eqinfo.m1.batches import RANDOM_SHARE, WINDOW_BYTES, WINDOW_SHARE
 from eqinfo.m1.model import M1_PRESETS
 from eqinfo.training import run_folder
-from eqinfo.training.resume import differs, resumed
+from eqinfo.training.resume import check_longer, differs, is_extended, resumed
 from eqinfo.training.run_folder import BUDGETS, Report
 from eqinfo.training.schedule import DEFAULT_MINUTES, Budget
 
@@ -115,7 +115,7 @@ def start(
 def _check_size(facts: corpus.Facts, settings: Settings) -> None:
     """Raises InputError if there is too little text."""
     n_bytes = facts.train_bytes + facts.valid_bytes
-    if not (facts.train_bytes and facts.valid_bytes):
+    if n_bytes < MIN_BYTES or not (facts.train_bytes and facts.valid_bytes):
         raise InputError(f"corpus: too little text; found {n_bytes} bytes, want {MIN_BYTES} or more.")
     has_budget = any(getattr(settings, name, None) is not None for name in BUDGETS)
     if n_bytes < WORTH_MINUTES_BYTES and not has_budget and settings.preset != "unigram":
@@ -151,8 +151,7 @@ def resume(
     widths = [given.get(name, getattr(before, name)) for name in ("window_bits", "further_window_bits")]
     if (wanted := [widths[0], *widths[1]]) != before.widths:
         raise differs(folder, "--window-bits", *(",".join(map(str, w)) for w in (before.widths, wanted)))
-    has_other = any(given.get(name) not in (None, getattr(before, name, None)) for name in BUDGETS)
-    if "measured" in config and has_other:
+    if "measured" in config and is_extended(config["settings"], given):
         raise MismatchError(f"{folder}: complete, and without its text. Start a new run with another -o.")
     settings = Settings(**resumed(folder, config["settings"], given))
     if sources is not None:
@@ -165,7 +164,9 @@ def resume(
                 "Leave TEXT out to continue it, or start a new run with another -o."
             )
         report("reading text", 1.0, "the text of the run")
-    if grew := settings.budget != before.budget:
+    if not (grew := settings.budget != before.budget) and is_extended(config["settings"], given):
+        check_longer(folder, settings, settings.budget.steps or 0, 0.0)
+    if grew:
         run_folder.remove(folder, DRAFTS)  # made on the way to the end of the smaller budget
         run_folder.write_config(folder, "m1", config | {"settings": asdict(settings)})
     return grew
@@ -195,7 +196,7 @@ def _check(config: dict[str, Any]) -> None:
     config["settings"] = asdict(Settings(**config["settings"]))
     bytes.fromhex(config["corpus"]["sha256"])
     if "measured" in config:
-        tables(config)
+        tables(config["measured"], config["settings"]["window_bits"])
 
 
 def load_m1(folder: Path) -> Network:
@@ -210,9 +211,8 @@ def load_m1(folder: Path) -> Network:
     return integer_m1.load(folder / NETWORK_NAME)
 
 
-def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def tables(measured: dict[str, Any], window_bits: int) -> list[tuple[str, list[tuple[str, str]]]]:
     """The measurements of a run for people: titles, each with rows of a name and a figure."""
-    measured = config["measured"]
     by_position = measured["bits_per_byte_by_position"]
     shown: list[tuple[str, list[tuple[str, str]]]] = [
         (
@@ -220,7 +220,7 @@ def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             [(f"byte {i + 1}", f"{bits:.3f}") for i, bits in enumerate(by_position) if i < 8 or i % 8 == 7],
         ),
         (
-            f"bytes/window on held-out text, {config['settings']['window_bits']} bits",
+            f"bytes/window on held-out text, {window_bits} bits",
             [(name, f"{value:.3f}") for name, value in measured["bytes_per_window"].items()],
         ),
         (

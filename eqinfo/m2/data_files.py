@@ -3,12 +3,11 @@
 What this module does not do: read tokens in an order (`batches`).
 """
 
-import shlex
 from pathlib import Path
 
 import numpy as np
 
-from eqinfo.errors import FormatError
+from eqinfo.errors import FormatError, argument
 from eqinfo.formats import foreign_ids
 from eqinfo.formats.id_file import IdFile
 from eqinfo.formats.token_file import MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
@@ -86,9 +85,7 @@ def _no_token_file(path: Path, head: bytes) -> FormatError:
     kind = kinds.kind_of(head)
     if kind in (kinds.GZIP, kinds.ZSTD) or (kind is None and not kinds.is_binary(head)):
         what = kind.what if kind else "text"
-        return FormatError(
-            f"{path}: {what}, not a token file. Make one of it: {make} {shlex.quote(str(path))}"
-        )
+        return FormatError(f"{path}: {what}, not a token file. Make one of it: {make} {argument(path)}")
     if message := kinds.refusal(head, str(path), "a token file", f" | {make} -o tokens.bin"):
         return FormatError(message)
     return FormatError(

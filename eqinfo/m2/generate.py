@@ -22,6 +22,7 @@ from eqinfo.m2.model import GPT
 
 # In our codebook, the window that a prompt's end falls into begins less than 32 bytes before that end. All
 # of 1,500 prompts kept only cuts that their whole text has too if 16 bytes were left, 99.5 % if 8 were.
+LEAST_TEMPERATURE = 1e-6  # in float32, log-probabilities divided by less may be no numbers
 BACK_OFF = 32  # the least number of bytes that are left to covers
 
 
@@ -132,7 +133,7 @@ def split(codebook: Codebook, prompt: bytes, max_rest: int) -> tuple[list[int], 
 
 def draw(log_p: Tensor, temperature: float, top_k: int | None, rng: np.random.Generator) -> int:
     """An index of log_p (n,), drawn in proportion to exp(log_p / temperature) from the top_k best."""
-    if temperature == 0 or top_k == 1:
+    if temperature < LEAST_TEMPERATURE or top_k == 1:
         return int(log_p.argmax())
     indices = None
     if top_k is not None and top_k < log_p.numel():

@@ -16,11 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.pairs import impossible_pairs
-from eqinfo.errors import FormatError, MismatchError, OptionError
+from eqinfo.errors import OptionError
 from eqinfo.formats.codec import CodebookCodec, Codec
 from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
@@ -28,13 +26,10 @@ from eqinfo.m2.impossible import Impossible
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import run_folder
-from eqinfo.training.checkpoint import first_line, load_tensors
-from eqinfo.training.run_folder import CHECKPOINT
 from eqinfo.training.schedule import Budget
 
 WEIGHTS, STAGED = "m2.pt", "tokens"
 DEFAULT_BLOCKS = 32  # of a batch
-_UNFIT = (RuntimeError, AttributeError, TypeError)  # raised for tensors of another model
 MAX_SHAPE = 1 << 16  # of layers, heads and width in a name
 CPU_DEFAULTS: dict[str, Any] = {"preset": "nano", "block_size": 128}  # what a CPU trains in minutes
 
@@ -115,7 +110,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _check(config: dict[str, Any]) -> None:
     """Use all parts of a config once, so that damage raises here; complete its settings with defaults."""
     config["settings"] = asdict(Settings(**config["settings"]))
-    _config_shape(config)
+    config_shape(config)
     sides = config["data"]
     for name in [name for data in (sides["train"], *sides.values()) for name in data["files"]]:
         Path(name)
@@ -128,7 +123,7 @@ def _check(config: dict[str, Any]) -> None:
         tables(config)
 
 
-def _config_shape(config: dict[str, Any]) -> GPTConfig:
+def config_shape(config: dict[str, Any]) -> GPTConfig:
     """The model's shape in a config.json.
 
     Raises:
@@ -145,6 +140,12 @@ def _config_shape(config: dict[str, Any]) -> GPTConfig:
 def codebook_of(codec: Codec | None) -> Codebook | None:
     """The codebook of a codec; None for live windows and for no codec."""
     return codec.codebook if isinstance(codec, CodebookCodec) else None
+
+
+def codebook_of_tokens(codec: Codec | None, vocab_size: int) -> Codebook | None:
+    """The codebook of a codec if a model of so many tokens has its windows as tokens; else None."""
+    codebook = codebook_of(codec)
+    return codebook if codebook is not None and len(codebook.windows) == vocab_size else None
 
 
 def load_codec(folder: Path, config: dict[str, Any]) -> Codec | None:
@@ -189,91 +190,12 @@ def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
     }
 
 
-@dataclass(frozen=True)
-class M2:
-    """A trained model.
-
-    Attributes:
-        model: with plain embeddings.
-        codec: of its tokens; None for token files from elsewhere.
-        config: the contents of config.json, with `measured`.
-        is_complete: false if the model is that of a checkpoint.
-    """
-
-    model: GPT
-    codec: Codec | None
-    config: dict[str, Any]
-    is_complete: bool = True
-
-    @property
-    def codebook(self) -> Codebook | None:
-        """The codebook of its tokens; None for live windows and for token files from elsewhere."""
-        return codebook_of(self.codec)
-
-
-def load_m2(folder: Path, device: torch.device) -> M2:
-    """The model of a run, in float32; of its checkpoint, if it is not complete.
-
-    Raises:
-        FormatError: the folder holds no model yet, or is of another version.
-        MismatchError: the weights do not fit the config.
-    """
-    config = read_config(folder)
-    shape, codec = _config_shape(config), load_codec(folder, config)
-    codebook = codebook_of(codec)
-    if "measured" in config:
-        return M2(load_weights(folder, config, shape, codebook, device), codec, config)
-    path = folder / CHECKPOINT
-    if not path.exists():
-        raise FormatError(f"{folder}: no checkpoint yet. Wait for the first one, or go on with --resume.")
-    settings = Settings(**config["settings"])
-    ngrams = ngrams_of(settings, shape, codebook)
-    _check_size(path, 4 * facts(shape, ngrams)["params"])
-    state, trained = load_tensors(path, torch.device("cpu")), new_model(config, shape, codebook)
-    try:
-        trained.load_state_dict(state["model"])
-        step, time_s = state["step"], round(state["time_s"], 1)
-        tokens = step * settings.batch_size * settings.block_size
-    except (LookupError, *_UNFIT) as error:
-        raise MismatchError(f"{path}: not a checkpoint of its run ({first_line(error)}).") from None
-    model = GPT(shape, ngrams=ngrams, impossible=trained.impossible)
-    model.load_state_dict(trained.plain())
-    measured = {"training_steps": step, "training_tokens": tokens, "training_s": time_s}
-    return M2(model.to(device), codec, config | {"measured": measured}, is_complete=False)
-
-
-def load_weights(
-    folder: Path, config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None, device: torch.device
-) -> GPT:
-    """The model in a run's m2.pt, in float32; raises the errors of `load_m2`."""
-    weights = folder / WEIGHTS
-    if not weights.exists():
-        raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
-    _check_size(weights, 2 * facts(shape, ngrams)["params"])
-    state = load_tensors(weights, device)
-    model = GPT(shape, ngrams=ngrams, impossible=impossible_of(config, codebook)).to(device)
-    try:
-        model.load_state_dict(state)
-    except _UNFIT as error:
-        raise MismatchError(f"{weights}: not the weights of its config ({first_line(error)}).") from None
-    return model
-
-
 def new_model(config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None) -> GPT:
     """A new model of a run, to train or to fill; it knows its tokens' bytes if they are whole windows."""
     spelling, ngrams = None, ngrams_of(Settings(**config["settings"]), shape, codebook)
     if ngrams is not None and codebook is not None:
         spelling = Spelling(codebook.windows, shape.n_embd)
     return GPT(shape, spelling, ngrams, impossible_of(config, codebook))
-
-
-def _check_size(path: Path, want: int) -> None:
-    """Raises MismatchError if a file is too small, before the memory for such a model is allocated."""
-    if (found := path.stat().st_size) < want:
-        raise MismatchError(
-            f"{path}: not the weights of its config; found {found} bytes, want {want} or more."
-        )
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -33,7 +33,7 @@ from eqinfo.system.atomic_files import replacing
 from eqinfo.system.signals import undoing
 from eqinfo.training import run_folder
 from eqinfo.training.devices import rank_and_world
-from eqinfo.training.resume import resumed
+from eqinfo.training.resume import check_longer, is_extended, resumed
 from eqinfo.training.run_folder import CHECKPOINT
 
 CHECKED_IDS = 1 << 18  # the first of each file
@@ -67,8 +67,10 @@ def start(
         checksums = {side: m2_batches.check(paths) for side, paths in files.items()}
         tokens_of = load_data(files, settings)
         tokens = tokens_of["train"]
-        fitting = _with_batch(settings, tokens.n_tokens)
         sidecar = tokens.sidecar
+        if model is not None:
+            _check_fingerprint(sidecar.fingerprint)
+        fitting = _with_batch(settings, tokens.n_tokens)
         # files from elsewhere have no codec
         codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
@@ -125,16 +127,16 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
     """
     config = read_config(folder)
     codec = load_codec(folder, config)
+    if model is not None:
+        _check_fingerprint(config["fingerprint"])
     if codec is not None and model is not None:
         Model(model).find_codec(codec.unit_bits, codec.fingerprint, str(folder))
-    settings = Settings(**resumed(folder, config["settings"], given))
-    is_complete, grew = "measured" in config, settings.budget != Settings(**config["settings"]).budget
+    before, settings = config["settings"], Settings(**resumed(folder, config["settings"], given))
+    is_complete, grew = "measured" in config, settings.budget != Settings(**before).budget
+    if is_extended(before, given) and not (grew and not is_complete):
+        measured = config.get("measured", {"training_steps": settings.budget.steps, "training_s": 0.0})
+        check_longer(folder, settings, measured["training_steps"], measured["training_s"])
     if is_complete and grew:
-        steps, time_s = config["measured"]["training_steps"], config["measured"]["training_s"]
-        if settings.budget.progress(steps, time_s) == 1:
-            raise MismatchError(
-                f"{folder}: complete, and another of its budgets is spent. Give more of that one too."
-            )
         del config["measured"]
         if not (folder / CHECKPOINT).exists():
             raise FormatError(f"{folder}: complete, and without a checkpoint to go on from. Start a new run.")
@@ -146,6 +148,12 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
     if grew or any(are_others):
         run_folder.write_config(folder, "m2", config | {"settings": asdict(settings)})
     return grew
+
+
+def _check_fingerprint(fingerprint: str) -> None:
+    """Raises OptionError if tokens are of another program, as a model says nothing of them."""
+    if not fingerprint:
+        raise OptionError("-m: for tokens that eqinfo made; these are of another program. Leave it out.")
 
 
 def _check_recorded(folder: Path, paths: Sequence[Path], checksums: list[int] | None) -> None:
@@ -207,16 +215,17 @@ def _with_batch(settings: Settings, n_tokens: int) -> Settings:
         OptionError: the batch is larger than the data, or the processes cannot share it.
     """
     world, block_size = rank_and_world()[1], settings.block_size
-    parts = world * settings.accumulate
+    parts, option = world * settings.accumulate, "--batch-tokens"
     if settings.batch_tokens is None:
+        option = "--accumulate" if settings.accumulate > 1 else "torchrun"
         n_blocks = min(max(DEFAULT_BLOCKS, parts), n_tokens // block_size)
         n_blocks -= n_blocks % parts
         settings = replace(settings, batch_tokens=max(n_blocks, parts) * block_size)
     size = settings.batch_size
     if size * block_size > n_tokens:
         raise OptionError(
-            f"--batch-tokens: larger than the data; found {size * block_size} and {n_tokens} tokens. "
-            "Give a smaller batch or more text."
+            f"{option}: a step larger than the data; found {size * block_size} and {n_tokens} tokens. "
+            "Give a smaller one or more text."
         )
     check_sharing(settings)
     return settings

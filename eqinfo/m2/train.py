@@ -19,12 +19,12 @@ from eqinfo.m2.run import (
     Settings,
     codebook_of,
     load_codec,
-    load_weights,
     new_model,
     read_config,
     shape_of,
 )
 from eqinfo.m2.start import check_sharing, load_data
+from eqinfo.m2.trained import load_weights
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import save_tensors
 from eqinfo.training.devices import in_all, peak_flops
@@ -112,6 +112,8 @@ class _Run:
             self.data["train"], self.settings.block_size, self.settings.batch_size, self.settings.seed
         )
         n = max(1, self.settings.validations) if "valid" in self.data else 1
+        if (steps := self.trainer.budget.steps) is not None:  # at most one after each step
+            n = min(n, max(1, steps - self.trainer.budget.from_step))
         done = [line for line in self._validations() if line["step"] > self.trainer.budget.from_step]
         for k in range(len(done) + 1, n + 1):
             self.trainer.run(batches, k / n, self.checkpoint, self._on_step, self.should_stop)

@@ -35,15 +35,18 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     from concurrent.futures import Future
 
     jobs: Jobs[R, T] = SimpleQueue()
-    workers = list(_started(partial(_work, function, jobs), threads))
-    if len(workers) < threads:
-        note(f"threads: the system gives {len(workers)} of {threads}; going on with those.")
-    if not workers:
-        yield from map(function, items)
-        return
+    workers, limit = list[Thread](), threads
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
+            if len(workers) < limit:
+                workers += (started := list(_started(partial(_work, function, jobs), 1)))
+                if not started:
+                    limit = len(workers)
+                    note(f"threads: the system gives {limit} of {threads}; going on with those.")
+            if not workers:
+                yield function(item)
+                continue
             pending.append(Future())
             jobs.put((pending[-1], item))
             while pending and (len(pending) >= 2 * threads or pending[0].done()):

@@ -12,7 +12,6 @@ What this module does not do: open files (`decompression`), or choose what to tr
 
 import io
 import json
-import shlex
 import zlib
 from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from eqinfo.errors import InputError
+from eqinfo.errors import InputError, argument
 from eqinfo.system.notes import warn
 from eqinfo.text import kinds
 from eqinfo.text.decompression import PACKED
@@ -83,7 +82,7 @@ def read_pieces(
     except (zstandard.ZstdError, zlib.error, EOFError) as error:
         for words, need in ZSTD_NEEDS.items():
             if words in str(error):
-                use = f"{shlex.quote(name)} | eqinfo ...{_flag(name, as_jsonl)} -"
+                use = f"{argument(name)} | eqinfo ...{_flag(name, as_jsonl)} -"
                 raise InputError(f"{name}: {need} {use}") from None
         raise InputError(f"{name}: damaged or truncated compressed file ({error}).") from None
 

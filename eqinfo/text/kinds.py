@@ -4,8 +4,9 @@ What this module does not do: read any of these formats.
 """
 
 import re
-import shlex
 from typing import NamedTuple
+
+from eqinfo.errors import argument
 
 HEAD_BYTES = 512  # first bytes of a file, enough for `kind_of`
 CHECKED_BYTES = 8000  # a NUL among so many first bytes: not text, as git says
@@ -89,6 +90,6 @@ def refusal(head: bytes, name: str, wanted: str, use: str) -> str | None:
     kind = kind_of(head)
     if kind is None:
         return None
-    file = "" if name in ("-", "stdin") else f" {shlex.quote(name)}"
+    file = "" if name in ("-", "stdin") else f" {argument(name)}"
     advice = f"Try: {kind.command}{file}{use}" if kind.command else kind.advice.format(repr(name))
     return f"{name}: {kind.what}, not {wanted}. {advice}"

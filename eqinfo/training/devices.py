@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from eqinfo.errors import LostPeerError, PeerError
+from eqinfo.errors import InputError, LostPeerError, PeerError
 from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available
+from eqinfo.training.checkpoint import first_line
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
 
@@ -61,18 +62,25 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     """Device of this process, and whether its rank is 0; the process group of torchrun lasts as long.
 
     Raises:
+        InputError: the processes do not find each other.
         LostPeerError: another process ended while this one waited for it.
     """
     if not dist.is_torchelastic_launched():
         yield device, True
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
     # Imported later, by an optimiser, this module would hold the group for good, in default arguments: its
     # threads would outlive it, and one that still has to free a tensor while Python exits aborts the process.
     importlib.import_module("torch.distributed.nn")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (LookupError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"torchrun: this process cannot join the others ({first_line(error)}). "
+            "Start all with torchrun, or without it unset TORCHELASTIC_RUN_ID."
+        ) from None
     try:
         yield device, dist.get_rank() == 0
     except RuntimeError as error:

@@ -155,7 +155,8 @@ class Trainer(Generic[Model]):
                 if self.rank:
                     raise PeerError("the first process says so")
                 raise InputError(
-                    f"training: the loss is not finite at step {self.step}. Lower the learning rate."
+                    f"training: the loss is not finite at step {self.step}. "
+                    "Start a new run, with a lower learning rate (train-m2: --lr)."
                 )
             self.step += 1
             self.time_s += summed_s / self.world

@@ -1,5 +1,6 @@
 """What a user may change in a run that goes on: its budget may grow. All else that is named must agree."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,46 @@ def differs(folder: Path, option: str, found: object, want: object) -> MismatchE
     )
 
 
+def is_extended(settings: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether a user gave a budget that a run does not have.
+
+    Args:
+        settings: of the run, from its config.json.
+        given: the settings that the user gave.
+    """
+    own = _with_budget(settings)
+    return any(name in given and given[name] != own.get(name) for name in BUDGETS)
+
+
+def _with_budget(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, with the default budget if it has no other."""
+    has_none = all(settings.get(name) is None for name in BUDGETS)
+    return settings | {"minutes": DEFAULT_MINUTES} if has_none else settings
+
+
+def check_longer(folder: Path, settings: Any, step: int, time_s: float) -> None:
+    """Raises MismatchError if a run that was extended would train no longer, as another budget ends it.
+
+    Args:
+        folder: of the run.
+        settings: of the run, extended: a dataclass with BUDGETS and the property `budget`.
+        step: where it ended, or would have ended before.
+        time_s: likewise, in seconds of training.
+    """
+    if settings.budget.progress(step, time_s) < 1:
+        return
+    given = [name for name in BUDGETS if getattr(settings, name, None) is not None]
+    spent = []
+    for name in given:
+        alone = replace(settings, **{other: None for other in given if other != name})
+        if alone.budget.progress(step, time_s) == 1:
+            spent.append(f"{flag(name)} {getattr(settings, name)}")
+    raise MismatchError(
+        f"{folder}: would not train on, as {' and '.join(spent)} ends it at step {step}. "
+        "Give more of that too."
+    )
+
+
 def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run that goes on: its own, with the larger budgets that the user gave.
 
@@ -34,8 +75,7 @@ def resumed(folder: Path, settings: dict[str, Any], given: dict[str, Any]) -> di
     Raises:
         MismatchError: a setting differs, or a budget is smaller than the run's.
     """
-    if all(settings.get(name) is None for name in BUDGETS):
-        settings = settings | {"minutes": DEFAULT_MINUTES}
+    settings = _with_budget(settings)
     for name, value in given.items():
         found = settings[name]
         if value == found:

@@ -63,7 +63,9 @@ def check(
         if not (is_number or isinstance(value, kind)) or (type(value) is bool and hint is not bool):
             raise OptionError(f"{flag(name)}: of another type; found {shortened(repr(value))}.")
         if name in BUDGETS and value is not None and not 0 < value < 1e18:
-            raise OptionError(f"{flag(name)}: out of range; found {value}, want more than 0.")
+            raise OptionError(
+                f"{flag(name)}: out of range; found {value}, want more than 0 and less than 1e18."
+            )
     for name, known in choices.items():
         if (value := getattr(settings, name)) not in known:
             raise OptionError(f"{flag(name)}: unknown; found {value}, want one of {', '.join(known)}.")

@@ -47,6 +47,7 @@ from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
+from eqinfo.m2.trained import load_m2
 from eqinfo.text import decompression, documents
 from eqinfo.text.frames import FRAME_BYTES, Frame
 from eqinfo.training import run_folder
@@ -485,9 +486,7 @@ def evaluated(folder: Path) -> object:
 def weights(folder: Path) -> object:
     """Load the weights of a run as eval does."""
     with small_m2():
-        return {
-            name: value.tolist() for name, value in m2_run.load_m2(folder, CPU).model.state_dict().items()
-        }
+        return {name: value.tolist() for name, value in load_m2(folder, CPU).model.state_dict().items()}
 
 
 def files_of(make: Callable[[Path], None]) -> dict[str, bytes]:

@@ -106,7 +106,7 @@ def test_an_input_is_never_its_own_output(eqi: Shell) -> None:
     Path("b").symlink_to("a")
     for output in ("a", "b"):
         eqi("compress", "-f", "a", "-o", output, status=1)
-        assert eqi.err == f"eqinfo: {output}: is input and output at once. Name another output with -o.\n"
+        assert eqi.err == f"eqinfo: {output}: is input and output at once. Name another output.\n"
     assert Path("a").read_bytes() == TEXT
 
 

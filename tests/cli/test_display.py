@@ -35,14 +35,31 @@ display.show_tables([("", HEAD, rows, set())], listing.SPARE)
 """
 
 
-def shown(columns: int, code: str = CODE) -> str:
+NAMES = """
+import time
+from eqinfo.cli import console, display
+name = "[/red] [b]b[/b] :fire: {a} \x1b]0;t"
+with display.bytes_bar(name, 9, lambda: 5, 0.0):
+    time.sleep(0.6)
+with display.phases(False) as report:
+    report(name, 0.5, "[/red] :fire:")
+    time.sleep(0.3)
+    console.say(name)
+    report(name, 1.0, "")
+display.show_tables([(name, ["", "bits"], [[name, "3"]], set())])
+"""
+
+WINDOWS = 'from eqinfo.cli import display; display.show_windows(["to", " be"])'
+
+
+def shown(columns: int, code: str = CODE, **environment: str) -> str:
     """What a terminal of this width receives, on stderr and stdout."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
-        env=environment | {"TERM": "xterm"},
+        env=variables | {"TERM": "xterm"} | environment,
     ) as process:  # fmt: skip
         os.close(terminal)
         received = b""
@@ -90,3 +107,19 @@ def test_a_line_keeps_bar_share_and_time_left_and_messages_stay_above_it(columns
         "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.",
         "stopped: run/checkpoint.pt holds step 12345. Go on with: eqinfo train-m2 -o run --resume",
     ]
+
+
+def test_names_are_shown_as_they_are_on_one_line() -> None:
+    found = shown(200, NAMES)
+    name = r"[/red] [b]b[/b] :fire: {a} \x1b]0;t"
+    assert re.search(rf"{re.escape(name)}.*5/9 bytes", found)
+    assert re.search(rf"{re.escape(name)} .*\[/red\] :fire:", found)  # a phase and its remark
+    assert f"\x1b[2K{name}\r\n" in found  # a line above
+    assert found.endswith(f"{name}     3\r\n")
+    assert "\x1b]0" not in found
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
+def test_windows_have_colours_only_where_the_terminal_has_them(environment: dict[str, str]) -> None:
+    assert "\x1b[30;48;5;" in shown(80, WINDOWS)
+    assert shown(80, WINDOWS, **environment) == "to│ be\r\n"

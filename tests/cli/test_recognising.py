@@ -113,7 +113,7 @@ def test_ids_that_begin_as_a_compressed_file_are_measured() -> None:
 def test_a_figure_does_not_replace_its_text() -> None:
     write("a.svg", PLAIN)
     _, said = run("eval", "--show", "--text", "a.svg", "--figure", "a.svg", status=1)
-    assert said == "eqinfo: a.svg: is input and output at once. Name another output with -o.\n"
+    assert said == "eqinfo: a.svg: is input and output at once. Name another output.\n"
     assert Path("a.svg").read_bytes() == PLAIN
 
 

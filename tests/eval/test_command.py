@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.measure import total_nats
+from eqinfo.m2.trained import load_m2
 from eqinfo.text.frames import Frame
 from eqinfo.training import background
 
@@ -132,7 +134,7 @@ def test_runs_are_measured_and_sorted_by_bits_per_byte(run_eval: Eval) -> None:
     n_tokens = parse.encode(codebook, HELD_OUT).size + 1  # and the end of the text
     for row in found["m2"]:
         assert list(row) == attributes(M2Row)
-        loaded = m2_run.load_m2(Path(row["run"]), torch.device("cpu"))
+        loaded = load_m2(Path(row["run"]), torch.device("cpu"))
         nats = total_nats(
             loaded.model, tokens_for(loaded, Path(), HeldOut("a", [Frame(HELD_OUT, [len(HELD_OUT)])]))
         )
@@ -213,6 +215,73 @@ def test_no_folder_is_the_model_in_the_package(run_eval: Eval, work: Path) -> No
     assert b"M1 on held-out text, bits/byte by position" in run_eval()
 
 
+def test_no_folder_is_the_model_in_the_package_beside_a_folder_of_its_name(
+    run_eval: Eval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("mine", tmp_path / "default")
+    wanted = run_eval()
+    monkeypatch.chdir(tmp_path)
+    assert run_eval() == wanted
+    assert b"bytes/window on held-out text, 9 bits" in run_eval("default")
+
+
+def test_ids_of_another_program_are_measured_by_a_run_on_such_ids_alone(
+    run_eval: Eval, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, vocab_size in (("a", 300), ("b", 100), ("c", 1000)):
+        np.arange(4000, dtype="<u2")[:4000].__mod__(100).tofile(f"{name}.bin")
+        facts = {"vocab_size": vocab_size, "original_bytes": 9000, "end_of_text": vocab_size - 1}
+        Path(f"{name}.bin.json").write_text(json.dumps(facts))
+    eqinfo("train-m2", "a.bin", "-o", "run", *M2, "--steps", 1)
+    assert run_eval.json("run", "--text", "a.bin")["m2"][0]["tokens_per_byte"] == pytest.approx(4 / 9)
+    for name, vocab_size in (("b", 100), ("c", 1000)):
+        run_eval("run", "--text", f"{name}.bin", status=1)
+        said = f"{name}.bin: of another vocabulary than run; found {vocab_size} ids, want 300."
+        assert run_eval.err.startswith(f"eqinfo: {said}")
+
+
+def test_a_run_on_parts_of_windows_says_that_it_cannot_write(
+    run_eval: Eval, work: Path, tmp_path: Path
+) -> None:
+    given = ["-m", "mine", "-o", tmp_path / "run", *M2[:-1], "--steps", 1, "--token-bits", 3]
+    _, said = eqinfo("train-m2", "ids.bin", *given)
+    assert "to let it write" not in said
+    assert "to measure it" in said
+    assert run_eval.json(tmp_path / "run", *TEXT)["m2"][0]["generation_bytes_per_s"] is None
+    run_eval(tmp_path / "run", "--prompt", "a", status=1)
+    assert "its tokens are no windows of a codebook, so it cannot write." in run_eval.err
+
+
+def test_names_may_hold_what_terminals_and_figures_take_for_commands(
+    run_eval: Eval, work: Path, tmp_path: Path
+) -> None:
+    run, figure = tmp_path / "[/red] \x1b[2J\n", tmp_path / "a.svg"
+    shutil.copytree("long", run)
+    (tmp_path / "\x1b").write_bytes(b"to be")
+    shown = run_eval(run, "--figure", figure)
+    assert b"\x1b" not in shown
+    assert rb"/[/red] \x1b[2J\n: M2" in shown
+    assert r"/[/red] \x1b[2J↵" in "".join(ElementTree.parse(figure).getroot().itertext())
+    run_eval("mine", "--show", "--text", tmp_path / "\x1b", "--figure", figure)
+    assert r"/\x1b: " in "".join(ElementTree.parse(figure).getroot().itertext())
+
+
+def test_the_least_temperature_takes_the_best_token(run_eval: Eval) -> None:
+    best = run_eval("long", "--prompt", "the wor", "--bytes", 20, "--temperature", 0)
+    for temperature in ("1e-46", "1e-300", "1e-5"):
+        assert run_eval("long", "--prompt", "the wor", "--bytes", 20, "--temperature", temperature) == best
+
+
+def test_streams_in_which_m1_runs_are_measured_on_text_after_many_empty_records(
+    run_eval: Eval, tmp_path: Path
+) -> None:
+    lines = ['{"text": ""}'] * 70_000 + [json.dumps({"text": "to be or not"})]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    live = run_eval.json("mine", "--text", tmp_path / "a.jsonl")["live"]
+    assert [row["measured_bytes"] for row in live] == [12, 12]
+
+
 def test_a_figure_has_the_curves_of_all_runs_with_a_text_and_without(run_eval: Eval, work: Path) -> None:
     for text in ([], TEXT):
         run_eval("long", "short", *text, "--figure", "curves.svg")
@@ -245,7 +314,19 @@ def test_without_matplotlib_a_line_says_what_to_install(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
+        (["--prompt", "a"], 2, "--prompt: takes one run"),
+        (["long", "--temperature", "1"], 2, "--temperature: for --prompt only"),
+        (["long", "--window-bits", "9"], 2, "--window-bits: for --show only"),
+        (["long", "--skip-bad"], 2, "--skip-bad: for --text only"),
+        (["long", "--prompt", "a", "--jsonl"], 2, "--jsonl: for --text only"),
+        (["long", "--prompt", "a", "--show"], 2, "--show: not with --prompt"),
+        (["mine", "--show", *TEXT, "--device", "cpu"], 2, "--device: not with --show"),
+        ([""], 2, "an empty name. Is a variable of the shell not set?"),
+        (
+            ["mine/codebook.eqcb"],
+            1,
+            "Show how it cuts a text: eqinfo eval mine/codebook.eqcb --show --text FILE",
+        ),
         (["missing"], 1, "missing: no such folder. Name one that train-m1 or train-m2 made."),
         (["."], 1, ".: not a model folder; config.json is missing."),
         (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with"),
@@ -256,8 +337,8 @@ def test_without_matplotlib_a_line_says_what_to_install(
         ([*TEXT, "mine", "--figure", "f.svg"], 1, "f.svg: nothing to draw. Give runs of train-m2"),
         ([*TEXT, "long", "--figure", "no/f.svg"], 1, "no/f.svg: No such file or directory"),
         ([*TEXT, "long", "--figure", "f.pdf"], 2, "found 'f.pdf', want a name in .svg or .png"),
-        (["long", "--prompt", "a", "--json"], 2, "takes one run, and neither --text, --json nor --figure"),
-        (["long", "short", "--prompt", "a"], 2, "takes one run, and neither --text, --json nor --figure"),
+        (["long", "--prompt", "a", "--json"], 2, "--json: not with --prompt"),
+        (["long", "short", "--prompt", "a"], 2, "--prompt: takes one run"),
         (["mine", "--prompt", "a"], 1, "mine: found a model of train-m1, want a run of train-m2."),
         (["long", "--prompt", "a", "--temperature", "-1"], 2, "Invalid value for '--temperature'"),
     ],
@@ -325,10 +406,11 @@ def test_a_run_without_a_model_yet_is_refused_before_anything_is_measured(
     Path("begun/config.json").write_text(json.dumps(config))
     Path("begun/checkpoint.pt").unlink(missing_ok=True)
     assert run_eval("mine", "begun", "--text", "missing", status=1) == b""
-    kind = "m1" if name == "mine" else "m2"
-    assert run_eval.err == (
-        f"eqinfo: begun: the run is not complete. Complete it: eqinfo train-{kind} -o begun --resume\n"
-    )
+    what = {
+        "mine": "the run is not complete. Complete it: eqinfo train-m1 -o begun --resume",
+        "long": "no checkpoint yet. Wait for the first one, or go on with --resume.",
+    }
+    assert run_eval.err == f"eqinfo: begun: {what[name]}\n"
     shutil.rmtree("begun")
 
 
@@ -353,7 +435,7 @@ def test_a_long_text_is_measured_in_part_and_a_line_says_so(
 
 
 def continuation(prompt: bytes, n_bytes: int, temperature: float = 1.0, seed: int = 0) -> bytes:
-    run = m2_run.load_m2(Path("long"), torch.device("cpu"))
+    run = load_m2(Path("long"), torch.device("cpu"))
     assert run.codebook
     return b"".join(generate.stream(run.model, run.codebook, prompt, n_bytes, temperature, None, seed))
 

@@ -75,7 +75,7 @@ def test_a_picture_has_a_box_for_each_window_and_a_bar_where_a_word_is_cut(book:
     [
         ([], 2, "takes a --text and one model"),
         (["a", "b", "--text", "t"], 2, "takes a --text and one model"),
-        (["--text", "t", "--json"], 2, "takes a --text and one model"),
+        (["--text", "t", "--json"], 2, "--json: not with --show"),
         (["none", "--text", "t"], 1, "none: no such codebook"),
         (["words.eqcb", "--text", "none"], 1, "none: No such file or directory"),
         (

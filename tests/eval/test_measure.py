@@ -39,7 +39,7 @@ from eqinfo.m2 import batches as m2_batches
 from eqinfo.m2 import metrics
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.m2.run import M2
+from eqinfo.m2.trained import M2
 from eqinfo.text.frames import Frame, frames_of_bytes, frames_of_pieces
 
 

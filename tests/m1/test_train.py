@@ -225,8 +225,12 @@ def test_stdin_and_the_published_rule_work(tmp_path):
             "--preset: unknown; found huge, want one of unigram, tiny, 500k, 3m, 7m, 14m.",
         ),
         (["TEXT", "--rule", "best"], 2, "--rule: unknown; found best, want one of fitted, published."),
-        (["TEXT", "--steps", "0"], 2, "--steps: out of range; found 0, want more than 0."),
-        (["TEXT", "--minutes", "nan"], 2, "--minutes: out of range; found nan, want more than 0."),
+        (["TEXT", "--steps", "0"], 2, "--steps: out of range; found 0, want more than 0 and less than 1e18."),
+        (
+            ["TEXT", "--minutes", "nan"],
+            2,
+            "--minutes: out of range; found nan, want more than 0 and less than 1e18.",
+        ),
         (
             ["TEXT", "--unaligned-penalty", "-1"],
             2,
@@ -240,6 +244,7 @@ def test_stdin_and_the_published_rule_work(tmp_path):
         (["other.jsonl"], 1, "other.jsonl:1: no text in this record; found fields 'body'"),
         ([], 2, "give TEXT to start a run, or --resume to continue one"),
         (["tiny.txt", "--steps", "1"], 1, "corpus: too little text; found 15 bytes, want 20 or more."),
+        (["tiny.jsonl", "--steps", "1"], 1, "corpus: too little text; found 8 bytes, want 20 or more."),
         (["TEXT"], 1, "corpus: little text for 10 minutes of training; found"),
         (["TEXT", "--resume"], 1, "model: no such folder. Name one that train-m1 or train-m2 made."),
         (["--resume"], 1, "model: no such folder."),
@@ -249,6 +254,7 @@ def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, ar
     (tmp_path / "text.txt").write_bytes(prose(500))
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "tiny.txt").write_bytes(b"to be or not to")
+    (tmp_path / "tiny.jsonl").write_bytes(b'{"text": "to b"}\n{"text": "e or"}\n')
     (tmp_path / "bad.jsonl").write_bytes(b'{"text": "a"}\nnonsense\n')
     (tmp_path / "other.jsonl").write_bytes(b'{"body": "a"}\n')
     arguments = ["text.txt" if a == "TEXT" else a for a in arguments]
@@ -258,6 +264,34 @@ def test_wrong_usage_and_bad_input_get_one_line_and_leave_no_folder(tmp_path, ar
     if status == 1:
         assert done.stderr.decode().count("\n") == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_the_largest_penalty_trains_and_the_default_budget_may_be_named_afterwards(tmp_path):
+    (tmp_path / "text.txt").write_bytes(prose(500))
+    given = [*QUICK, "--steps", "1", "-q", "--unaligned-penalty", "1000"]
+    done = eqinfo("train-m1", "text.txt", "-o", "model", *given, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert Codebook.load(tmp_path / "model" / "codebook.eqcb").unaligned_penalty == 1000
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_bytes())
+    config["settings"]["steps"] = None
+    path.write_text(json.dumps(config))
+    done = eqinfo("train-m1", "-o", "model", "--resume", "--minutes", "10", cwd=tmp_path)
+    assert b"complete already" in done.stderr
+    done = eqinfo("train-m1", "-o", "model", "--resume", "--minutes", "11", cwd=tmp_path)
+    assert b"complete, and without its text" in done.stderr
+
+
+def test_a_budget_that_another_one_ends_is_refused(half, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(half[0], folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_bytes())
+    config["settings"]["n_bytes"] = 40 * 2048
+    path.write_text(json.dumps(config))
+    done = eqinfo("train-m1", "-o", folder, "--resume", "--steps", "50")
+    want = "would not train on, as --bytes 81920 ends it at step 40. Give more of that too."
+    assert done.stderr.decode() == f"eqinfo: {folder}: {want}\n"
 
 
 @pytest.mark.parametrize("n_bytes", [20, 33])

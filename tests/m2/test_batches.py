@@ -142,9 +142,12 @@ def test_files_that_do_not_fit_their_sidecar_are_refused(make_tokens, tmp_path):
         ("[]", "not the sidecar"),
         ("{", "not JSON"),
         ('{"vocab_size": 300}', "not the sidecar"),
-        ('{"vocab_size": -1, "original_bytes": 2}', "must be whole numbers"),
-        ('{"vocab_size": 1.5, "original_bytes": 2}', "must be whole numbers"),
-        ('{"vocab_size": 300, "original_bytes": "x"}', "must be whole numbers"),
+        ('{"vocab_size": -1, "original_bytes": 2}', "want a vocab_size from 2 to 2\\^32"),
+        ('{"vocab_size": 1, "original_bytes": 2}', "want a vocab_size from 2 to 2\\^32"),
+        ('{"vocab_size": 1.5, "original_bytes": 2}', "a number is out of range"),
+        ('{"vocab_size": 300, "original_bytes": "x"}', "a number is out of range"),
+        (f'{{"vocab_size": 300, "original_bytes": 1{"0" * 400}}}', "original_bytes from 0 to"),
+        ('{"vocab_size": 300, "original_bytes": 2, "end_of_text": 300}', "an end_of_text below vocab_size"),
     ],
 )
 def test_a_missing_or_wrong_sidecar_is_refused(tmp_path, sidecar, match):

@@ -17,8 +17,8 @@ from eqinfo.formats.model_folder import CODEBOOK_NAME
 from eqinfo.m2 import loss
 from eqinfo.m2.impossible import LOWERED, Impossible
 from eqinfo.m2.model import GPT, GPTConfig
-from eqinfo.m2.run import load_m2
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
+from eqinfo.m2.trained import load_m2
 
 CPU = torch.device("cpu")
 SMALL = ["--preset", "1x1x8", "--block-size", "16", "--batch-tokens", "64", "--steps", "3", "--device", "cpu"]

@@ -22,6 +22,7 @@ from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
+from eqinfo.m2.trained import load_m2
 from eqinfo.training import background
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ def test_validations_measure_one_sample_and_the_end_measures_all(
     assert len(sampled) == 6
     assert set(sampled) == {64}  # 2 % of the time of 30 steps of 128 tokens, in blocks of 32
     measured = config(folder)["measured"]
-    kept = m2_run.load_m2(folder, CPU).model
+    kept = load_m2(folder, CPU).model
     assert total_nats(kept, valid) / valid.n_tokens == pytest.approx(measured["valid_loss"])
 
 
@@ -143,7 +144,7 @@ def test_a_run_stopped_in_its_last_validation_resumes_to_the_same_end(
 
 def test_a_larger_budget_extends_a_run_and_says_so(run: Path) -> None:
     said = eqinfo("train-m2", "-o", run, "--resume", "--steps", 36, "--device", "cpu")
-    assert f"{run}: extended; the learning rate warms up again and falls to zero at the new end\n" in said
+    assert f"{run}: extended; the learning rate warms up and falls to zero at the new end\n" in said
     assert config(run)["settings"]["steps"] == config(run)["measured"]["training_steps"] == 36
     steps = [line["step"] for line in lines(run) if "loss" in line]
     assert steps == list(range(1, 37))
@@ -178,6 +179,47 @@ def test_what_differs_is_refused_by_name_and_changes_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert before == {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_a_budget_that_another_one_ends_is_refused(
+    files: Path, model: Path, tmp_path: Path, is_complete: bool
+) -> None:
+    run = tmp_path / "run"
+    given = ["-m", model, *SMALL, "--steps", 3, "--tokens", 384, "-q"]
+    eqinfo("train-m2", files / "train.bin", "-o", run, *given)
+    if not is_complete:
+        found = config(run)
+        del found["measured"]
+        (run / "config.json").write_text(json.dumps(found))
+    said = eqinfo("train-m2", "-o", run, "--resume", "--steps", 6, status=1)
+    want = "would not train on, as --tokens 384 ends it at step 3. Give more of that too."
+    assert said == f"eqinfo: {run}: {want}\n"
+    eqinfo("train-m2", "-o", run, "--resume", "--steps", 6, "--tokens", 700, "-q")
+    assert config(run)["measured"]["training_steps"] == 6
+
+
+def test_a_budget_that_is_spent_already_is_refused(files: Path, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *SMALL, "--minutes", 1e-5, "-q")
+    said = eqinfo("train-m2", "-o", run, "--resume", "--minutes", 1.1e-5, status=1)
+    assert "would not train on, as --minutes 1.1e-05 ends it at step 1. " in said
+
+
+def test_the_default_budget_may_be_named(files: Path, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 1, "-q")
+    found = config(run)
+    found["settings"]["steps"] = None
+    (run / "config.json").write_text(json.dumps(found))
+    assert "complete already" in eqinfo("train-m2", "-o", run, "--resume", "--minutes", 10)
+
+
+def test_validations_are_at_most_one_a_step(files: Path, model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    given = ["-m", model, "--valid", files / "valid.bin", *SMALL, "--steps", 3, "-q"]
+    eqinfo("train-m2", files / "train.bin", "-o", run, *given)
+    assert [line["step"] for line in lines(run) if "valid_loss" in line] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("suffix", ["bin", "eqi"])
@@ -220,10 +262,15 @@ def test_data_that_others_replaced_are_refused(
     assert said.count("\n") == 1
 
 
-def test_commands_to_go_on_with_can_be_pasted(files: Path, model: Path, tmp_path: Path) -> None:
+def test_commands_to_go_on_with_can_be_pasted(
+    files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "a run"
     said = eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 2)
     assert f"to measure it: eqinfo eval '{run}' --text FILE\n" in said
+    monkeypatch.chdir(tmp_path)
+    said = eqinfo("train-m2", files / "train.bin", "-o", "./-r", "-m", model, *SMALL, "--steps", 2)
+    assert "to measure it: eqinfo eval ./-r --text FILE\n" in said
 
 
 def test_the_command_that_began_a_run_goes_on_with_resume(run: Path, files: Path, model: Path) -> None:
@@ -241,6 +288,16 @@ def test_defaults_suit_a_cpu_and_the_data(files: Path, model: Path, tmp_path: Pa
         settings, tokens = config(run)["settings"], config(run)["data"]["train"]["tokens"]
         assert (settings["preset"], settings["block_size"]) == ("nano", 128)
         assert settings["batch_tokens"] == min(want or tokens, tokens) // 128 * 128
+
+
+def test_the_option_that_makes_a_step_too_large_is_named(files: Path, model: Path, tmp_path: Path) -> None:
+    given = ["-m", model, "-o", tmp_path / "run", "--preset", "nano", "--block-size", 64, "--device", "cpu"]
+    for options, want in (
+        (["--accumulate", 32], "--accumulate"),
+        (["--batch-tokens", 2048], "--batch-tokens"),
+    ):
+        said = eqinfo("train-m2", files / "train.bin", *given, *options, status=2)
+        assert said.startswith(f"eqinfo: {want}: a step larger than the data; found 2048 and ")
 
 
 def test_off_a_terminal_a_line_comes_every_so_often(
@@ -283,4 +340,4 @@ def test_names_that_are_no_utf8_work_in_runs_messages_json_and_figures(
         name = json.loads(printed)["m2"][0]["run"] if options else str(run)
         assert options or os.fsencode(name) in printed
         assert os.fsencode(name) == os.fsencode(run)
-    assert "a\ufffd" in (odd / "a.svg").read_text()
+    assert r"a\xff" in (odd / "a.svg").read_text()

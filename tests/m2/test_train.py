@@ -22,6 +22,7 @@ from eqinfo.m2 import start as m2_start
 from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
+from eqinfo.m2.trained import load_m2
 from eqinfo.training.checkpoint import load_tensors, save_tensors
 
 CPU = torch.device("cpu")
@@ -131,7 +132,7 @@ def test_the_first_loss_is_that_of_guessing(trained):
 
 
 def test_the_model_in_the_folder_gives_the_loss_that_was_measured(trained, files):
-    run = m2_run.load_m2(trained[0], CPU)
+    run = load_m2(trained[0], CPU)
     assert isinstance(run.codebook, Codebook)
     valid = load([files / "valid.bin"])
     measured = run.config["measured"]["valid_loss"]
@@ -139,7 +140,7 @@ def test_the_model_in_the_folder_gives_the_loss_that_was_measured(trained, files
 
 
 def test_the_loss_of_all_tokens_does_not_depend_on_how_they_are_batched(trained, files, monkeypatch):
-    run, valid = m2_run.load_m2(trained[0], CPU), load([files / "valid.bin"])
+    run, valid = load_m2(trained[0], CPU), load([files / "valid.bin"])
     whole = total_nats(run.model, valid)
     monkeypatch.setattr("eqinfo.m2.measure.TOKENS_AT_ONCE", 32)
     assert total_nats(run.model, valid) == pytest.approx(whole, rel=1e-3)
@@ -258,7 +259,7 @@ def test_other_readings_train_as_well(files, model, tmp_path):
         given = ["-m", model, *SMALL, *steps, *arguments]
         done = eqinfo("train-m2", files / "train.bin", files / "valid.bin", "-o", folder, *given, "-q")
         assert (done.returncode, done.stderr) == (0, b"")
-        assert m2_run.load_m2(folder, CPU).model.config.vocab_size == vocab_size
+        assert load_m2(folder, CPU).model.config.vocab_size == vocab_size
 
 
 def test_live_streams_train_as_their_token_files_do(live_model, tmp_path):
@@ -280,7 +281,7 @@ def test_live_streams_train_as_their_token_files_do(live_model, tmp_path):
         # a stream keeps a file as it is, a token file makes it a document: one window or some bits more
         sizes = [training_tokens(tmp_path / f"run-{bits}.{kind}") for kind in ("bin", "eqi")]
         assert 0 <= sizes[0] - sizes[1] <= 4
-        loaded = m2_run.load_m2(tmp_path / f"run-{bits}.bin", CPU)
+        loaded = load_m2(tmp_path / f"run-{bits}.bin", CPU)
         assert (loaded.codebook, loaded.codec.name) == (None, "live ac 2" if bits == "ac" else "live 24")
 
 
@@ -293,7 +294,7 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
     (tmp_path / "a.bin.json").write_text('{"vocab_size": 300, "original_bytes": 16000}')
     done = eqinfo("train-m2", tmp_path / "a.bin", "-o", tmp_path / "run", *SMALL, "--steps", "3")
     assert done.returncode == 0, done.stderr
-    assert m2_run.load_m2(tmp_path / "run", CPU).codebook is None
+    assert load_m2(tmp_path / "run", CPU).codebook is None
     assert metrics(tmp_path / "run")[0]["bits_per_byte"] == pytest.approx(8.23 / 4, rel=1e-2)  # log2 300
 
 
@@ -303,8 +304,16 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
         ([], 2, "give TOKENS to start a run, or --resume to continue one"),
         (["missing.bin"], 1, "missing.bin: no such file"),
         (["train.bin", "--preset", "huge"], 2, "--preset: unknown; found huge, want one of nano, 3m"),
-        (["train.bin", "--steps", "0"], 2, "--steps: out of range; found 0, want more than 0."),
-        (["train.bin", "--tokens", "-3"], 2, "--tokens: out of range; found -3, want more than 0."),
+        (
+            ["train.bin", "--steps", "0"],
+            2,
+            "--steps: out of range; found 0, want more than 0 and less than 1e18.",
+        ),
+        (
+            ["train.bin", "--tokens", "-3"],
+            2,
+            "--tokens: out of range; found -3, want more than 0 and less than 1e18.",
+        ),
         (["train.bin", "--lr", "nan"], 2, "--lr: out of range; found nan, want 1e-09 to 10.0."),
         (["train.bin", "--block-size", "1"], 2, "--block-size: out of range; found 1, want 2 to"),
         (
@@ -315,8 +324,9 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
         (
             ["train.bin", "--batch-tokens", "99999999"],
             2,
-            "--batch-tokens: larger than the data; found 99999968",
+            "--batch-tokens: a step larger than the data; found 99999968",
         ),
+        (["other.bin", "-m", "english"], 2, "-m: for tokens that eqinfo made; these are of another program"),
         (["train.bin", "--batch-tokens", "8"], 2, "--batch-tokens: out of range; found 8, want 32 to"),
         (
             ["train.bin", "--accumulate", "3"],
@@ -379,8 +389,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_checkpoint(files, 
     save_tensors(state, folder / "checkpoint.pt")
     done = eqinfo("train-m2", "-o", folder, "--resume", "--device", "cpu")
     assert done.returncode == 1
-    want = b"eqinfo: training: the loss is not finite at step 1. Lower the learning rate.\n"
-    assert done.stderr == want
+    assert done.stderr.decode() == (
+        "eqinfo: training: the loss is not finite at step 1. "
+        "Start a new run, with a lower learning rate (train-m2: --lr).\n"
+    )
     after = load_tensors(folder / "checkpoint.pt", CPU)
     assert after["step"] == state["step"] == 1
     for name, weights in state["model"].items():
@@ -430,11 +442,11 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):
-            m2_run.load_m2(folder, CPU)
+            load_m2(folder, CPU)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "m2.pt").unlink()
     with pytest.raises(FormatError, match=r"incomplete; m2\.pt is missing"):
-        m2_run.load_m2(folder, CPU)
+        load_m2(folder, CPU)
 
 
 def test_changed_data_are_noticed_on_resume(command, files, model, tmp_path):

@@ -40,6 +40,19 @@ def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads
     assert max(lead) <= 2 * threads
 
 
+def test_no_more_threads_are_started_than_there_are_items() -> None:
+    workers = set[int]()
+
+    def work(item: int) -> int:
+        time.sleep(0.01)
+        workers.add(threading.get_ident())
+        return threading.active_count()
+
+    before = threading.active_count()
+    assert max(ordered_map(work, range(4), 1000)) <= before + 3  # the first item is worked on in this thread
+    assert len(workers) <= 4
+
+
 def with_few_threads() -> None:
     """Let a program start few threads: each has a stack of 4 GB in an address space of 14 GB."""
     for what, size in ((resource.RLIMIT_STACK, 1 << 32), (resource.RLIMIT_AS, 14 << 30)):

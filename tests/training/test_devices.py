@@ -32,6 +32,26 @@ except typer.Exit as end:
 """
 
 
+@pytest.mark.parametrize("missing", ["RANK", "MASTER_PORT"])
+def test_what_is_left_of_torchrun_in_the_environment_gets_one_line(missing):
+    environment = {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}  # fmt: skip
+    del environment[missing]
+    code = (
+        "from eqinfo.errors import InputError; from eqinfo.training.devices import *\n"
+        "try:\n"
+        "    with processes(torch.device('cpu')): pass\n"
+        "except InputError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("torchrun: this process cannot join the others (")
+    assert f"{missing} " in done.stdout
+    assert done.stdout.endswith("Start all with torchrun, or without it unset TORCHELASTIC_RUN_ID.\n")
+    assert done.stdout.count("\n") == 1
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
 def test_freed_memory_is_kept_and_needs_no_new_pages():
     keep_memory()
