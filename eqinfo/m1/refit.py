@@ -158,8 +158,8 @@ def refit(
         candidates: include all single bytes; their trie has at most MAX_NODES.
         texts: to parse; M1 need not be trained on them.
         window_bits: size of a codeword.
-        unaligned_penalty: cost of an unaligned cut, in windows of mean cost. The codebook keeps it in windows of
-            cost 1, at most MAX_PENALTY.
+        unaligned_penalty: cost of an unaligned cut, in windows of mean cost. The codebook keeps it in
+            windows of cost 1, at most MAX_PENALTY.
         on_progress: called after every text of every pass.
     """
     wanted = (1 << window_bits) - 1  # one codeword is the empty window's
