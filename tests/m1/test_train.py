@@ -340,7 +340,7 @@ def test_a_larger_budget_extends_a_run_and_says_so(half, tmp_path):
     shutil.copytree(half[0], folder)
     done = eqinfo("train-m1", "-o", folder, "--resume", "--steps", "45")
     assert done.returncode == 0, done.stderr
-    assert b"extended; the learning rate warms up again" in done.stderr
+    assert b"extended; the learning rate warms up" in done.stderr
     config = m1_run.read_config(folder)
     assert config["settings"]["steps"] == config["measured"]["training_steps"] == 45
     assert done.stderr.decode().endswith(
