@@ -133,7 +133,7 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
         Model(model).find_codec(codec.unit_bits, codec.fingerprint, str(folder))
     before, settings = config["settings"], Settings(**resumed(folder, config["settings"], given))
     is_complete, grew = "measured" in config, settings.budget != Settings(**before).budget
-    if is_extended(before, given) and not (grew and not is_complete):
+    if is_extended(before, given) and (is_complete or not grew):
         measured = config.get("measured", {"training_steps": settings.budget.steps, "training_s": 0.0})
         check_longer(folder, settings, measured["training_steps"], measured["training_s"])
     if is_complete and grew:
