@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from eqinfo.errors import EqinfoError, InputError
 
 if TYPE_CHECKING:  # importing eqinfo must stay cheap: no numpy, numba or torch until a function is called
+    from pathlib import Path
+
     from eqinfo.codebook.tokenizer import Tokenizer
     from eqinfo.formats.model_folder import Model
 
@@ -118,19 +120,20 @@ def _bytes_only(data: object) -> bytes | bytearray | memoryview:
 
 
 def _model(path: str | PathLike[str] | None) -> "Model":
-    """The model of that path; the one in the package is loaded once a process."""
-    if path is None:
-        return _default_model()
+    """The model of that path; those in the package are loaded once a process."""
     from pathlib import Path
 
-    from eqinfo.formats.model_folder import Model
+    from eqinfo.formats.model_folder import PACKAGED, Model, model_path
 
-    return Model(Path(path))
+    if path is None:
+        return _packaged(None)
+    where = model_path(Path(path))
+    return _packaged(where) if where.parent == PACKAGED else Model(where)
 
 
 @cache
-def _default_model() -> "Model":
-    """The model in the package."""
+def _packaged(path: "Path | None") -> "Model":
+    """A model in the package."""
     from eqinfo.formats.model_folder import Model
 
-    return Model(None)
+    return Model(path)

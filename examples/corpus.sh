@@ -13,6 +13,7 @@
 set -euo pipefail
 out=$1
 shift
+[ $# -gt 0 ] || exit 0
 if printf '%s\n' "${@##*/}" | sort | uniq -d | grep . >&2; then
     echo "two shards have this name, and their outputs would too" >&2
     exit 1

@@ -63,14 +63,14 @@ def read(paths: list[Path]) -> dict[str, Kind]:
                 try:
                     record = json.loads(line)
                     name = record["kind"] if "kind" in record else f"prose-{record['source']}"
-                    document = record["text"].encode()
+                    group, document = name.split("-")[0], record["text"].encode()
                 except (ValueError, KeyError, TypeError, AttributeError):
                     raise InputError(f"{path}:{number}: not a record with a text and a source.") from None
-                if name.split("-")[0] not in SHARES:
+                if group not in SHARES:
                     raise InputError(f"{path}:{number}: of no group; found kind {name!r}.")
                 kinds[name].documents.append(document)
                 kinds[name].n_bytes += len(document)
-    return dict(sorted(kinds.items()))
+    return {name: kind for name, kind in sorted(kinds.items()) if kind.n_bytes}
 
 
 def weights(sizes: dict[str, int], total: float, exponent: float) -> dict[str, float]:

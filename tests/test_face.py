@@ -153,6 +153,11 @@ def test_errors_name_what_was_found_and_what_is_wanted(call, message: str) -> No
         call()
 
 
+@pytest.mark.parametrize("name", [None, "english"])
+def test_models_of_the_package_are_loaded_once(name: str | None) -> None:
+    assert eqinfo.load(name).codebook is eqinfo.load(name).codebook
+
+
 @pytest.mark.parametrize("as_path", [str, Path])
 def test_a_model_is_a_folder_or_a_file_named_by_a_path_or_a_str(live_model: Path, as_path: type) -> None:
     folder = as_path(live_model)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqinfo.errors import EqinfoError
+from eqinfo.errors import EqinfoError, argument
 
 if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
@@ -51,7 +51,7 @@ def advise(error: Any) -> None:
         error.message, error.possibilities = f"{error.message}. {advice}", None
     elif found := re.match("No such command '(.*?)'.", str(error)):
         if Path(found[1]).exists():
-            error.message += f" To compress a file: eqinfo compress {found[1]}"
+            error.message += f" To compress a file: eqinfo compress {argument(found[1])}"
         elif advice := FOREIGN_COMMANDS.get(found[1]):
             error.message = f"{found[0]} {advice}"
     elif hasattr(error, "message"):
@@ -84,7 +84,7 @@ def of_ratio(totals: "Totals", codec: "Codec", model: "Model", sample: bytes) ->
     own = "train-m1 makes windows for texts of this kind"
     try:
         network = model.network
-    except EqinfoError:  # the model is a codebook alone
+    except (EqinfoError, OSError):  # the model is a codebook alone
         return f"barely smaller; {own}"
     _, payload = ArithmeticCodec(network).encode(Frame(sample))
     better = len(sample) / len(payload)

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 MOST_PARTS = 10**6  # that a share is of: few beside the 2**32 checksums, or some parts would hold more
 
 
+# parameters that have no effect with -d, -t or -l; tar gives -d beside all options of compressing
+NOT_RESTORING = ("tokens", "hold_out", "text_field", "skip_bad", "as_json")
+NOT_LISTING = ("tokens", "hold_out", "output", "output_dir", "byte_range")
+
+
 def compress(
+    context: typer.Context,
     files: options.Files = None,
     restore: Annotated[
         bool, typer.Option("-d", "--decompress", help="As eqinfo decompress, which also has --ids.")
@@ -97,10 +103,13 @@ def compress(
     byte_range: Range = None,
 ) -> None:
     """Compress files or stdin into windows. FILE goes to FILE.eqi, stdin to stdout."""
+    given = options.given(context)
     if listing:
+        options.refuse(given, NOT_LISTING, "not with -l")
         list_files(files, model, as_json, recursive, verbose)
         return
     if restore or test:
+        options.refuse(given, NOT_RESTORING, "not with -d or -t")
         decompress(
             files,
             output=output,
@@ -119,13 +128,12 @@ def compress(
             jsonl=jsonl,
         )
         return
-    for given, option, use in (
-        (byte_range is not None, "--range", "-d"),
-        (as_json, "--json", "-l"),
-        (hold_out is not None and not tokens, "--hold-out", "--tokens"),
-    ):
-        if given:
-            raise typer.BadParameter(f"for {use} only", param_hint=option)
+    options.refuse(given, ["byte_range"], "for -d only")
+    options.refuse(given, ["as_json"], "for -l only")
+    if not tokens:
+        options.refuse(given, ["hold_out"], "for --tokens only")
+    if not tokens and not jsonl:
+        options.refuse(given, ["text_field", "skip_bad"], "for --jsonl and --tokens only")
     if method not in (None, "optimal", "greedy"):
         raise typer.BadParameter(f"{method!r} is neither optimal nor greedy", param_hint="--method")
     share = None if hold_out is None else _share(hold_out)
@@ -144,7 +152,7 @@ def compress(
                 "only. Use --device auto."
             )
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output, verbose)
-    inputs.check_outputs(output_dir, names, places, output)
+    inputs.check_outputs(output_dir, names, places, output, stdout)
     job = Job(
         chosen,
         codec,
@@ -187,7 +195,7 @@ def _share(text: str) -> "Fraction":
         share = Fraction()
     if not (share := share.limit_denominator(MOST_PARTS)):
         raise typer.BadParameter(
-            f"found {text!r}, want a share of up to 50%, such as 1%", param_hint="--hold-out"
+            f"found {text!r}, want a share from 0.0001% to 50%, such as 1%", param_hint="--hold-out"
         )
     return share
 

@@ -78,18 +78,17 @@ class Job:
         target = self._target(name, place, token_file.TOKENS_SUFFIX)
         if target is None or is_stream(target):
             raise OptionError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
-        if self._is_done(target, name):
+        valid = target.with_suffix(f".valid{target.suffix}")
+        if self._is_done(target, name) and (not self.share or valid.exists()):
             return
         with ExitStack() as stack:
             source, pieces = self._documents(stack, name)
-            for other in names[1:]:
-                pieces = chain(pieces, self._later_documents(other))
+            pieces = chain(pieces, chain.from_iterable(map(self._later_documents, names[1:])))
             aside = stack.enter_context(Aside(self.share)) if self.share else None
             frames = frames_of_pieces(aside.kept(pieces) if aside else pieces, size)
             total = inputs.total_size(names) if names[1:] else None
             parts = {target: console.with_progress(frames, source, name, self.quiet, total)}
             if aside:
-                valid = target.with_suffix(f".valid{target.suffix}")
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
             for path in [*parts, *map(token_file.sidecar_path, parts)]:
                 self.claims.claim(path)
@@ -150,8 +149,12 @@ class Job:
 
     def _later_documents(self, name: Path) -> Iterator[tuple[bytes, bool]]:
         """The pieces of an input's documents; it is opened when the first is read."""
-        with ExitStack() as stack:
-            yield from self._documents(stack, name)[1]
+        try:
+            with ExitStack() as stack:
+                yield from self._documents(stack, name)[1]
+        except OSError as error:
+            error.filename = error.filename or console.shown(name)
+            raise
 
 
 def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:

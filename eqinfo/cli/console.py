@@ -3,6 +3,7 @@
 stdout is data. Words for people go to stderr, and progress too if that is a terminal and the job is long.
 """
 
+import errno
 import io
 import os
 import re
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from eqinfo.text.frames import Frame
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 STANDARD = Path("-")  # stdin as an input, stdout as an output
 PROGRESS_AFTER_S = 1.0
 # what torch on CPUs, the loader of its library, and the interpreter meanwhile raise when memory is short
@@ -43,8 +45,12 @@ def say(message: str) -> None:
 
 
 def on_one_line(words: str) -> str:
-    """Words with control characters escaped, which names of files may have."""
-    return "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in words)
+    r"""Words with control characters and line ends escaped, which names of files may have.
+
+    >>> on_one_line("a\n\x9b\u2028")
+    'a\\n\\x9b\\u2028'
+    """
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], words)
 
 
 def tell(words: str) -> None:
@@ -117,8 +123,10 @@ class _InterruptibleFile(io.FileIO):
     """
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
-        """Reads into a buffer; returns the number of bytes."""
-        return super().readinto(buffer)
+        """Reads into a buffer; returns the number of bytes. Nothing yet is an error, not the end."""
+        if (n := super().readinto(buffer)) is None:
+            raise BlockingIOError(errno.EAGAIN, "input is not ready (non-blocking)")
+        return n
 
 
 def open_input(
@@ -173,7 +181,7 @@ def open_output(
         OSError: it cannot be written.
     """
     if target is not None:
-        return replacing(target, force, like=name.stat() if name.is_file() else None)
+        return replacing(target, force, like=name.stat() if name != STANDARD and name.is_file() else None)
     if binary and is_terminal(sys.stdout):
         raise InputError("stdout: a terminal, and the output is binary. Name a file with -o, or give -c.")
     return _open_stdout("Name an output with -o.")
@@ -236,7 +244,7 @@ def read_to_end(source: BinaryIO, name: Path) -> Iterator[None]:
     """Warns if a plain file got shorter while the block read it to its end."""
     size = _plain_size(source)
     yield
-    if size is not None and source.tell() < size:
+    if size is not None and source.tell() < size and (_plain_size(source) or 0) < size:  # /sys promises more
         notes.warn(f"{shown(name)}: got shorter while it was read; found {source.tell()} bytes, want {size}.")
 
 

@@ -62,8 +62,13 @@ def decompress(
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
     span = _span(byte_range)
-    if span is not None and jsonl:
-        raise typer.BadParameter("may cut records in two: not with --jsonl", param_hint="--range")
+    for is_wrong, option, why in (
+        (span is not None and jsonl, "--range", "may cut records in two: not with --jsonl"),
+        (span is not None and test, "--range", "checks a part only: not with --test"),
+        (window_bits is not None and not ids, "--window-bits", "for --ids only"),
+    ):
+        if is_wrong:
+            raise typer.BadParameter(why, param_hint=option)
     from eqinfo.formats import eqi, token_file
     from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model
@@ -77,7 +82,7 @@ def decompress(
             codebook = finder.codebook_of(window_bits)
     is_wanted = inputs.is_ids if ids else inputs.is_output
     names, places = inputs.in_folders(files, recursive, is_wanted, verbose)
-    inputs.check_outputs(output_dir, names, places, output)
+    inputs.check_outputs(output_dir, names, places, output, stdout)
     claims = inputs.Claims(names)
 
     def work(name: Path) -> None:
@@ -133,9 +138,10 @@ def _frames(
 
     shown, sidecar = console.shown(name), token_file.sidecar_path(name)
     if inputs.is_token_file(name):
-        facts = foreign_ids.facts_of(sidecar.read_bytes(), str(sidecar))
+        data = token_file.sidecar_bytes(sidecar)
+        facts = foreign_ids.facts_of(data, str(sidecar))
         if codebook is None and facts is None:
-            ours = token_file.Sidecar.load(sidecar)
+            ours = token_file.Sidecar.from_json(data, str(sidecar))
             return token_file.read(source, ours, finder, shown), ours.original_bytes
         if codebook is None:
             raise InputError(f"{shown}: ids of another program. Give --ids, and their model with -m.")

@@ -68,12 +68,14 @@ def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: fl
                 progress.update(task, completed=done(), refresh=True)
 
     thread = threading.Thread(target=show, daemon=True)
-    thread.start()
+    with suppress(RuntimeError):  # the system gives no more threads
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 @contextmanager

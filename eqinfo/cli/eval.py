@@ -134,19 +134,13 @@ def evaluate(
 
 def _check_options(context: typer.Context) -> None:
     """Raises typer.BadParameter if the user gave options that have no effect together."""
-    given = {
-        parameter.name: parameter.opts[-1]
-        for parameter in context.command.params
-        if (source := context.get_parameter_source(parameter.name or "")) and source.name == "COMMANDLINE"
-    }
+    given = options.given(context)
     for need, names in NEED.items():
-        for name in given.keys() & names:
-            if need not in given:
-                raise typer.BadParameter(f"for --{need} only", param_hint=given[name])
+        if need not in given:
+            options.refuse(given, names, f"for --{need} only")
     for one, names in REFUSED.items():
-        for name in given.keys() & names:
-            if one in given:
-                raise typer.BadParameter(f"not with --{one}", param_hint=given[name])
+        if one in given:
+            options.refuse(given, names, f"not with --{one}")
 
 
 def _refuse_files(what: list[Path]) -> None:

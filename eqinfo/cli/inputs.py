@@ -29,7 +29,7 @@ def in_folders(
     """
     names, places = list[Path](), dict[Path, Path]()
     for name in files or [console.STANDARD]:
-        if recursive and name.is_dir():
+        if recursive and name != console.STANDARD and name.is_dir():
             paths = list(_files_in(name, is_wanted, verbose))
             if not paths:
                 notes.warn(f"{name}: no file in it for this command.")
@@ -97,26 +97,24 @@ def matching(paths: list[Path]) -> list[Path]:
 def is_no_output(path: Path) -> bool:
     """Whether a file is none that compress writes, so that a second run over a folder leaves them alone."""
     from eqinfo.formats import file_kind
-    from eqinfo.formats.eqi import STREAM_SUFFIX
-    from eqinfo.formats.token_file import TOKENS_SUFFIX, sidecar_path
 
-    is_temporary = path.name.startswith(TEMPORARY_PREFIX)
-    is_made = path.name.endswith((STREAM_SUFFIX, str(sidecar_path(Path(TOKENS_SUFFIX)))))
-    return not (is_temporary or is_made or file_kind.is_our_sidecar(path) or is_token_file(path))
+    return not (path.name.startswith(TEMPORARY_PREFIX) or file_kind.is_output(path))
 
 
 def is_output(path: Path) -> bool:
     """Whether a file is one that decompress restores."""
+    from eqinfo.formats import file_kind
     from eqinfo.formats.eqi import STREAM_SUFFIX
 
-    return path.suffix == STREAM_SUFFIX or is_token_file(path)
+    return path.suffix == STREAM_SUFFIX or file_kind.has_ids(path)
 
 
 def is_ids(path: Path) -> bool:
     """Whether a file is one that decompress --ids restores."""
+    from eqinfo.formats import file_kind
     from eqinfo.formats.token_file import TOKENS_SUFFIX
 
-    return path.suffix == TOKENS_SUFFIX or is_token_file(path)
+    return path.suffix == TOKENS_SUFFIX or file_kind.has_ids(path)
 
 
 def is_token_file(path: Path) -> bool:
@@ -189,17 +187,19 @@ def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) ->
 
 
 def check_outputs(
-    folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None
+    folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None, stdout: bool
 ) -> None:
-    """Checks that there is an input for an output, and that each has an output of its own in a folder.
+    """Checks that there is an input for an output, one output, and one for each input in a folder.
 
     Raises:
-        typer.BadParameter: -o names another place, or two inputs have one.
+        typer.BadParameter: -o or -c names another place, or two inputs have one.
         typer.Exit: there is no input for -o.
     """
     if output is not None and not names:
         with console.reporting(output):
             raise InputError(f"{output}: not written, as there is no input for it.")
+    if stdout and (folder is not None or output not in (None, console.STANDARD)):
+        raise typer.BadParameter("not with -o or --output-dir", param_hint="-c")
     if folder is None:
         return
     if output is not None:
@@ -244,7 +244,8 @@ class Claims:
     """
 
     def __init__(self, names: list[Path]) -> None:
-        self._inputs = {_identity(name) for name in names if name != console.STANDARD} - {None}
+        self._inputs = {_identity(Path("/dev/stdin") if name == console.STANDARD else name) for name in names}
+        self._inputs.discard(None)
         self._outputs = set[str]()
 
     def claim(self, path: Path | None) -> None:

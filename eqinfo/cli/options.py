@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,24 @@ def path(word: str) -> Path:
     if word.endswith("/") and not os.path.isdir(word):  # noqa: PTH112 - raises no error
         raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")
     return named.absolute() if named == console.STANDARD and word != str(console.STANDARD) else named
+
+
+def given(context: typer.Context) -> dict[str, str]:
+    """The parameters that the user gave, and their options."""
+    return {
+        parameter.name: parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name is not None
+        and (source := context.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    }
+
+
+def refuse(found: dict[str, str], names: Collection[str], why: str) -> None:
+    """Raises typer.BadParameter if the user gave one of these parameters."""
+    for name in names:
+        if name in found:
+            raise typer.BadParameter(why, param_hint=found[name])
 
 
 Files = Annotated[

@@ -1,6 +1,7 @@
 """The codebook as a tokeniser for Python programs: text to an array of ids and back.
 
-The ids are those of `eqinfo compress --tokens`, which closes each document with id 0; `encode` does not.
+The ids are those of `eqinfo compress --tokens`, which closes each document with id 0; `encode` does not. Both
+cut frames of 1 MiB, `encode` from the start of each text, `compress` from the start of the file.
 """
 
 import os
@@ -94,7 +95,8 @@ class Tokenizer:
     def save_tokenizer(self, folder: str | PathLike[str]) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` for Hugging Face; see `hugging_face`.
 
-        `transformers.AutoTokenizer.from_pretrained(folder)` then gives the same ids for any text.
+        `transformers.AutoTokenizer.from_pretrained(folder)` then gives the same ids for any text of up to
+        1 MiB; longer ones `encode` cuts in frames.
 
         Args:
             folder: made if missing; other files in it stay.

@@ -16,6 +16,7 @@ import numpy as np
 from eqinfo.errors import InputError, MismatchError
 from eqinfo.formats import file_kind, token_file
 from eqinfo.formats.codec import Codec
+from eqinfo.formats.id_file import token_type
 from eqinfo.formats.model_folder import Model
 from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2 import batches as m2_batches
@@ -187,5 +188,5 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
         )
     sink = io.BytesIO()
     _, sidecar = token_file.write(held_out.frames, sink, loaded.codec)
-    ids = np.frombuffer(sink.getbuffer(), token_file.token_type(sidecar.window_bits))
+    ids = np.frombuffer(sink.getbuffer(), token_type(sidecar.window_bits))
     return m2_batches.of_ids([ids], [sidecar], token_bits, held_out.name)

@@ -170,6 +170,8 @@ class CodebookCodec(Codec):
         if sizes.sum() != text_length:  # before memory for them is allocated
             raise ValueError(f"found {sizes.sum()} bytes, want {text_length}")
         at = np.flatnonzero(codewords == 0)
+        if at.size > MAX_DOCUMENTS:
+            raise ValueError(f"found {at.size} document ends, want at most {MAX_DOCUMENTS}")
         return Frame(parse.decode(self.codebook, codewords), np.cumsum(sizes)[at].tolist() if at.size else [])
 
 

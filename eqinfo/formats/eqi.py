@@ -234,6 +234,8 @@ def _blocks(source: BinaryIO, finder: Finder, name: str) -> Iterator[Block]:
         if stream and not header:
             return
         where = f"{name}, stream {stream}" if stream else name
+        if stream:  # what comes after a stream has no name of its own, to advise a command for
+            check_head(header, MAGIC, VERSION, HEADER_BYTES, where, "an .eqi stream")
         codec, index = finder.find_codec(*parse_header(header, where), where), bytearray()
         for number in count():
             block = read_block(source, codec, header, number, where)

@@ -136,9 +136,10 @@ def read_range(
     """
     at = 0
     for stream in read_streams(source, where):
-        codec = finder.find_codec(*eqi.parse_header(stream.header, where), where)
+        codec = None  # those of other streams may be unknown
         for number, (offset, length, size) in enumerate(stream.frames()):
             if start < at + length and (end is None or at < end):
+                codec = codec or finder.find_codec(*eqi.parse_header(stream.header, where), where)
                 source.seek(offset)
                 block = eqi.read_block(source, codec, stream.header, number, where)
                 if block is None or (block.text_length, block.size_bytes) != (length, size):

@@ -33,6 +33,29 @@ def is_token_file(path: Path) -> bool:
         return path.suffix == TOKENS_SUFFIX
 
 
+def has_ids(path: Path) -> bool:
+    """Whether a file's sidecar says that it holds token ids, of eqinfo or of another program."""
+    where = sidecar_path(path)
+    try:
+        return where.is_file() and (
+            OURS.search(facts := _head(where)) is not None
+            or foreign_ids.facts_of(facts, str(where)) is not None
+        )
+    except FormatError:  # it says so, but wrongly
+        return True
+    except OSError:
+        return False
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is one that eqinfo writes, by what is in it or in its sidecar: names prove nothing."""
+    with suppress(OSError):
+        if path.suffix == eqi.STREAM_SUFFIX:
+            return _has_magic(path)
+        return is_our_sidecar(path) or has_ids(path)
+    return False
+
+
 def is_our_sidecar(path: Path) -> bool:
     """Whether a file says that it is a sidecar that `compress --tokens` wrote; an unreadable one does not."""
     with suppress(OSError):

@@ -17,7 +17,8 @@ from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.errors import FormatError, InputError
 from eqinfo.formats import eqi
-from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS, token_type
+from eqinfo.formats.id_file import token_type
+from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS
 from eqinfo.text.frames import Frame, read_fully
 
 MAX_VOCABULARY, MAX_BYTES = 1 << 32, 1 << 63  # of ids of 32 bits; below it, as sizes of files
@@ -29,6 +30,12 @@ def llm_c_type(head: bytes) -> str | None:
     """Type of the ids in a file of llm.c that begins with these bytes; None if it is none of llm.c's."""
     magic, version = np.frombuffer(head[:8].ljust(8, b"\0"), "<i4").tolist()
     return LLM_C_TYPES.get((magic, version))
+
+
+def check_llm_c(head: bytes, n_ids: int, where: str) -> None:
+    """Raises FormatError if a file of llm.c has fewer ids than its header says."""
+    if n_ids < (want := int(np.frombuffer(head, "<i4", 1, 8)[0])):
+        raise FormatError(f"{where}: truncated; found {n_ids} ids, want {want}. Get a complete copy.")
 
 
 def facts_of(data: bytes, where: str) -> list[int] | None:
@@ -94,3 +101,5 @@ def read_ids(source: BinaryIO, codebook: Codebook, id_bits: int, where: str) -> 
         yield Frame(parse.decode(codebook, ids), ends.tolist())
         at += ids.size
         data = read_fully(source, READ_TOKENS * dtype.itemsize)
+    if llm_c:
+        check_llm_c(head, at, where)

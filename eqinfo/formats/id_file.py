@@ -18,6 +18,11 @@ from eqinfo.system.arrays import Ids
 MOST_OPEN = 16  # files; opening one again takes microseconds, but milliseconds over a network
 
 
+def token_type(window_bits: int) -> np.dtype[np.unsignedinteger]:
+    """The dtype of ids in a token file."""
+    return np.dtype("<u2" if window_bits <= 16 else "<u4")
+
+
 class IdFile:
     """The ids in a file; a slice of it is an array.
 

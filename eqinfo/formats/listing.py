@@ -12,7 +12,7 @@ from eqinfo.formats import eqi, file_kind, foreign_ids
 from eqinfo.formats.codec import AC_UNIT_BITS, Finder
 from eqinfo.formats.eqi_index import Stream, read_streams
 from eqinfo.formats.model_folder import AC
-from eqinfo.formats.token_file import Sidecar, sidecar_path
+from eqinfo.formats.token_file import Sidecar, sidecar_bytes, sidecar_path
 
 HEAD = [
     "file", "bits", "fingerprint", "model", "streams", "frames", "windows", "documents", "bytes", "original",
@@ -83,7 +83,7 @@ def of_file(source: BinaryIO, finder: Finder, name: Path) -> Iterator[Listing]:
         raise InputError(f"{name}: --list reads files, from their ends; this is a pipe.")
     if file_kind.is_token_file(name):
         where = sidecar_path(name)
-        data = where.read_bytes()
+        data = sidecar_bytes(where)
         if foreign_ids.facts_of(data, str(where)) is not None:
             raise InputError(f"{name}: ids of another program; their sidecar names no codebook to list.")
         yield _of_tokens(Sidecar.from_json(data, str(where)), finder, name)

@@ -1,8 +1,7 @@
 """Token files, from which M2 and other trainers read ids, and the sidecar that makes them decodable.
 
-`train.bin` is token ids alone, in the format of nanoGPT: unsigned little-endian integers, of 16 bits if
-window_bits is at most 16, otherwise of 32. Its sidecar `train.bin.json` says which codec (`codec`) the ids
-belong to.
+`train.bin` is token ids alone, unsigned little-endian integers: of 16 bits, as nanoGPT's, if window_bits is
+at most 16, otherwise of 32. Its sidecar `train.bin.json` says which codec (`codec`) the ids belong to.
 
 Ids of a codebook are codewords, a window each: the codewords of all frames, one after another. Id 0, the
 empty window, ends a document. window_bits is the codebook's.
@@ -34,6 +33,7 @@ from eqinfo.codebook import parse
 from eqinfo.errors import FormatError, check_version, damaged
 from eqinfo.formats.codec import CodebookCodec, Codec, Finder
 from eqinfo.formats.eqi import Sink, Totals, read_exactly
+from eqinfo.formats.id_file import token_type
 from eqinfo.formats.lane_codec import LaneCodec, mapped
 from eqinfo.formats.packing import packed_bytes
 from eqinfo.system.arrays import Ids
@@ -146,8 +146,7 @@ class Sidecar:
             FormatError: as `from_json`.
             OSError: the file cannot be read.
         """
-        with path.open("rb") as file:
-            return cls.from_json(file.read(MAX_SIDECAR_BYTES), str(path))
+        return cls.from_json(sidecar_bytes(path), str(path))
 
 
 def _crc_of_facts(facts: dict[str, Any]) -> int:
@@ -160,9 +159,10 @@ def sidecar_path(path: Path) -> Path:
     return Path(f"{path}.json")
 
 
-def token_type(window_bits: int) -> np.dtype[np.unsignedinteger]:
-    """The dtype of ids in a token file."""
-    return np.dtype("<u2" if window_bits <= 16 else "<u4")
+def sidecar_bytes(path: Path) -> bytes:
+    """The contents of a sidecar, at most as many as one of ours has."""
+    with path.open("rb") as file:
+        return file.read(MAX_SIDECAR_BYTES)
 
 
 def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -> tuple[Totals, Sidecar]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from eqinfo.errors import FormatError, argument
 from eqinfo.formats import foreign_ids
-from eqinfo.formats.id_file import IdFile
-from eqinfo.formats.token_file import MAX_SIDECAR_BYTES, Sidecar, sidecar_path, token_type
+from eqinfo.formats.id_file import IdFile, token_type
+from eqinfo.formats.token_file import Sidecar, sidecar_bytes, sidecar_path
 from eqinfo.system.arrays import Ids
 from eqinfo.text import kinds
 from eqinfo.text.frames import read_fully
@@ -57,8 +57,7 @@ def open_tokens(path: Path) -> tuple[Sidecar, IdFile]:
         head = read_fully(file, kinds.HEAD_BYTES)
     if not where.is_file():
         raise _no_token_file(path, head)
-    with where.open("rb") as file:
-        data = file.read(MAX_SIDECAR_BYTES)
+    data = sidecar_bytes(where)
     if (facts := foreign_ids.facts_of(data, str(where))) is None:
         sidecar = Sidecar.from_json(data, str(where))
         sidecar.check_size(path.stat().st_size, str(path))
@@ -71,6 +70,8 @@ def open_tokens(path: Path) -> tuple[Sidecar, IdFile]:
         if llm_c or ids.spare_bytes % 2:
             raise FormatError(f"{path}: truncated; it ends inside {'its header or ' if llm_c else ''}an id.")
         raise _wrong_width(path, 16)
+    if llm_c:
+        foreign_ids.check_llm_c(head, ids.size, str(path))
     return Sidecar(vocab_size, bits, "", ids.size, original_bytes, end_of_text=end_of_text), ids
 
 

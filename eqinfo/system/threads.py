@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """The results of `map(function, items)`, in order, computed in threads.
 
-    At most two items a thread are in flight, so memory stays bounded.
+    At most two items a thread are in flight, so memory stays bounded. If taking an item raises an error, it
+    comes after the results of the items before.
 
     >>> list(ordered_map(abs, [-3, 1, -2], threads=2))
     [3, 1, 2]
@@ -37,8 +38,9 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     jobs: Jobs[R, T] = SimpleQueue()
     workers, limit = list[Thread](), threads
     pending: deque[Future[R]] = deque()
+    failed = list[Exception]()
     try:
-        for item in items:
+        for item in _until_failure(items, failed):
             if len(workers) < limit:
                 workers += (started := list(_started(partial(_work, function, jobs), 1)))
                 if not started:
@@ -53,6 +55,8 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+        if failed:
+            raise failed[0]
     finally:
         for future in pending:
             future.cancel()
@@ -60,6 +64,14 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
             jobs.put(None)
         for worker in workers:
             worker.join()
+
+
+def _until_failure(items: Iterator[T], failed: list[Exception]) -> Iterator[T]:
+    """The same items; if taking one raises an error, it goes to the list, and they end."""
+    try:
+        yield from items
+    except Exception as error:
+        failed.append(error)
 
 
 def _work(function: Callable[[T], R], jobs: "Jobs[R, T]") -> None:

@@ -155,7 +155,8 @@ def read_documents(
         except InputError as error:
             if not skip_bad:
                 raise
-            bad, first_bad = bad + 1, first_bad or str(error).partition(". ")[0]  # without the advice
+            what = str(error).removeprefix(name).partition(". ")[0]  # without the advice
+            bad, first_bad = bad + 1, first_bad or f"{name}{what}"
             continue
         yield document
     if bad:

@@ -64,6 +64,7 @@ from eqinfo.codebook.codebook import Codebook
 from eqinfo.formats import token_file
 from eqinfo.formats.codec import CodebookCodec
 from eqinfo.formats.eqi import Totals
+from eqinfo.formats.id_file import token_type
 from eqinfo.formats.model_folder import CODEBOOK_NAME, model_path
 from eqinfo.m1 import corpus
 from eqinfo.m1 import run as m1_run
@@ -166,7 +167,7 @@ def frames(path: Path) -> Iterator[Frame]:
 def write_bpe(path: Path, sink: NamedSink, codebook: Codebook, bpe: peers.Bpe) -> token_file.Sidecar:
     """Write the BPE tokens of a text as ids of the codebook; the sidecar."""
     ranks = np.array([codebook.codewords[entry] for entry in peers.token_bytes(bpe.tokenizer)])
-    dtype = token_file.token_type(codebook.window_bits)
+    dtype = token_type(codebook.window_bits)
     totals, crc = Totals(), 0
     documents = peers.read_documents(path)
     while batch := [document.decode() for document in islice(documents, BPE_BATCH)]:

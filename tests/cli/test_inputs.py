@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,9 +87,154 @@ def test_json_beside_a_text_does_not_make_it_a_token_file(eqi: Shell) -> None:
     assert "a number is out of range; want a vocab_size from 2 to 2^32" in eqi.err
 
 
+def test_names_alone_make_no_outputs_of_files_in_a_folder(eqi: Shell) -> None:
+    write("d/a.eqi", TEXT)
+    write("d/b.bin", TEXT)
+    for name in ("d/b.bin.json", "d/c.bin.json"):
+        write(name, b'{"weights": 3}')
+    taken = files("d")
+    eqi("compress", "-r", "d")
+    assert files("d") == sorted([*taken, *(f"{name}.eqi" for name in taken)])
+    eqi("compress", "-r", "d", "--skip-existing", "-v")  # a second run takes none of its outputs
+    assert files("d") == sorted([*taken, *(f"{name}.eqi" for name in taken)])
+    Path("d/a.eqi").unlink()
+    eqi("-t", "-r", "d")  # nor ids where there are none
+
+
+def test_input_that_is_not_ready_is_an_error_and_not_the_end(eqi: Shell, model: Path) -> None:
+    for words in ("--tokens", "--jsonl", "--tokens --jsonl", ""):
+        command = f"{sys.executable} -m eqinfo compress -m {model} {words} - -o out"
+        code = (
+            "import os, subprocess\n"
+            "r, w = os.pipe()\n"
+            "os.set_blocking(r, False)\n"
+            'os.write(w, b\'{"text": "to be"}\\n\' * 9)\n'
+            f"print(subprocess.run({command.split()!r}, stdin=r, stderr=subprocess.STDOUT).returncode)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        assert done.stdout == b"eqinfo: stdin: input is not ready (non-blocking)\n1\n"
+        assert files() == []
+
+
+def test_very_many_inputs_go_to_one_file(eqi: Shell, model: Path) -> None:
+    Path("d").mkdir()
+    for n in range(5000):
+        Path(f"d/{n:04}").touch()
+    write("d/z", TEXT)
+    command = f"ulimit -s 256; {sys.executable} -m eqinfo compress -m {model} --tokens -r d -o all.bin"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert eqi("-d", "-c", "all.bin") == TEXT
+
+
+def test_a_later_input_that_fails_is_named(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "--tokens", "a", "/proc/self/mem", "-o", "all.bin", status=1)
+    assert eqi.err == "eqinfo: /proc/self/mem: Input/output error\n"
+
+
+def test_stdin_is_no_output_and_a_file_named_dash_is_not_stdin(eqi: Shell, model: Path) -> None:
+    write("a", TEXT)
+    write("-", b"x")
+    Path("-").chmod(0o600)
+    os.utime("-", (0, 0))
+    command = f"{sys.executable} -m eqinfo compress -m {model}"
+    done = subprocess.run(["bash", "-c", f"{command} -f -o a < a"], capture_output=True, check=False)
+    assert done.stderr == b"eqinfo: a: is input and output at once. Name another output.\n"
+    subprocess.run(["bash", "-c", f"{command} -o b < a"], check=True)
+    assert Path("b").stat().st_mode & 0o77
+    assert Path("b").stat().st_mtime > 1e9
+    Path("-").unlink()
+    write("-/c", b"x")
+    subprocess.run(["bash", "-c", f"{command} -r < a > d"], check=True)
+    assert eqi("-d", "-c", "d") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compress -d --tokens a", "--tokens: not with -d or -t"),
+        ("compress -d --jsonl --text-field body a", "--text-field: not with -d or -t"),
+        ("compress -t --json a", "--json: not with -d or -t"),
+        ("compress -l -o b a", "--output: not with -l"),
+        ("compress -l --range 0:5 a", "--range: not with -l"),
+        ("compress --range 0:5 a", "--range: for -d only"),
+        ("compress --json a", "--json: for -l only"),
+        ("compress --hold-out 1% a", "--hold-out: for --tokens only"),
+        ("compress --skip-bad a", "--skip-bad: for --jsonl and --tokens only"),
+        ("compress -c -o b a", "-c: not with -o or --output-dir"),
+        ("compress -c --output-dir b a", "-c: not with -o or --output-dir"),
+        ("decompress -c -o b a", "-c: not with -o or --output-dir"),
+        ("decompress --window-bits 12 a", "--window-bits: for --ids only"),
+        ("decompress -t --range 0:5 a", "--range: checks a part only: not with --test"),
+    ],
+)
+def test_options_without_effect_are_refused(eqi: Shell, words: str, message: str) -> None:
+    write("a", TEXT)
+    assert message in commands.run(*words.split(), status=2)[1]
+    assert files() == ["a"]
+
+
+def test_options_of_compressing_are_taken_beside_d_as_tar_gives_them(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "a")
+    found = commands.run(
+        "compress", "--window-bits", "14", "--method", "greedy", "-d", "-c", "a.eqi", status=1
+    )
+    assert "needs a codebook of 12 bits" in found[1]  # of the default model
+    assert eqi("compress", "--window-bits", "14", "-d", "-c", "a.eqi") == TEXT
+
+
+def test_with_skip_existing_a_missing_part_held_out_is_missed(eqi: Shell) -> None:
+    write("a.jsonl", b"".join(b'{"text": "%d"}\n' % n for n in range(100)))
+    eqi("compress", "--tokens", "a.jsonl")
+    eqi("compress", "--tokens", "--skip-existing", "--hold-out", "20%", "a.jsonl", status=1)
+    assert "a.jsonl.bin: exists" in eqi.err
+    eqi("compress", "--tokens", "-f", "--hold-out", "20%", "a.jsonl")
+    eqi("compress", "--tokens", "--skip-existing", "--hold-out", "20%", "a.jsonl")
+
+
+def test_a_name_with_a_full_stop_is_named_in_full(eqi: Shell) -> None:
+    write("01. Intro.jsonl", b'{"text": "a"}\nx\n')
+    eqi("compress", "--tokens", "--skip-bad", "01. Intro.jsonl")
+    assert "the first is 01. Intro.jsonl:2: not a line of JSON" in eqi.err
+
+
+def test_a_file_of_llm_c_that_was_cut_is_refused(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "--tokens", "a")
+    ids = Path("a.bin").read_bytes()
+    header = np.zeros(256, "<i4")
+    header[:3] = 20240520, 1, len(ids) // 2
+    write("b", header.tobytes() + ids)
+    assert eqi("decompress", "-c", "--ids", "b") == TEXT
+    write("b", header.tobytes() + ids[:-6])
+    eqi("decompress", "--ids", "b", "-o", "c", status=1)
+    n = len(ids) // 2
+    assert eqi.err == f"eqinfo: b: truncated; found {n - 3} ids, want {n}. Get a complete copy.\n"
+    assert not Path("c").exists()
+
+
+def test_a_truncated_stream_gives_the_same_bytes_for_any_number_of_threads(eqi: Shell) -> None:
+    write("a", mixed(5 << 20))
+    eqi("compress", "a")
+    write("b.eqi", Path("a.eqi").read_bytes()[:-300_000])
+    found = {eqi("decompress", "-c", "-T", n, "b.eqi", status=1) for n in (1, 2, 3, 8)}
+    assert len(found) == 1
+    assert len(found.pop()) >= 3 << 20
+
+
+def test_what_follows_a_stream_gets_no_advice_about_a_file(eqi: Shell) -> None:
+    write("a", TEXT)
+    eqi("compress", "a")
+    write("b.eqi", Path("a.eqi").read_bytes() + b"\x1f\x8b" + bytes(40))
+    eqi("decompress", "-c", "b.eqi", status=1)
+    assert "b.eqi, stream 1: not an .eqi stream; it begins with" in eqi.err
+
+
 def test_what_is_passed_over_in_a_folder_is_said(eqi: Shell) -> None:
     write("d/a", TEXT)
-    write("d/b.eqi", TEXT)
+    eqi("compress", "d/a", "-o", "d/b.eqi")
     Path("d/to folder").symlink_to("..")
     Path("d/to nothing").symlink_to("nothing")
     Path("d/to itself").symlink_to("to itself")
@@ -403,7 +550,7 @@ def test_empty_documents_are_not_held_out(eqi: Shell) -> None:
 def test_shares_that_are_none_are_refused(eqi: Shell, share: str) -> None:
     write("t", TEXT)
     eqi("compress", "--tokens", "--hold-out", share, "t", status=2)
-    assert "want a share of up to 50%" in eqi.err
+    assert "want a share from 0.0001% to 50%" in eqi.err
 
 
 def test_a_share_without_a_document_is_refused_and_nothing_is_left(eqi: Shell) -> None:

@@ -40,6 +40,18 @@ def test_an_ordered_map_keeps_the_order_and_works_on_few_items_at_a_time(threads
     assert max(lead) <= 2 * threads
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_an_item_that_cannot_be_taken_fails_after_the_results_before_it(threads: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(20)
+        raise InputError("no more")
+
+    found = list[int]()
+    with pytest.raises(InputError, match="no more"):
+        found.extend(ordered_map(abs, items(), threads))
+    assert found == list(range(20))
+
+
 def test_no_more_threads_are_started_than_there_are_items() -> None:
     workers = set[int]()
 
