@@ -189,7 +189,7 @@ def restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) ->
 def check_outputs(
     folder: Path | None, names: list[Path], places: dict[Path, Path], output: Path | None, stdout: bool
 ) -> None:
-    """Checks that there is an input for an output, one output, and one for each input in a folder.
+    """Checks that -o has an input, that one option places the outputs, and that they are different files.
 
     Raises:
         typer.BadParameter: -o or -c names another place, or two inputs have one.
