@@ -108,8 +108,8 @@ OUTCOME = "\n".join(
             "1 M and 4 M tokens and level after 16 M, and behind by 0.009 at 14 bits, by 0.021 at 16. "
             "At as many FLOPs a byte of text as BPE's 12 bits, and on its text, windows of 13 bits are "
             "behind by 0.017, 0.003 and 0.006 after 1 M, 4 M and 16 M tokens, and windows of 12 bits with a "
-            "larger M2 by 0.030 and 0.020 after 1 M and 4 M. Two runs that differ in nothing but their seed "
-            "differ by up to 0.005 on *valid*. Models and budgets are small; larger ones were not run, nor "
+            "larger M2 by 0.030, 0.020 and 0.010. Two runs that differ in nothing but their seed differ by "
+            "up to 0.005 on *valid*. Models and budgets are small; larger ones were not run, nor "
             "14 bits on more than 16 M tokens, nor 16 bits on more than 4 M.",
         ),
     )
