@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from eqinfo.formats.codec import Codec
 
 MOST_PARTS = 10**6  # that a share is of: few beside the 2**32 checksums, or some parts would hold more
-
-
 # parameters that have no effect with -d, -t or -l; tar gives -d beside all options of compressing
 NOT_RESTORING = ("tokens", "hold_out", "text_field", "skip_bad", "as_json")
 NOT_LISTING = ("tokens", "hold_out", "output", "output_dir", "byte_range")

@@ -146,7 +146,7 @@ def _frames(
         if codebook is None:
             raise InputError(f"{shown}: ids of another program. Give --ids, and their model with -m.")
         if facts is None:
-            _check_codebook(sidecar, codebook, shown)
+            _check_codebook(data, codebook, shown)
         bits = (facts[0] - 1).bit_length() if facts else codebook.window_bits
         return foreign_ids.read_ids(source, codebook, bits, shown), facts[1] if facts else None
     if codebook is not None:
@@ -158,13 +158,13 @@ def _frames(
     return eqi.read_frames(source, finder, shown, threads), text_bytes(source)
 
 
-def _check_codebook(sidecar: Path, codebook: "Codebook", shown: str) -> None:
+def _check_codebook(sidecar: bytes, codebook: "Codebook", shown: str) -> None:
     """Raises MismatchError if a whole sidecar of ours says that the ids are those of another codebook."""
     from eqinfo.formats import token_file
     from eqinfo.formats.codec import CodebookCodec
 
     with suppress(FormatError):  # a damaged one says nothing
-        token_file.Sidecar.load(sidecar).find_codec(CodebookCodec(codebook), shown)
+        token_file.Sidecar.from_json(sidecar, shown).find_codec(CodebookCodec(codebook), shown)
 
 
 def _restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:

@@ -98,7 +98,7 @@ def is_no_output(path: Path) -> bool:
     """Whether a file is none that compress writes, so that a second run over a folder leaves them alone."""
     from eqinfo.formats import file_kind
 
-    return not (path.name.startswith(TEMPORARY_PREFIX) or file_kind.is_output(path))
+    return not (path.name.startswith(TEMPORARY_PREFIX) or file_kind.is_ours(path))
 
 
 def is_output(path: Path) -> bool:

@@ -75,9 +75,9 @@ def given(context: typer.Context) -> dict[str, str]:
 
 def refuse(found: dict[str, str], names: Collection[str], why: str) -> None:
     """Raises typer.BadParameter if the user gave one of these parameters."""
-    for name in names:
-        if name in found:
-            raise typer.BadParameter(why, param_hint=found[name])
+    for each in names:
+        if each in found:
+            raise typer.BadParameter(why, param_hint=found[each])
 
 
 Files = Annotated[

@@ -18,6 +18,16 @@ OURS = re.compile(rf'"format":\s*"{FORMAT}"'.encode())
 
 def is_token_file(path: Path) -> bool:
     """Whether a file has the sidecar of a token file, which may be damaged; beside `.bin` any is one."""
+    return _has_ids(path, path.suffix == TOKENS_SUFFIX)
+
+
+def has_ids(path: Path) -> bool:
+    """Whether a file's sidecar says that it holds token ids, of eqinfo or of another program."""
+    return _has_ids(path, False)
+
+
+def _has_ids(path: Path, otherwise: bool) -> bool:
+    """What a file's sidecar says; `otherwise` is the answer if it says nothing, or cannot be read."""
     where = sidecar_path(path)
     try:
         if not where.is_file():
@@ -26,28 +36,14 @@ def is_token_file(path: Path) -> bool:
             return True
         if path.is_file() and _has_magic(path):  # a pipe can be read only once
             return False
-        return path.suffix == TOKENS_SUFFIX or foreign_ids.facts_of(facts, str(where)) is not None
+        return otherwise or foreign_ids.facts_of(facts, str(where)) is not None
     except FormatError:  # it says what those of other programs say, but wrongly
         return True
     except OSError:  # whoever opens it will say so
-        return path.suffix == TOKENS_SUFFIX
+        return otherwise
 
 
-def has_ids(path: Path) -> bool:
-    """Whether a file's sidecar says that it holds token ids, of eqinfo or of another program."""
-    where = sidecar_path(path)
-    try:
-        return where.is_file() and (
-            OURS.search(facts := _head(where)) is not None
-            or foreign_ids.facts_of(facts, str(where)) is not None
-        )
-    except FormatError:  # it says so, but wrongly
-        return True
-    except OSError:
-        return False
-
-
-def is_output(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether a file is one that eqinfo writes, by what is in it or in its sidecar: names prove nothing."""
     with suppress(OSError):
         if path.suffix == eqi.STREAM_SUFFIX:

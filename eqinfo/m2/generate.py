@@ -22,8 +22,8 @@ from eqinfo.m2.model import GPT
 
 # In our codebook, the window that a prompt's end falls into begins less than 32 bytes before that end. All
 # of 1,500 prompts kept only cuts that their whole text has too if 16 bytes were left, 99.5 % if 8 were.
-LEAST_TEMPERATURE = 1e-6  # in float32, log-probabilities divided by less may be no numbers
 BACK_OFF = 32  # the least number of bytes that are left to covers
+LEAST_TEMPERATURE = 1e-6  # in float32, log-probabilities divided by less may be no numbers
 
 
 def stream(

@@ -129,7 +129,7 @@ def resume(folder: Path, given: dict[str, Any], files: Files, model: Path | None
     codec = load_codec(folder, config)
     if model is not None:
         _check_fingerprint(config["fingerprint"])
-    if codec is not None and model is not None:
+        assert codec is not None  # it has a fingerprint
         Model(model).find_codec(codec.unit_bits, codec.fingerprint, str(folder))
     before, settings = config["settings"], Settings(**resumed(folder, config["settings"], given))
     is_complete, grew = "measured" in config, settings.budget != Settings(**before).budget
