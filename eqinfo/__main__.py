@@ -17,13 +17,14 @@ def main() -> None:
 def _fill_closed_streams() -> None:
     """Open the null device for each closed standard stream.
 
-    Otherwise an output file would get the number 1 or 2, and warnings of libraries would go into it.
+    Otherwise an output file would get the number 1 or 2, and warnings of libraries would go into it. Warnings
+    are lost then, but text is not: -o /dev/stdout fails.
     """
-    for descriptor in range(3):
+    for descriptor, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            os.open(os.devnull, mode)  # gets the lowest free number: this one
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ def list_files(
         verbose: say which files in folders are not listed.
     """
     from eqinfo.formats import listing
-    from eqinfo.formats.model_folder import Model
+    from eqinfo.formats.model_folder import Model, codebook_path
 
+    with console.reporting():
+        codebook_path(model)  # a model that is not there can decode nothing
     finder = Model(model)
     rows = list[listing.Listing]()
 

@@ -66,7 +66,9 @@ def codebook_path(model: Path | None) -> Path:
     if path.is_dir():
         path /= CODEBOOK_NAME
     if not path.is_file() and not path.is_fifo():
-        raise InputError(f"{path}: no such codebook. Give a folder made by train-m1 or an .eqcb file.")
+        raise InputError(
+            f"{path}: no such codebook. Give a folder that train-m1 has completed, or an .eqcb file."
+        )
     return path
 
 

@@ -391,6 +391,8 @@ def test_listings_take_the_files_in_folders(eqi: Shell) -> None:
     assert [json.loads(line)["file"] for line in eqi.out.splitlines()] == [
         f"d/{name}.eqi" for name in ("a", "e/b", "e/c.jsonl", "z")
     ]
+    eqi("-l", "-m", "typo", "-r", "d", status=1)
+    assert eqi.err.startswith("eqinfo: typo: no such codebook.")
 
 
 def test_folders_go_to_a_folder_and_back(eqi: Shell) -> None:

@@ -252,6 +252,8 @@ def test_closed_standard_streams_are_one_line(folder: Path) -> None:
     done = shell(folder, "eqinfo compress -m m <&-")
     assert done.returncode == 1
     assert done.stderr == b"eqinfo: stdin: closed. Give it something to read, or name a file.\n"
+    done = shell(folder, "eqinfo compress -m m -o /dev/stdout book >&-")
+    assert (done.returncode, done.stderr) == (1, b"eqinfo: /dev/stdout: Bad file descriptor\n")
     done = shell(folder, "eqinfo compress -m m missing 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
     done = shell(folder, "eqinfo compress -m m book && eqinfo -l -m m book.eqi >&-")
