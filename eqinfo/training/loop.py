@@ -6,9 +6,11 @@
 - Muon trains the matrices of the layers, Adagrad the tables of which a step touches few rows, AdamW the rest.
 """
 
+import logging
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -100,9 +102,12 @@ class Trainer(Generic[Model]):
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS[device.type] or (budget.minutes or 0) >= 10
         has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
-        self._loss: Callable[..., Tensor] = (
-            torch.compile(model.loss) if worth_it and has_compiler else model.loss
-        )
+        self._loss: Callable[..., Tensor] = model.loss
+        if worth_it and has_compiler:
+            # no news for a user: a CUDA toolkit without a GPU, and Python 3.13.0's slower checks
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
+            self._loss = torch.compile(model.loss)
 
     @property
     def progress(self) -> float:
