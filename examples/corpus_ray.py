@@ -93,7 +93,7 @@ def tokenise(row: dict[str, str], out: Path, model: Path | None, text_field: str
             replacing(token_file.sidecar_path(target), force=True) as sidecar,  # appears last
             replacing(target, force=True) as sink,
         ):
-            _, about = token_file.write(frames, sink, codec)
+            about = token_file.write(frames, sink, codec)
             sidecar.write(about.to_json())
     except (EqinfoError, OSError, ValueError) as error:  # pyarrow's are ValueErrors, and name no file
         where = "" if row["shard"] in str(error) else f"{shard}: "

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
     from eqinfo.formats.codec import Codec
 
-MOST_PARTS = 10**6  # that a share is of: few beside the 2**32 checksums, or some parts would hold more
+MOST_PARTS = 10**6  # largest denominator of a share: so far below 2**32 that checksums fall on all alike
 # parameters that have no effect with -d, -t or -l; tar gives -d beside all options of compressing
 NOT_RESTORING = ("tokens", "hold_out", "text_field", "skip_bad", "as_json")
-NOT_LISTING = ("tokens", "hold_out", "output", "output_dir", "byte_range")
+CODING = ("window_bits", "carry", "rule", "method", "unaligned_penalty")
+NOT_LISTING = (
+    "tokens", "hold_out", "output", "output_dir", "byte_range", "jsonl", "text_field", "skip_bad", *CODING
+)  # fmt: skip
 
 
 def compress(

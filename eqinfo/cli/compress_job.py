@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from eqinfo.cli import advice, console, inputs
 from eqinfo.errors import OptionError
-from eqinfo.system.atomic_files import is_stream, replacing
+from eqinfo.system.atomic_files import is_written_in_place, replacing
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -76,10 +76,10 @@ class Job:
 
         name, size = names[0], self.codec.frame_bytes
         target = self._target(name, place, token_file.TOKENS_SUFFIX)
-        if target is None or is_stream(target):
+        if target is None or is_written_in_place(target):
             raise OptionError("--tokens: the ids need a file, for the sidecar beside it. Name one with -o.")
         valid = target.with_suffix(f".valid{target.suffix}")
-        if self._is_done(target, name) and (not self.share or valid.exists()):
+        if (not self.share or valid.exists()) and self._is_done(target, name):
             return
         with ExitStack() as stack:
             source, pieces = self._documents(stack, name)
@@ -104,7 +104,7 @@ class Job:
             }
             written = {}
             for path, (sink, sidecar) in sinks.items():
-                _, written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
+                written[path] = token_file.write(parts[path], sink, self.codec, self.threads)
                 sidecar.write(written[path].to_json())
             if aside and (which := aside.one_sided()):
                 joined = "" if self.output else " With -o all inputs go to one file."
@@ -158,7 +158,7 @@ class Job:
 
 
 def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:
-    """The line that --verbose prints for a file."""
+    """The line that a terminal or --verbose shows for a file."""
     from eqinfo.formats.codec import AC_UNIT_BITS
 
     ratio, shown = totals.original_bytes / max(totals.compressed_bytes, 1), console.shown(name)
@@ -169,7 +169,7 @@ def _summary(name: Path, totals: "Totals", codec: "Codec") -> str:
 
 
 def _token_summary(path: Path, facts: "Sidecar") -> str:
-    """The line that --verbose prints for a token file."""
+    """The line that a terminal or --verbose shows for a token file."""
     rate = facts.original_bytes / max(facts.tokens, 1)
     return (
         f"{path}: {facts.tokens} tokens, {facts.documents} document{'s' * (facts.documents != 1)}, "

@@ -66,6 +66,7 @@ def decompress(
         (span is not None and jsonl, "--range", "may cut records in two: not with --jsonl"),
         (span is not None and test, "--range", "checks a part only: not with --test"),
         (window_bits is not None and not ids, "--window-bits", "for --ids only"),
+        (test and (output or output_dir) is not None, "--test", "writes nothing: not with an output"),
     ):
         if is_wrong:
             raise typer.BadParameter(why, param_hint=option)

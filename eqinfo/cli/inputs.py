@@ -13,7 +13,7 @@ import typer
 from eqinfo.cli import console
 from eqinfo.errors import InputError, argument
 from eqinfo.system import notes
-from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of, is_stream
+from eqinfo.system.atomic_files import TEMPORARY_PREFIX, descriptor_of, is_written_in_place
 
 
 def in_folders(
@@ -53,7 +53,7 @@ def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) ->
         paths += [Path(where, name) for name in (*folders, *files)]
     unread = {Path(error.filename) for error in unreadable}
     for path in sorted(unread.union(paths)):
-        if path in unread or _is_hidden(path):
+        if path in unread or _is_out_of_reach(path):
             yield path
         elif path.is_file():
             if is_wanted(path):
@@ -66,8 +66,8 @@ def _files_in(folder: Path, is_wanted: Callable[[Path], bool], verbose: bool) ->
             notes.warn(f"{path}: passed over; a link to a folder. Name it to take its files.")
 
 
-def _is_hidden(path: Path) -> bool:
-    """Whether the folder that a path is in keeps it from being looked at."""
+def _is_out_of_reach(path: Path) -> bool:
+    """Whether a path cannot be looked at, for another reason than that nothing is there."""
     try:
         path.stat()
     except OSError as error:
@@ -204,6 +204,8 @@ def check_outputs(
         return
     if output is not None:
         raise typer.BadParameter("not with -o", param_hint="--output-dir")
+    if console.STANDARD in names:
+        raise typer.BadParameter("stdin has no name for its output; use -o", param_hint="--output-dir")
     inputs = dict[Path, Path]()  # by place
     for path in names:
         place = places[path]
@@ -254,7 +256,7 @@ class Claims:
             return
         if _identity(path) in self._inputs:
             raise InputError(f"{path}: is input and output at once. Name another output.")
-        if is_stream(path):
+        if is_written_in_place(path):
             return
         where = os.path.realpath(path)
         if where in self._outputs:

@@ -14,8 +14,10 @@ from eqinfo.system.notes import Kind
 
 
 def _or_cores(threads: int) -> int:
-    """The number of threads; 0 stands for the number of cores."""
-    return threads or os.cpu_count() or 1
+    """The number of threads; 0 stands for the number of cores that this process may use."""
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_quiet(quiet: bool) -> bool:
@@ -155,8 +157,9 @@ CodingDevice = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Where windows of 24 to 128 bits are coded: cpu, cuda, or auto, a GPU if there is one and the "
-        "text is long. The bytes are the same. All else runs on the CPU; ac too, except by --rule published.",
+        help="Where windows of 24 to 128 bits without --carry, and ac by --rule published, are coded: cpu, "
+        "cuda, or auto, a GPU if there is one and the text is long. The bytes are the same. All else runs on "
+        "the CPU.",
     ),
 ]
 Resume = Annotated[

@@ -67,7 +67,7 @@ def train_m2(
         int | None,
         typer.Option(
             help="Number of validations, evenly spaced, on a sample of --valid that takes some 2 % of the "
-            "time; at the end all of it is measured.  [default: 10]"
+            "time; at the end all of it is measured; 0 for none.  [default: 10]"
         ),
     ] = None,
     plain_embeddings: Annotated[

@@ -52,6 +52,7 @@ WIDTH = 192  # of the residual stream
 INNER = 256  # of a layer's state
 NGRAM_BYTES = (2, 3, 4, 5, 6, 8)  # lengths of the n-grams
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd: hashes n-grams and contexts
+SIGNED_MULTIPLIER = int(HASH_MULTIPLIER) - (1 << 64)  # the same as int64: products are modulo 2**64 too
 ROW = 32  # width of a row of an n-gram table
 MIXED = len(NGRAM_BYTES) * ROW  # equals WIDTH, so one compiled loop serves both
 MAX_LAYERS, MAX_TABLE_BITS = 8, 20

@@ -2,7 +2,7 @@
 
 `live_windows` runs compiled loops, which must give exactly the codewords of `encode_plainly` and the text of
 `decode_plainly`. Only tests call these two: they are kept in the package because they are the definition.
-`paper` shares `Reader`.
+`paper` uses `Reader`, `torch_windows` uses `shares`.
 """
 
 from collections.abc import Sequence

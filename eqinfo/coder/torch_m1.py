@@ -28,7 +28,6 @@ from eqinfo.system.arrays import I8
 
 LEAST_LANES = 32  # int8 products on GPUs want more than 16 rows
 HALF_BITS = 7  # of a vector's 14: -8191 is -64 * 128 + 1
-MULTIPLIER = int(net.HASH_MULTIPLIER) - (1 << 64)  # as int64, whose products are modulo 2**64 too
 
 
 class State(NamedTuple):
@@ -117,7 +116,7 @@ class TorchM1:
         stream = self.embedding[symbol]
         if not self.table_bits:
             return stream
-        keys = (history[:, None] & self.masks) * MULTIPLIER  # (B, n-grams)
+        keys = (history[:, None] & self.masks) * net.SIGNED_MULTIPLIER  # (B, n-grams)
         rows = (keys >> 64 - self.table_bits & (1 << self.table_bits) - 1) + self.table_starts
         mixed = self.tables[rows].flatten(1)  # (B, MIXED)
         return self._added(stream, product(mixed, self.mix), self.mix_scale)

@@ -18,7 +18,7 @@ from eqinfo.coder.integer_m1 import M1_TOTAL, M1_TOTAL_BITS, N_BYTES, Network
 from eqinfo.coder.intervals import PAPER_TOTAL
 from eqinfo.coder.paper import END, SPARE_BITS
 from eqinfo.coder.torch_m1 import State, TorchM1
-from eqinfo.coder.torch_windows import largest_remainders, picked
+from eqinfo.coder.torch_windows import chosen, largest_remainders, picked
 
 Long = tuple[Tensor, ...]
 
@@ -70,11 +70,6 @@ def subtracted(a: Long, b: Long) -> tuple[Long, Tensor]:
 def is_below(a: Long, b: Long) -> Tensor:
     """Whether a < b."""
     return subtracted(a, b)[1]
-
-
-def chosen(condition: Tensor, a: Long, b: Long) -> Long:
-    """The number a where the condition holds, else b."""
-    return tuple(torch.where(condition, left, right) for left, right in zip(a, b, strict=True))
 
 
 def column(a: Long) -> Long:

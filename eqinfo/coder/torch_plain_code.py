@@ -16,10 +16,10 @@ from torch import Tensor
 from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.coder.paper import END
 from eqinfo.coder.torch_m1 import State, TorchM1
-from eqinfo.coder.torch_windows import SIGN, picked
+from eqinfo.coder.torch_windows import is_below, picked
 
 TOTAL = M1_TOTAL + 1  # sum of all frequencies: of the bytes, and 1 for the end of a document
-TOP_SHIFT, MAX_SHIFTS = 56, 3  # bytes that can leave at a step: its width is at least 2**35
+MAX_SHIFTS = 3  # bytes that can leave at a step: its width is at least 2**35
 SHIFT_MASK = (1 << 63) - 1
 
 
@@ -37,11 +37,6 @@ class Interval(NamedTuple):
     low: Tensor
     width: Tensor
     offset: Tensor
-
-
-def is_below(a: Tensor, b: Tensor) -> Tensor:
-    """Whether a < b, both of 64 bits."""
-    return (a ^ SIGN) < (b ^ SIGN)
 
 
 def quotient(a: Tensor, b: Tensor) -> Tensor:
@@ -80,7 +75,7 @@ class TorchPlainCode:
         start, frequency = self._of_symbol(interval.m1, symbol == END, before, byte)
         part = quotient(interval.width, torch.full_like(byte, TOTAL))
         low, width = interval.low + part * start, part * frequency
-        is_carried = is_below(low, interval.low)
+        is_carried = is_below((low,), (interval.low,))
         n_leaving = self._n_leaving(width)
         m1 = self._read(interval.m1, symbol == END, byte)
         after = Interval(m1, low << 8 * n_leaving, width << 8 * n_leaving, interval.offset)
@@ -107,7 +102,7 @@ class TorchPlainCode:
         start, frequency = self._of_symbol(interval.m1, symbol == END, picked(starts, byte).long(), byte)
         low, width = interval.low + part * start, part * frequency
         offset = interval.offset - part * start
-        is_wrong = (value >= TOTAL) | ~is_below(offset, width)
+        is_wrong = (value >= TOTAL) | ~is_below((offset,), (width,))
         n = self._n_leaving(width)
         offset = offset << 8 * n | coming >> 8 * (MAX_SHIFTS - n)
         after = Interval(self._read(interval.m1, symbol == END, byte), low << 8 * n, width << 8 * n, offset)

@@ -9,8 +9,8 @@ Design choices:
   window's start, by tables: M1 after BOS is always the same;
 - a step of decoding gives one byte, as codewords 0 are left out: they end documents and hold no text.
 
-Integers of up to 128 bits are `Wide`: int64 limbs that stand for unsigned numbers, the lowest first; one limb
-for windows of up to 64 bits, else two. Shapes: B lanes, T steps.
+Integers of up to 128 bits are `Limbs`: int64 that stand for unsigned numbers, the lowest first; one for
+windows of up to 64 bits, else two. Shapes: B lanes, T steps.
 
 What this module does not do: cut texts into steps, or collect codewords (`torch_frames`).
 """
@@ -28,8 +28,7 @@ from eqinfo.coder.reference import shares
 from eqinfo.coder.torch_m1 import State, TorchM1
 from eqinfo.system.arrays import I64
 
-Wide = tuple[Tensor, ...]
-Tensors = tuple[Tensor, ...]
+Limbs = tuple[Tensor, ...]
 
 LIMB_BITS = 64
 SIGN = -(1 << LIMB_BITS - 1)  # flipped, unsigned numbers are in the order of signed ones
@@ -39,7 +38,7 @@ KEPT_MASK = (
 ) - 1  # bits of a limb that stay when it is shifted by M1_TOTAL_BITS
 
 
-def is_below(a: Wide, b: Wide) -> Tensor:
+def is_below(a: Limbs, b: Limbs) -> Tensor:
     """Whether a < b."""
     result = (a[0] ^ SIGN) < (b[0] ^ SIGN)
     for left, right in zip(a[1:], b[1:], strict=True):
@@ -47,23 +46,23 @@ def is_below(a: Wide, b: Wide) -> Tensor:
     return result
 
 
-def is_zero(a: Wide) -> Tensor:
+def is_zero(a: Limbs) -> Tensor:
     """Whether a is 0."""
     return a[0] == 0 if len(a) == 1 else (a[0] | a[1]) == 0
 
 
-def wide_sum(a: Wide, b: Wide) -> Wide:
+def wide_sum(a: Limbs, b: Limbs) -> Limbs:
     """The sum, modulo 2 to the number of bits."""
     low = a[0] + b[0]
     return (low, *(a[1] + b[1] + is_below((low,), (b[0],)).long() for _ in a[1:]))  # carries 1 if low wrapped
 
 
-def wide_difference(a: Wide, b: Wide) -> Wide:
+def wide_difference(a: Limbs, b: Limbs) -> Limbs:
     """The difference, modulo 2 to the number of bits."""
     return (a[0] - b[0], *(a[1] - b[1] - is_below((a[0],), (b[0],)).long() for _ in a[1:]))
 
 
-def wide_product(a: Wide, factor: Tensor) -> Wide:
+def wide_product(a: Limbs, factor: Tensor) -> Limbs:
     """The product with a factor below 2**31, modulo 2 to the number of bits."""
     if len(a) == 1:
         return (a[0] * factor,)
@@ -72,7 +71,7 @@ def wide_product(a: Wide, factor: Tensor) -> Wide:
     return upper << 32 | lower & HALF_LIMB_MASK, a[1] * factor + (upper >> 32)
 
 
-def quotient_of(rest: Wide) -> Wide:
+def quotient_of(rest: Limbs) -> Limbs:
     """The quotient rest // M1_TOTAL."""
     shifted = [limb >> M1_TOTAL_BITS & KEPT_MASK for limb in rest]
     for high, at in zip(rest[1:], range(len(rest)), strict=False):
@@ -80,22 +79,22 @@ def quotient_of(rest: Wide) -> Wide:
     return tuple(shifted)
 
 
-def one_more(a: Wide) -> Wide:
+def one_more(a: Limbs) -> Limbs:
     """The sum a + 1."""
     return wide_sum(a, tuple(torch.full_like(limb, k == 0) for k, limb in enumerate(a)))
 
 
-def one_less(a: Wide) -> Wide:
+def one_less(a: Limbs) -> Limbs:
     """The difference a - 1."""
     return wide_difference(a, tuple(torch.full_like(limb, k == 0) for k, limb in enumerate(a)))
 
 
-def chosen(condition: Tensor, a: Wide, b: Wide) -> Wide:
+def chosen(condition: Tensor, a: Limbs, b: Limbs) -> Limbs:
     """The number a where the condition holds, else b."""
     return tuple(torch.where(condition, left, right) for left, right in zip(a, b, strict=True))
 
 
-def at(table: Wide, byte: Tensor) -> Wide:
+def at(table: Limbs, byte: Tensor) -> Limbs:
     """The numbers of a table, each limb (N_BYTES,), at bytes (B,)."""
     return tuple(limb[byte] for limb in table)
 
@@ -124,7 +123,7 @@ def largest_remainders(remainders: Tensor, left: Tensor, bytes_: Tensor) -> Tens
     return keys > least  # the first key that is not one of them
 
 
-def divide(frequencies: Tensor, rest: Wide, bytes_: Tensor) -> tuple[Wide, Tensor]:
+def divide(frequencies: Tensor, rest: Limbs, bytes_: Tensor) -> tuple[Limbs, Tensor]:
     """Apportion the codewords of each lane's node over the bytes: `shares.divide` inside a window.
 
     Args:
@@ -154,8 +153,8 @@ class Lanes(NamedTuple):
     """
 
     m1: State
-    at: Wide
-    rest: Wide
+    at: Limbs
+    rest: Limbs
 
 
 class TorchWindows:
@@ -173,7 +172,7 @@ class TorchWindows:
         self.m1 = TorchM1(network, device, is_int8)
         at_start = shares(self.m1.start.frequencies[0].tolist(), (1 << window_bits) - 1, True)
 
-        def table(numbers: Sequence[int]) -> Wide:
+        def table(numbers: Sequence[int]) -> Limbs:
             return tuple(torch.from_numpy(limbs_of(numbers, self.n_limbs)).to(device))
 
         # by byte at a window's start: codewords before its own, and its node's less the stop symbol's
@@ -208,7 +207,7 @@ class TorchWindows:
         rest = chosen(begins, at(self.rests, byte), one_less(share))
         return Lanes(self._read(lanes.m1, byte, begins), one_more(low), rest), begins
 
-    def decode(self, lanes: Lanes, codeword: Wide) -> tuple[Lanes, Tensor, Tensor]:
+    def decode(self, lanes: Lanes, codeword: Limbs) -> tuple[Lanes, Tensor, Tensor]:
         """One step of decoding.
 
         Args:
@@ -232,13 +231,13 @@ class TorchWindows:
         rest = chosen(begins, at(self.rests, byte), one_less(share))
         return Lanes(self._read(lanes.m1, byte, begins), offset, rest), byte, begins
 
-    def _share(self, quotient: Wide, frequencies: Tensor, beyond: Tensor, byte: Tensor) -> Wide:
+    def _share(self, quotient: Limbs, frequencies: Tensor, beyond: Tensor, byte: Tensor) -> Limbs:
         """The codewords of a byte inside a window."""
         product = wide_product(quotient, picked(frequencies, byte))
         return wide_sum(product, self._widened(picked(beyond, byte).long()))
 
-    def _widened(self, number: Tensor) -> Wide:
-        """Numbers below 2**63 as Wide."""
+    def _widened(self, number: Tensor) -> Limbs:
+        """Numbers below 2**63 as Limbs."""
         return (number, *[torch.zeros_like(number)] * (self.n_limbs - 1))
 
     def _read(self, m1: State, byte: Tensor, begins: Tensor) -> State:

@@ -187,6 +187,6 @@ def tokens_for(loaded: M2, folder: Path, held_out: HeldOut) -> Tokens:
             "Give a token file made as those it was trained on."
         )
     sink = io.BytesIO()
-    _, sidecar = token_file.write(held_out.frames, sink, loaded.codec)
+    sidecar = token_file.write(held_out.frames, sink, loaded.codec)
     ids = np.frombuffer(sink.getbuffer(), token_type(sidecar.window_bits))
     return m2_batches.of_ids([ids], [sidecar], token_bits, held_out.name)

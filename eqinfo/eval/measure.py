@@ -162,7 +162,7 @@ def _m1_rows(
     """The rows of a model's codebooks and of the published rule's, unless that is the model's own."""
     rule, model = config["settings"]["rule"], Model(folder)
     codebooks = [(rule, model.codebook)]
-    codebooks += [(rule, model.codebook_of(bits)) for bits in model.further_widths()]
+    codebooks += [("fitted", model.codebook_of(bits)) for bits in model.further_widths()]
     if rule != "published":
         codebooks.append(("published", Codebook.load(folder / m1_run.BASELINE)))
     rows = [
@@ -211,7 +211,8 @@ def _live_rows(folder: Path, held_out: HeldOut, report: run_folder.Report) -> li
         with _phase(report, f"{model_name(folder)}: {kind}"):
             totals = stream_totals(codec, [part], held_out.name)
         is_ac, size = codec.unit_bits == AC_UNIT_BITS, totals.compressed_bytes
-        bits, rate = (None, None) if is_ac else (codec.unit_bits, n_bytes / totals.windows)
+        n_windows = totals.windows - totals.documents
+        bits, rate = (None, None) if is_ac else (codec.unit_bits, n_bytes / n_windows)
         rows.append(LiveRow(model_name(folder), bits, n_bytes, rate, size, n_bytes / size))
     return rows
 

@@ -90,7 +90,8 @@ class LiveRow:
         model: the folder.
         window_bits: size of a codeword in bits; null for arithmetic coding.
         measured_bytes: size of the part of the text that was measured, its beginning.
-        bytes_per_window: original bytes / windows; null for arithmetic coding.
+        bytes_per_window: original bytes / windows, without those that end documents; null for arithmetic
+            coding.
         compressed_bytes: size of the .eqi stream of that part.
         compression_ratio: measured bytes / compressed bytes.
     """
@@ -144,7 +145,7 @@ class M2Row:
 
 @dataclass(frozen=True)
 class Results:
-    """All figures. Rows are sorted, the best first."""
+    """All figures. With a text, the rows of `m1` and `m2` are sorted, the best first."""
 
     text: TextFacts | None
     m1: list[M1Row]

@@ -17,7 +17,10 @@ OURS = re.compile(rf'"format":\s*"{FORMAT}"'.encode())
 
 
 def is_token_file(path: Path) -> bool:
-    """Whether a file has the sidecar of a token file, which may be damaged; beside `.bin` any is one."""
+    """Whether a file has the sidecar of a token file, which may be damaged.
+
+    Beside `.bin` any file is one, unless the `.bin` begins as a stream.
+    """
     return _has_ids(path, path.suffix == TOKENS_SUFFIX)
 
 
@@ -48,7 +51,7 @@ def is_ours(path: Path) -> bool:
     with suppress(OSError):
         if path.suffix == eqi.STREAM_SUFFIX:
             return _has_magic(path)
-        return is_our_sidecar(path) or has_ids(path)
+        return is_our_sidecar(path) or is_our_sidecar(sidecar_path(path))
     return False
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
-from eqinfo.errors import FormatError, InputError
+from eqinfo.errors import FormatError, InputError, truncated
 from eqinfo.formats import eqi
 from eqinfo.formats.id_file import token_type
 from eqinfo.formats.token_file import END_OF_TEXT, READ_TOKENS
@@ -86,6 +86,8 @@ def read_ids(source: BinaryIO, codebook: Codebook, id_bits: int, where: str) -> 
         eqi.parse_header(head[: eqi.HEADER_BYTES], where)
         raise InputError(f"{where}: an .eqi stream, not token ids. Omit --ids.")
     llm_c = llm_c_type(head)
+    if llm_c and len(head) < LLM_C_HEADER_BYTES:
+        raise truncated(where, len(head), LLM_C_HEADER_BYTES)
     dtype = np.dtype(llm_c) if llm_c else token_type(id_bits)
     data = (b"" if llm_c else head) + read_fully(source, READ_TOKENS * dtype.itemsize)
     while data:

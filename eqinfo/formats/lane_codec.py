@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eqinfo.errors import EqinfoError
 from eqinfo.formats.codec import ArithmeticCodec, Codec, WindowCodec
 from eqinfo.system.notes import note, warn
 from eqinfo.system.threads import ordered_map
@@ -210,7 +209,7 @@ def _batches(items: Iterator[T], codec: LaneCodec) -> Iterator[list[T]]:
             if len(batch) >= codec.lanes:
                 yield batch
                 batch = []
-    except EqinfoError:
+    except Exception:
         yield batch
         raise
     if batch:

@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ import numpy as np
 from eqinfo.codebook import parse
 from eqinfo.errors import FormatError, check_version, damaged
 from eqinfo.formats.codec import CodebookCodec, Codec, Finder
-from eqinfo.formats.eqi import Sink, Totals, read_exactly
+from eqinfo.formats.eqi import Sink, read_exactly
 from eqinfo.formats.id_file import token_type
 from eqinfo.formats.lane_codec import LaneCodec, mapped
 from eqinfo.formats.packing import packed_bytes
@@ -125,10 +126,12 @@ class Sidecar:
         whole: dict[str, Any] = {"unit_bits": 0, "frames": []} | facts
         types = dict.fromkeys(cls.__dataclass_fields__, int) | {"fingerprint": str, "frames": list}
         if {name: type(value) for name, value in whole.items()} != types or not all(
-            type(frame) is list and [type(n) for n in frame] == [int] * 4 and min(frame) >= 0
-            for frame in whole["frames"]
+            type(frame) is list and [type(n) for n in frame] == [int] * 4 for frame in whole["frames"]
         ):
             raise damaged(where, "fields are missing, unknown or of another type")
+        numbers = (number for number in whole.values() if type(number) is int)
+        if not all(0 <= number < 1 << 63 for number in chain(numbers, *whole["frames"])):
+            raise damaged(where, "a number is out of range")
         if crc != _crc_of_facts(facts):
             raise damaged(where, "its checksum does not match")
         found = cls(**whole)
@@ -165,32 +168,33 @@ def sidecar_bytes(path: Path) -> bytes:
         return file.read(MAX_SIDECAR_BYTES)
 
 
-def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -> tuple[Totals, Sidecar]:
-    """Write the token ids of a text.
+def write(frames: Iterable[Frame], sink: Sink, codec: Codec, threads: int = 1) -> Sidecar:
+    """Write the token ids of a text; the result is to be written beside them when they are safe.
 
     Args:
         frames: each with text or a document end.
-        sink: the token file. The sidecar is returned, to be written when the ids are safe.
+        sink: the token file.
         codec: codes the frames.
         threads: number of frames to code at a time; the output is the same for any.
     """
-    totals, crc, n_ids, listed = Totals(), 0, 0, list[list[int]]()
+    crc, n_ids, listed = 0, 0, list[list[int]]()
 
     def many(lanes: LaneCodec, batch: list[Frame]) -> Iterator[tuple[Frame, int, Ids]]:
         return map(partial(_encode, codec), batch, lanes.encode_batch(batch, threads))
 
     for frame, units, ids in mapped(partial(_encode, codec), many, frames, lambda _: codec, threads):
-        data = ids.tobytes()
-        sink.write(data)
+        sink.write(data := ids.tobytes())
         crc = zlib.crc32(data, crc)
         n_ids += ids.size
-        totals.add(frame, units, len(data))
         listed.append([len(frame.text), len(frame.document_ends), units, zlib.crc32(frame.text)])
-    return totals, _sidecar(codec, totals, n_ids, crc, listed)
+    n_bytes, n_documents = (sum(frame[column] for frame in listed) for column in (0, 1))
+    return _sidecar(codec, n_bytes, n_documents, n_ids, crc, listed)
 
 
-def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[list[int]]) -> Sidecar:
-    """The sidecar of a token file of `n_ids` ids; `frames` matters for live codecs only."""
+def _sidecar(
+    codec: Codec, n_bytes: int, n_documents: int, n_ids: int, crc: int, frames: list[list[int]]
+) -> Sidecar:
+    """The sidecar of a token file; `frames` matters for live codecs only."""
     is_live = not isinstance(codec, CodebookCodec)
     bits = LIVE_ID_BITS if is_live else codec.unit_bits
     return Sidecar(
@@ -198,8 +202,8 @@ def _sidecar(codec: Codec, totals: Totals, n_ids: int, crc: int, frames: list[li
         window_bits=bits,
         fingerprint=codec.fingerprint.hex(),
         tokens=n_ids,
-        original_bytes=totals.original_bytes,
-        documents=totals.documents,
+        original_bytes=n_bytes,
+        documents=n_documents,
         crc32=crc,
         unit_bits=codec.unit_bits if is_live else 0,
         frames=frames if is_live else [],
@@ -248,23 +252,22 @@ def _check(found: Sidecar, sidecar: Sidecar, where: str) -> None:
     """Raises FormatError if a sidecar differs from the one that its token file should have."""
     for name, value in asdict(found).items():
         if getattr(sidecar, name) != value:
-            raise damaged(
-                where, f"{name} differs from its sidecar; found {value}, want {getattr(sidecar, name)}"
-            )
+            want = getattr(sidecar, name)
+            raise damaged(where, f"{name} differs from its sidecar; found {value}, want {want}")
 
 
 def _read_windows(source: BinaryIO, sidecar: Sidecar, codec: CodebookCodec, where: str) -> Iterator[Frame]:
     """The text of a codebook's token file, READ_TOKENS windows a frame."""
     n, lengths = sidecar.tokens, codec.codebook.lengths
     sizes = [min(READ_TOKENS, n - start) for start in range(0, n, READ_TOKENS)]
-    totals, crc = Totals(windows=n), 0
+    n_bytes = n_documents = crc = 0
     for ids in _chunks(source, sidecar, where, sizes):
         crc = zlib.crc32(ids.data, crc)
         if int(ids.max()) >= lengths.size:
             raise damaged(where, f"found id {ids.max()}, want less than {lengths.size}")
-        totals.original_bytes += int(lengths[ids].sum())
-        totals.documents += int(np.count_nonzero(ids == END_OF_TEXT))
-    _check(_sidecar(codec, totals, n, crc, []), sidecar, where)
+        n_bytes += int(lengths[ids].sum())
+        n_documents += int(np.count_nonzero(ids == END_OF_TEXT))
+    _check(_sidecar(codec, n_bytes, n_documents, n, crc, []), sidecar, where)
     for ids in _chunks(source, sidecar, where, sizes):
         ends = np.cumsum(lengths[ids])[np.flatnonzero(ids == END_OF_TEXT)]
         yield Frame(parse.decode(codec.codebook, ids), ends.tolist())
@@ -281,9 +284,8 @@ def _read_live(source: BinaryIO, sidecar: Sidecar, codec: Codec, where: str) -> 
     crc = 0
     for ids in _chunks(source, sidecar, where, sizes):
         crc = zlib.crc32(ids.data, crc)
-    original_bytes, documents = (sum(frame[column] for frame in sidecar.frames) for column in (0, 1))
-    totals = Totals(original_bytes, documents=documents)
-    _check(_sidecar(codec, totals, sidecar.tokens, crc, sidecar.frames), sidecar, where)
+    n_bytes, n_documents = (sum(frame[column] for frame in sidecar.frames) for column in (0, 1))
+    _check(_sidecar(codec, n_bytes, n_documents, sidecar.tokens, crc, sidecar.frames), sidecar, where)
     chunks = _chunks(source, sidecar, where, sizes)
     for ids, (length, n_documents, units, text_crc) in zip(chunks, sidecar.frames, strict=True):
         payload, n_bytes = ids.astype(">u2").tobytes(), packed_bytes(units, codec.unit_bits)

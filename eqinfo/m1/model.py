@@ -21,11 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqinfo.coder.integer_m1 import BOS, HASH_MULTIPLIER, INNER, MIXED, N_BYTES, NGRAM_BYTES, ROW, WIDTH
+from eqinfo.coder.integer_m1 import BOS, INNER, MIXED, N_BYTES, NGRAM_BYTES, ROW, SIGNED_MULTIPLIER, WIDTH
 from eqinfo.m1.recurrence import recurrence
 
 MAX_MEMORY = 512  # bytes: time constant of the slowest unit of a state before training
-MULTIPLIER = int(HASH_MULTIPLIER) - (1 << 64)  # as int64, for torch
 
 
 @dataclass(frozen=True)
@@ -178,6 +177,6 @@ def rows(idx: Tensor, table_bits: int) -> Tensor:
         history = history | torch.where(place - back > window_start, earlier, 0) << 8 * back
         if n in NGRAM_BYTES:
             # int64 products wrap modulo 2**64; >> copies the sign, which the mask removes
-            row = history * MULTIPLIER >> (64 - table_bits) & ((1 << table_bits) - 1)
+            row = history * SIGNED_MULTIPLIER >> (64 - table_bits) & ((1 << table_bits) - 1)
             found.append(row + (len(found) << table_bits))  # the table of this order begins there
     return torch.stack(found, -1)  # orders in the order of NGRAM_BYTES, as are the tables

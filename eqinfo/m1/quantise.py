@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, INNER, KEEP_RANGE, MIXED, ROW, WIDTH, Network, shapes
+from eqinfo.coder import integer_m1
+from eqinfo.coder.integer_m1 import BOS, EXP_STEPS, INNER, KEEP_RANGE, MIXED, N_BYTES, ROW, WIDTH, Network
 from eqinfo.coder.kernels.m1_step import MAX_STREAM, PRODUCT_SHIFT, SCALE_BITS, UNIT_BITS
 from eqinfo.m1.model import ByteModel, Layer
 from eqinfo.m1.recurrence import parts
@@ -70,7 +71,7 @@ def quantise(model: ByteModel, idx: Tensor) -> Network:
         product_unit = VALUE_UNIT**2 / (1 << PRODUCT_SHIFT)
         weight = _numpy(block.output.weight) / (value_gain * gate_gain)  # (WIDTH, INNER)
         output[at], output_scale[at] = _rows(weight, np.full(WIDTH, stream_unit / product_unit))
-    head, head_scale = _rows(_numpy(model.head.weight), np.full(BOS, LOGIT_UNIT / (1 << UNIT_BITS)))
+    head, head_scale = _rows(_numpy(model.head.weight), np.full(N_BYTES, LOGIT_UNIT / (1 << UNIT_BITS)))
     embedding = np.clip(np.rint(_numpy(model.embedding.weight) * stream_unit), -(1 << 15), (1 << 15) - 1)
     return Network(
         embedding=embedding.astype(np.int16),
@@ -98,7 +99,7 @@ def static(counts: I64) -> Network:
     """
     share = (counts + 0.5) / (counts + 0.5).sum()
     bias = np.rint(np.log(share) * LOGIT_UNIT).astype(np.int32)
-    empty = {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes(0, 0).items()}
+    empty = {name: np.zeros(shape, dtype) for name, (dtype, shape) in integer_m1.shapes(0, 0).items()}
     return Network(**(empty | {"head_bias": bias, "forget": _forget(), "exp2": _exp2()}))
 
 

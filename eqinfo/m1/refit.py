@@ -22,6 +22,7 @@ from eqinfo.codebook.kernels.trie import (
     count_nodes,
 )
 from eqinfo.codebook.parse import WINDOW_COST, penalty_cost
+from eqinfo.coder.integer_m1 import SIGNED_MULTIPLIER
 from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
 from eqinfo.system.arrays import I64, U8, U32
@@ -33,7 +34,7 @@ FIRST_GROWTH = (4, 4)  # passes before the first shrinking
 LATER_GROWTH = (1, 1, 1)  # passes after it, each followed by shrinking again
 MAX_JOINED_BYTES = 32
 KEEP = 0.5  # share of the candidates that a shrinking pass keeps
-MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: its hash table stays 1/8 empty
+MAX_NODES = MAX_SLOTS // 8 * 7  # of the trie of candidates: 1/8 of its slots stay empty
 RARITY_PASSES = 2  # rarities change the cut that they come from, less and less
 NO_ENDS = np.empty(0, np.int64)  # the refit ignores document ends, which are few
 
@@ -45,7 +46,7 @@ def _slot_of(key: Any, keys: I64) -> Any:
     Key 0 marks an empty slot. The size is a power of two; some slots are empty, so the search ends.
     """
     mask = keys.size - 1
-    slot = (key * np.int64(-7046029254386353131)) >> 20 & mask  # 2**64 / golden ratio
+    slot = (key * np.int64(SIGNED_MULTIPLIER)) >> 20 & mask
     while keys[slot] != key and keys[slot]:
         slot = (slot + 1) & mask
     return slot
@@ -104,7 +105,7 @@ def _windows_saved(joined: U8, starts: I64, table: U32, root: int) -> I64:
     return saved
 
 
-class Pairs:
+class PairCounts:
     """How often two windows follow one another in parses, in bounded memory.
 
     When half of the table is full, the rarest pairs are dropped. The system maps its pages at first use.
@@ -174,7 +175,7 @@ def refit(
                 size = max(wanted, int(size * KEEP))
                 plan.append((0, size))
     for done, (n_joined, n_kept) in enumerate(plan):
-        pairs = Pairs() if n_joined else None
+        pairs = PairCounts() if n_joined else None
         on_pass = _part_of(on_progress, done, len(plan) + RARITY_PASSES)
         counts = count_windows(candidates.strings, texts, unaligned_penalty, on_pass, pairs)
         if pairs is not None:
@@ -203,7 +204,7 @@ def mean_cost(uses: I64, rarities: bytes) -> float:
     return round((1 + float(mean) / WINDOW_COST) * PENALTY_UNIT) / PENALTY_UNIT
 
 
-def _joined(candidates: Candidates, pairs: Pairs, n: int) -> Candidates:
+def _joined(candidates: Candidates, pairs: PairCounts, n: int) -> Candidates:
     """The candidates with the n most frequent pairs of neighbours, as strings of up to MAX_JOINED_BYTES.
 
     Halves n until the trie of all has at most MAX_NODES.
@@ -243,7 +244,7 @@ def count_windows(
     texts: Sequence[Text],
     unaligned_penalty: float,
     on_progress: OnProgress,
-    pairs: Pairs | None = None,
+    pairs: PairCounts | None = None,
     rarities: bytes = b"",
 ) -> I64:
     """Uses of each string in the optimal parse of texts, (n,).

@@ -6,7 +6,7 @@ When the run is complete, the folder holds plain files:
     m1.eqm1         M1 as integers, for live windows and `ac`
     codebook.eqcb   all that compress and decompress need for windows of up to 20 bits
     codebook-N.eqcb the same for windows of another size, N bits, if the user asked for several
-    tokenizer.json, tokenizer_config.json  the first codebook for Hugging Face
+    tokenizer.json, tokenizer_config.json  the first codebook for Hugging Face, if it is fitted
     published.eqcb  the windows of the published rule from the same M1, to compare with
 
 Before that it also holds `corpus/` (the staged text), `checkpoint.pt` and the codebooks of the finished

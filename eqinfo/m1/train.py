@@ -173,19 +173,19 @@ class _Run:
             self._report_phase("measuring", n / (len(rows) + 1))
             bytes_a_window[name] = bytes_per_window(codebook, self.valid_text)
         self._report_phase("measuring", len(rows) / (len(rows) + 1))
+        codebook = paper if self.settings.rule == "published" else ours
         measured = {
             "bytes_per_window": bytes_a_window,
             "windows_unused": {
                 "of the published rule's codewords": (1 << bits) - len(paper.windows),
-                "of the codebook, by 32 MiB of the training text": n_unused(ours, self.train_text),
+                "of the codebook, by 32 MiB of the training text": n_unused(codebook, self.train_text),
             },
-            "bits_per_byte_by_position": bits_by_position(integers, ours, self.valid_text),
+            "bits_per_byte_by_position": bits_by_position(integers, codebook, self.valid_text),
             "bits_per_byte": self._bits_per_byte(integers),
             "training_steps": self.trainer.step,
             "training_s": round(self.trainer.time_s, 1),
         }
         self._report_phase("measuring", 1.0)
-        codebook = paper if self.settings.rule == "published" else ours
         run_folder.write_file(self.folder / NETWORK_NAME, integer_m1.to_bytes(integers))
         run_folder.write_file(self.folder / BASELINE, paper.to_bytes())
         for width in widths[1:]:

@@ -23,7 +23,7 @@ from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2.data_files import check_width, open_tokens
 from eqinfo.system.arrays import I64, Ids
 
-CHECKED_IDS = 1 << 22  # ids in a slice of `check`
+SLICE_IDS = 1 << 22  # ids in a slice of `check`
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ def check(paths: Sequence[Path]) -> list[int]:
     for path in paths:
         sidecar, ids = open_tokens(path)
         crc = 0
-        for start in range(0, ids.size, CHECKED_IDS):
-            piece = ids[start : start + CHECKED_IDS]
+        for start in range(0, ids.size, SLICE_IDS):
+            piece = ids[start : start + SLICE_IDS]
             crc = zlib.crc32(piece.data, crc)
             if not sidecar.fingerprint and not start:
                 check_width(piece, sidecar.vocab_size, path)

@@ -1,9 +1,10 @@
-"""A run of train-m2 as a folder: its settings, its config.json, its data, loading the model.
+"""A run of train-m2 as a folder: its settings, its config.json, the shape and parts of its model.
 
 The folder holds plain files:
 
     config.json    settings, versions, facts of the data, shape of the model; at the end the measurements
     codebook.eqcb  the bytes of each token, if tokens are windows of a codebook
+    m1.eqm1        what decodes the tokens, if they are parts of live windows
     metrics.jsonl  one object a line: each step, each validation
     m2.pt          weights of a plain model, embeddings folded, bfloat16
     checkpoint.pt  weights and state of the optimisers at the last step, from which --resume goes on

@@ -258,7 +258,7 @@ def _converted(path: Path, folder: Path, model: Model) -> Path:
         header = eqi.parse_header(source.read(eqi.HEADER_BYTES), str(path))
         codec = model.find_codec(*header, str(path))
         source.seek(0)
-        _, about = token_file.write(eqi.read_frames(source, codec, str(path)), sink, codec)
+        about = token_file.write(eqi.read_frames(source, codec, str(path)), sink, codec)
         sidecar.write(about.to_json())
     return target
 

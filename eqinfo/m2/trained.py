@@ -64,8 +64,8 @@ def load_m2(folder: Path, device: torch.device) -> M2:
     if "measured" in config:
         return M2(load_weights(folder, config, shape, codebook, device), codec, config)
     path, settings = checkpoint_of(folder), Settings(**config["settings"])
+    _check_size(path, 4 * facts(shape, None)["params"])
     ngrams = ngrams_of(settings, shape, codebook)
-    _check_size(path, 4 * facts(shape, ngrams)["params"])
     state, trained = load_tensors(path, torch.device("cpu")), new_model(config, shape, codebook)
     try:
         trained.load_state_dict(state["model"])
@@ -94,8 +94,8 @@ def load_weights(
     weights = folder / WEIGHTS
     if not weights.exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
+    _check_size(weights, 2 * facts(shape, None)["params"])
     ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
-    _check_size(weights, 2 * facts(shape, ngrams)["params"])
     state = load_tensors(weights, device)
     model = GPT(shape, ngrams=ngrams, impossible=impossible_of(config, codebook)).to(device)
     try:

@@ -36,14 +36,14 @@ class NamedSink:
         self.file = file
         self.name = name
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Write all of `data` at once and return its size.
 
         Raises:
             OSError: for example, the disk is full; its `filename` is `name`.
         """
         rest = memoryview(data)
-        with _errors_name(self.name):
+        with errors_name(self.name):
             while rest:
                 written = self.file.write(rest)
                 if written is None:  # a non-blocking file that is not ready
@@ -54,7 +54,7 @@ class NamedSink:
 
 
 @contextmanager
-def _errors_name(name: str) -> Iterator[None]:
+def errors_name(name: str) -> Iterator[None]:
     """In the block, an OSError is about the file `name`."""
     try:
         yield
@@ -74,7 +74,7 @@ def descriptor_of(path: Path) -> int | None:
     return None
 
 
-def is_stream(path: Path) -> bool:
+def is_written_in_place(path: Path) -> bool:
     """Whether output to this name is written to what is there: a descriptor, a device or a pipe."""
     return descriptor_of(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
 
@@ -104,7 +104,7 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
         InputError: the file exists, without `force`.
         OSError: it cannot be written; `filename` is the path.
     """
-    if is_stream(path):
+    if is_written_in_place(path):
         with _opened_stream(path) as file:
             yield NamedSink(file, str(path))
         return
@@ -115,14 +115,14 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.urandom(6).hex()}")
     mode = 0o666 if like is None else stat.S_IMODE(like.st_mode) & 0o777
     with undoing(partial(_discard, temporary)):
-        with _errors_name(str(path)):
+        with errors_name(str(path)):
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode
             )
         with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor has no Path
             yield NamedSink(file, str(path))
         refuse_existing(path, force)
-        with _errors_name(str(path)):
+        with errors_name(str(path)):
             if like is not None:
                 _carry_over(like, temporary, mode, str(path))
             _rename(temporary, target, str(path))
@@ -130,7 +130,7 @@ def replacing(path: Path, force: bool = False, like: os.stat_result | None = Non
 
 def _opened_stream(path: Path) -> BinaryIO:
     """An unbuffered file that writes where a stream stands now, after what others have written to it."""
-    with _errors_name(str(path)):
+    with errors_name(str(path)):
         number = descriptor_of(path)
         return open(path if number is None else os.dup(number), "wb", buffering=0)  # noqa: PTH123
 

@@ -51,7 +51,7 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) ->
                 continue
             pending.append(Future())
             jobs.put((pending[-1], item))
-            while pending and (len(pending) >= 2 * threads or pending[0].done()):
+            while pending and (len(pending) >= 2 * limit or pending[0].done()):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

@@ -1,1 +1,1 @@
-"""What a file is; text as documents and as frames. Text is bytes: it is never decoded or normalised here."""
+"""What a file is; text as documents and as frames. Text is bytes, which are never normalised."""

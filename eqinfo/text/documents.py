@@ -12,6 +12,7 @@ What this module does not do: open files (`decompression`), or choose what to tr
 
 import io
 import json
+import re
 import zlib
 from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,9 @@ ZSTD_NEEDS = {  # an error of zstd, and what the file needs
     "Dictionary mismatch": "made with a dictionary. Pipe its text: zstd -dc -D DICTIONARY",
 }
 
+SURROGATE_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")  # as two characters, which UTF-8 forbids
+NOT_UTF8 = "a document is not UTF-8, as JSON must be. Omit --jsonl."
+
 
 def is_jsonl(name: str) -> bool:
     """Whether a file is JSONL, by its name: `.jsonl` or `.ndjson`, also with `.gz` or `.zst` after it.
@@ -57,14 +61,14 @@ def read_pieces(
     """Pieces of documents, each with whether its document ends there.
 
     Args:
-        source: decompressed, as `decompression.open_text` gives it.
+        source: decompressed, as `decompression.decompressed` gives it.
         name: of the file; may say that it is JSONL, and is part of messages.
         text_field: the field of a JSONL record that holds the text.
         as_jsonl: read JSONL under any name.
         skip_bad: pass over records without text.
 
     Raises:
-        InputError: as `read_documents`, or the compressed file is damaged, or the file holds no text.
+        InputError: as `read_documents`, or the compressed file is damaged, or the file is no text.
     """
     try:
         chunk = read_fully(source, CHUNK_BYTES)
@@ -216,6 +220,7 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
     """
     decoder = getincrementaldecoder("utf-8")("surrogatepass")
     is_open = False  # whether a line has been begun
+    last = ""  # its last character
     try:
         for frame in frames:
             lines = ""
@@ -223,14 +228,18 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
                 if not is_open and (closed or piece):
                     lines += '{"text": "'
                     is_open = True
-                lines += json.dumps(decoder.decode(piece, final=closed), ensure_ascii=False)[1:-1]
+                text = decoder.decode(piece, final=closed)
+                if SURROGATE_PAIR.search(last + text):
+                    raise InputError(f"{where}: {NOT_UTF8}")  # in JSON the two would be one character
+                lines += json.dumps(text, ensure_ascii=False)[1:-1]
+                last = text[-1:] or last
                 if closed:
                     lines += '"}\n'
-                    is_open = False
+                    is_open, last = False, ""
             # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
             yield lines.encode("utf-8", "backslashreplace")
         if is_open:
             decoder.decode(b"", final=True)
             yield b'"}\n'
     except UnicodeDecodeError:
-        raise InputError(f"{where}: a document is not UTF-8, as JSON must be. Omit --jsonl.") from None
+        raise InputError(f"{where}: {NOT_UTF8}") from None

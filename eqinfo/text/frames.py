@@ -22,7 +22,7 @@ class Frame(NamedTuple):
     """A piece of text and the document ends in it.
 
     Attributes:
-        text: at most FRAME_BYTES bytes.
+        text: at most FRAME_BYTES bytes to be coded; frames that ids give are longer.
         document_ends: offsets in [0, len(text)], ascending, at most MAX_DOCUMENTS. Equal ones are empty
             documents; text after the last one belongs to a document that stays open.
     """

@@ -10,8 +10,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
+from eqinfo.system.atomic_files import errors_name
+
 UNIT_BYTES = 1 << 16
 MEMORY_BYTES = 1 << 26  # of units put aside; more of them go to a temporary file
+TEMPORARY = "a temporary file in TMPDIR"  # what errors name
 
 
 def units_of_pieces(pieces: Iterable[tuple[bytes, bool]]) -> Iterator[tuple[bytes, bool]]:
@@ -80,11 +83,13 @@ class Aside:
         return "" if self._n_kept else "every document"
 
     def _put(self, unit: bytes, ends_document: bool) -> None:
-        self._file.write((len(unit) << 1 | ends_document).to_bytes(4, "little") + unit)
+        with errors_name(TEMPORARY):
+            self._file.write((len(unit) << 1 | ends_document).to_bytes(4, "little") + unit)
 
     def pieces(self) -> Iterator[tuple[bytes, bool]]:
         """The units that were put aside, in order."""
-        self._file.seek(0)
-        while head := self._file.read(4):
-            size, ends_document = divmod(int.from_bytes(head, "little"), 2)
-            yield self._file.read(size), bool(ends_document)
+        with errors_name(TEMPORARY):
+            self._file.seek(0)
+            while head := self._file.read(4):
+                size, ends_document = divmod(int.from_bytes(head, "little"), 2)
+                yield self._file.read(size), bool(ends_document)

@@ -21,8 +21,9 @@ def save_tensors(state: dict[str, Any], path: Path) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    length = _DIGEST_BYTES.to_bytes(2, "little")
-    archive = buffer.getvalue()[:-2] + length  # a zip ends in the length of its comment
+    buffer.seek(-2, io.SEEK_END)  # a zip ends in the length of its comment
+    buffer.write(_DIGEST_BYTES.to_bytes(2, "little"))
+    archive = buffer.getbuffer()
     with replacing(path, force=True) as sink:
         sink.write(archive)
         sink.write(hashlib.sha256(archive).digest())

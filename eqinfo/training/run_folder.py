@@ -248,7 +248,7 @@ def read_config(
     path = folder / CONFIG
     try:
         data = path.read_bytes()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         if not folder.exists():
             raise FormatError(f"{folder}: no such folder. Name one that train-m1 or train-m2 made.") from None
         raise FormatError(

@@ -214,7 +214,7 @@ def write_tokens(path: Path, target: Path, codebook: Codebook, bpe: peers.Bpe | 
         return
     with replacing(target, force=True) as sink:
         if bpe is None:
-            _, sidecar = token_file.write(frames(path), sink, CodebookCodec(codebook))
+            sidecar = token_file.write(frames(path), sink, CodebookCodec(codebook))
         else:
             sidecar = write_bpe(path, sink, codebook, bpe)
     with target.open("rb") as source:

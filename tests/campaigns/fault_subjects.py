@@ -402,7 +402,7 @@ def token_files() -> Iterator[Subject]:
     model = {"codebook.eqcb": small_codebook().to_bytes()}
     for kind, codec in (("", ours), (" of live windows", live)):
         sink = io.BytesIO()
-        _, sidecar = token_file.write(iter(FRAMES), sink, codec)
+        sidecar = token_file.write(iter(FRAMES), sink, codec)
         ids, facts = sink.getvalue(), sidecar.to_json()
         huge = replace(sidecar, tokens=1 << 60, original_bytes=1 << 60).to_json()
         bombs = {"claims 2**60 ids": partial(bytes, huge)}
@@ -512,7 +512,7 @@ def m2_folder(folder: Path, is_complete: bool) -> None:
     folder.mkdir()
     ids = folder / "a.bin"
     with ids.open("wb") as sink:
-        _, sidecar = token_file.write(iter(FRAMES), sink, CodebookCodec(small_codebook()))
+        sidecar = token_file.write(iter(FRAMES), sink, CodebookCodec(small_codebook()))
     token_file.sidecar_path(ids).write_bytes(sidecar.to_json())
     (folder / "model.eqcb").write_bytes(small_codebook().to_bytes())
     settings = m2_run.Settings("nano", block_size=8, batch_tokens=64, steps=2, validations=1, token_bits=3)

@@ -101,6 +101,13 @@ def test_names_alone_make_no_outputs_of_files_in_a_folder(eqi: Shell) -> None:
     eqi("-t", "-r", "d")  # nor ids where there are none
 
 
+def test_ids_of_other_programs_are_not_passed_over(eqi: Shell) -> None:
+    write("d/a.bin", b"\1\0")
+    write("d/a.bin.json", b'{"vocab_size": 300, "original_bytes": 4}')
+    eqi("compress", "-r", "d")
+    assert files("d") == ["d/a.bin", "d/a.bin.eqi", "d/a.bin.json", "d/a.bin.json.eqi"]
+
+
 def test_input_that_is_not_ready_is_an_error_and_not_the_end(eqi: Shell, model: Path) -> None:
     for words in ("--tokens", "--jsonl", "--tokens --jsonl", ""):
         command = f"{sys.executable} -m eqinfo compress -m {model} {words} - -o out"
@@ -158,6 +165,10 @@ def test_stdin_is_no_output_and_a_file_named_dash_is_not_stdin(eqi: Shell, model
         ("compress -t --json a", "--json: not with -d or -t"),
         ("compress -l -o b a", "--output: not with -l"),
         ("compress -l --range 0:5 a", "--range: not with -l"),
+        ("compress -l --window-bits 12 a", "--window-bits: not with -l"),
+        ("compress -t -o b a", "--test: writes nothing: not with an output"),
+        ("decompress --test --output-dir b a", "--test: writes nothing: not with an output"),
+        ("compress --output-dir b", "--output-dir: stdin has no name for its output; use -o"),
         ("compress --range 0:5 a", "--range: for -d only"),
         ("compress --json a", "--json: for -l only"),
         ("compress --hold-out 1% a", "--hold-out: for --tokens only"),
@@ -188,8 +199,9 @@ def test_options_of_compressing_are_taken_beside_d_as_tar_gives_them(eqi: Shell)
 def test_with_skip_existing_a_missing_part_held_out_is_missed(eqi: Shell) -> None:
     write("a.jsonl", b"".join(b'{"text": "%d"}\n' % n for n in range(100)))
     eqi("compress", "--tokens", "a.jsonl")
-    eqi("compress", "--tokens", "--skip-existing", "--hold-out", "20%", "a.jsonl", status=1)
+    eqi("compress", "--tokens", "--skip-existing", "-v", "--hold-out", "20%", "a.jsonl", status=1)
     assert "a.jsonl.bin: exists" in eqi.err
+    assert "skipped" not in eqi.err
     eqi("compress", "--tokens", "-f", "--hold-out", "20%", "a.jsonl")
     eqi("compress", "--tokens", "--skip-existing", "--hold-out", "20%", "a.jsonl")
 
@@ -213,6 +225,10 @@ def test_a_file_of_llm_c_that_was_cut_is_refused(eqi: Shell) -> None:
     n = len(ids) // 2
     assert eqi.err == f"eqinfo: b: truncated; found {n - 3} ids, want {n}. Get a complete copy.\n"
     assert not Path("c").exists()
+    for size in (8, 9, 1023):
+        write("b", header.tobytes()[:size])
+        eqi("decompress", "--ids", "b", "-o", "c", status=1)
+        assert f"b: truncated; found {size} bytes, want 1024 or more." in eqi.err
 
 
 def test_a_truncated_stream_gives_the_same_bytes_for_any_number_of_threads(eqi: Shell) -> None:

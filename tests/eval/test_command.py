@@ -57,6 +57,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("train.txt").write_bytes(prose(6000))
         Path("held.txt").write_bytes(HELD_OUT)
         Path("empty.txt").write_bytes(b"")
+        Path("odd/config.json").mkdir(parents=True)
         eqinfo("train-m1", "train.txt", "-o", "mine", *M1, "--steps", 10)
         eqinfo("compress", "-m", "mine", "--tokens", "train.txt", "-o", "ids.bin")
         eqinfo("compress", "-m", "mine", "--tokens", "held.txt", "-o", "held.bin")
@@ -329,6 +330,7 @@ def test_without_matplotlib_a_line_says_what_to_install(
         ),
         (["missing"], 1, "missing: no such folder. Name one that train-m1 or train-m2 made."),
         (["."], 1, ".: not a model folder; config.json is missing."),
+        (["odd"], 1, "odd/config.json: Is a directory"),
         (["held.txt"], 1, "held.txt: a file, not a folder of train-m1 or train-m2. Measure on it with"),
         (["mine", "--text", "missing"], 1, "missing: No such file or directory"),
         (["mine", "--text", "empty.txt"], 1, "empty.txt: no text in it. Give another --text."),

@@ -114,7 +114,7 @@ def test_a_figure_is_drawn_where_a_notebook_has_named_its_backend(tmp_path: Path
 
 def write_tokens(path: Path, frames: list[Frame], codec: Codec) -> None:
     with path.open("wb") as sink:
-        _, sidecar = token_file.write(frames, sink, codec)
+        sidecar = token_file.write(frames, sink, codec)
     token_file.sidecar_path(path).write_bytes(sidecar.to_json())
 
 

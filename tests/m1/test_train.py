@@ -200,13 +200,15 @@ def test_a_finished_run_resumed_changes_nothing_and_shows_its_figures(trained):
 
 
 def test_stdin_and_the_published_rule_work(tmp_path):
-    arguments = [*QUICK, "--bytes", "90000", "--rounds", "0", "--rule", "published"]
+    arguments = [*QUICK, "--bytes", "90000", "--rounds", "0", "--rule", "published", "--window-bits", "10,9"]
     done = eqinfo("train-m1", "-", "-o", tmp_path / "model", *arguments, stdin=prose(5000))
     assert done.returncode == 0, done.stderr
     codebook = Codebook.load(tmp_path / "model" / "codebook.eqcb")
     assert codebook == Codebook.load(tmp_path / "model" / "published.eqcb")
     assert codebook.method == "greedy"
     assert 257 <= len(codebook.windows) <= 1024
+    rows = json.loads(eqinfo("eval", tmp_path / "model", "--json").stdout)["m1"]
+    assert [(row["window_bits"], row["rule"]) for row in rows] == [(10, "published"), (9, "fitted")]
     assert m1_run.read_config(tmp_path / "model")["measured"]["training_steps"] == 44  # 90,000 / (32 * 64)
 
 

@@ -22,7 +22,7 @@ def make_tokens(tmp_path, codebook):
     def make(name, text, codebook=codebook):
         path = tmp_path / name
         with path.open("wb") as sink:
-            _, sidecar = token_file.write([Frame(text, [len(text)])], sink, CodebookCodec(codebook))
+            sidecar = token_file.write([Frame(text, [len(text)])], sink, CodebookCodec(codebook))
         token_file.sidecar_path(path).write_bytes(sidecar.to_json())
         return path
 

@@ -443,6 +443,11 @@ def test_damaged_run_folders_are_refused(trained, tmp_path):
         (folder / "config.json").write_text(json.dumps(config | changes))
         with pytest.raises(error, match=match):
             load_m2(folder, CPU)
+    vast = {"n_layer": 1, "n_head": 1, "n_embd": 1 << 16, "block_size": config["model"]["block_size"]}
+    changes = {"model": config["model"] | vast, "settings": config["settings"] | {"preset": "1x1x65536"}}
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(MismatchError, match="not the weights of its config"):  # n-grams of 32 GiB
+        load_m2(folder, CPU)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "m2.pt").unlink()
     with pytest.raises(FormatError, match=r"incomplete; m2\.pt is missing"):

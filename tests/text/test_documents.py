@@ -156,6 +156,15 @@ def test_lone_surrogates_are_escaped_in_jsonl() -> None:
     assert json.loads(line) == {"text": text}
 
 
+def test_surrogates_that_json_would_join_are_refused() -> None:
+    pair = "a\ud83d\ude00".encode("utf-8", "surrogatepass")
+    for size in (1, 2, 3, 4, 100):
+        with pytest.raises(InputError, match="a document is not UTF-8"):
+            list(jsonl_of_frames(frames_of_pieces([(pair, True)], size), "x"))
+    apart = list(frames_of_pieces([(pair[:4], True), (pair[4:], True)], 100))
+    assert b"".join(jsonl_of_frames(apart, "x")) == b'{"text": "a\\ud83d"}\n{"text": "\\ude00"}\n'
+
+
 def test_text_after_the_last_document_end_is_a_document_in_jsonl() -> None:
     assert b"".join(jsonl_of_frames([Frame(b"ab", [1])], "x")) == b'{"text": "a"}\n{"text": "b"}\n'
     assert b"".join(jsonl_of_frames([Frame("é".encode()[:1]), Frame("é".encode()[1:])], "x")) == (

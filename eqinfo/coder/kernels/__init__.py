@@ -1,1 +1,1 @@
-"""Compiled loops of the coder. The modules above define what they give, in plain Python."""
+"""Compiled loops of the coder. `reference` defines windows in plain Python; the rest defines itself."""
