@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ from hypothesis import settings
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.coder import integer_m1
+
+# The user's shell does not decide: one thread, as in CI, no GPU, whose results differ, a plain terminal, and
+# files that others may read.
+os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)
+os.umask(0o022)
 
 settings.register_profile("eqinfo", deadline=None, derandomize=True)
 settings.load_profile("eqinfo")

@@ -24,7 +24,7 @@ from eqinfo.codebook.parse import encode
 from eqinfo.formats.model_folder import model_path
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
 EXAMPLES = ROOT / "examples"
 PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), model_path(None) / "README.md"]
 MODULES = ["eqinfo", *(module.name for module in pkgutil.walk_packages(eqinfo.__path__, "eqinfo."))]
@@ -65,7 +65,7 @@ def test_the_tour_gives_what_it_shows_when_pasted_into_one_shell(tmp_path: Path)
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.stdout.decode().split(f"{END_OF_BLOCK}\n") == [*(shown for _, shown in tour), ""]
@@ -113,13 +113,13 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of a page's headings."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, _, anchor in re.findall(r"\]\((?!http)([^)#]*)(#([^)]*))?\)", page.read_text()):
+    for target, _, anchor in re.findall(r"\]\((?!http)([^)#]*)(#([^)]*))?\)", page.read_text("utf-8")):
         path = page.parent / target if target else page
         assert path.exists(), target
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
@@ -129,7 +129,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     ("kind", "model"), [("eqinfo", None), ("paper", model_path(None) / "published.eqcb")]
 )
 def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None) -> None:
-    picture = (EXAMPLES / "cuts.svg").read_text()
+    picture = (EXAMPLES / "cuts.svg").read_text("utf-8")
     shown = [piece.replace("·", " ") for piece in re.findall(rf'class="{kind}".*>(.*)</text>', picture)]
     tokenizer = eqinfo.load(model)
     ids = tokenizer.encode("".join(shown).replace("&#x27;", "'"))
@@ -138,8 +138,8 @@ def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None)
 
 
 def test_the_bars_are_the_figures_of_the_page_of_kinds() -> None:
-    chart = (EXAMPLES / "bytes_per_token.svg").read_text()
-    page = (EXAMPLES / "kinds.md").read_text()
+    chart = (EXAMPLES / "bytes_per_token.svg").read_text("utf-8")
+    page = (EXAMPLES / "kinds.md").read_text("utf-8")
     table = page.partition("## Bytes per token, each group taken together")[2].partition("\n##")[0]
     head, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
     columns = [head.index(name) for name in ("16 bits", "BPE, same mix", "o200k", "16 bits, published")]
@@ -152,7 +152,7 @@ def test_the_bars_are_the_figures_of_the_page_of_kinds() -> None:
 
 @pytest.mark.parametrize("script", ["quickstart.sh", "pipes.sh"])
 def test_recipes_run(script: str) -> None:
-    done = subprocess.run([EXAMPLES / script], env=ENVIRONMENT, capture_output=True, timeout=120, check=False)
+    done = subprocess.run([EXAMPLES / script], env=ENVIRONMENT, capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -162,7 +162,7 @@ def test_the_training_recipe_runs(tmp_path: Path) -> None:
         [EXAMPLES / "train_your_own.sh", *arguments],
         env=ENVIRONMENT,
         capture_output=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -176,7 +176,7 @@ def test_the_recipe_for_m2_runs(tmp_path: Path, model: Path) -> None:
         [EXAMPLES / "train_m2.sh", EXAMPLES / "inaugural.txt", tmp_path, *small],
         env=ENVIRONMENT,
         capture_output=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -190,7 +190,7 @@ def test_the_recipe_for_shards_runs_again_for_what_is_missing(tmp_path: Path) ->
     wanted = [tmp_path / "out" / f"{shard.name}.bin" for shard in shards]
     for _ in range(2):
         command = [EXAMPLES / "corpus.sh", tmp_path / "out", *shards]
-        subprocess.run(command, env=ENVIRONMENT, check=True, timeout=120)
+        subprocess.run(command, env=ENVIRONMENT, check=True, timeout=600)
         assert sorted(tmp_path.glob("out/*.bin")) == wanted
         wanted[1].unlink()
         wanted[1].with_suffix(".bin.json").unlink()
@@ -199,7 +199,7 @@ def test_the_recipe_for_shards_runs_again_for_what_is_missing(tmp_path: Path) ->
 
 def test_the_recipe_for_shards_refuses_two_of_one_name(tmp_path: Path) -> None:
     command = [EXAMPLES / "corpus.sh", tmp_path / "out", "a/0.txt", "b c/1.txt", "b c/0.txt"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=600, check=False)
     assert done.returncode == 1
     assert done.stderr == b"0.txt\ntwo shards have this name, and their outputs would too\n"
     assert not (tmp_path / "out").exists()
@@ -224,10 +224,19 @@ def test_the_recipe_for_ray_writes_what_compress_writes_and_tells_what_is_wrong(
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "wanted").iterdir()}
 
 
+def test_the_recipe_for_llm_c_writes_a_file_that_decompress_reads(model: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.bin"
+    commands.run("compress", "-m", model, "--tokens", EXAMPLES / "inaugural.txt", "-o", ids)
+    command = [sys.executable, EXAMPLES / "llm_c.py", ids, tmp_path / "llm_c.bin"]
+    subprocess.run(command, env=ENVIRONMENT, check=True, timeout=600)
+    found, _ = commands.run("decompress", "-m", model, "--ids", "-c", tmp_path / "llm_c.bin")
+    assert found == (EXAMPLES / "inaugural.txt").read_bytes()
+
+
 def mixed_by_kind(tmp_path: Path, *corpora: Path, megabytes: str) -> list[dict[str, str]]:
     command = [sys.executable, EXAMPLES / "mix.py", *corpora, "-o", tmp_path / "mix.jsonl", "-f"]
     done = subprocess.run(
-        [*command, "--megabytes", megabytes], env=ENVIRONMENT, capture_output=True, timeout=60, check=False
+        [*command, "--megabytes", megabytes], env=ENVIRONMENT, capture_output=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     return [json.loads(line) for line in (tmp_path / "mix.jsonl").read_text().splitlines()]
@@ -251,14 +260,18 @@ def test_a_mix_holds_the_groups_in_their_shares_and_copies_lie_apart(tmp_path: P
     assert shares == pytest.approx(wanted, rel=0.05)
     of_code = [m["text"] for m in mix if m["kind"] == "code-c"]
     assert of_code == texts  # once each, in order
-    places = [i for i, m in enumerate(mix) if m["kind"] == "prose-sotu" and m["text"] == texts[0]]
-    assert len(places) == 1 or places[1] - places[0] > len(mix) / 3
+    places = [
+        [i for i, m in enumerate(mix) if (m["kind"], m["text"]) == ("prose-sotu", text)] for text in texts
+    ]
+    twice = [found for found in places if len(found) == 2]
+    assert len(twice) > 80
+    assert all(second - first > len(mix) / 3 for first, second in twice)
 
 
 def test_a_mix_refuses_records_of_no_group(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x", "kind": "music-sheet"}\n')
     command = [sys.executable, EXAMPLES / "mix.py", tmp_path / "a.jsonl", "-o", tmp_path / "mix.jsonl"]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, timeout=600, check=False)
     assert done.returncode == 1
     assert done.stderr.decode().endswith("a.jsonl:1: of no group; found kind 'music-sheet'.\n")
     assert not (tmp_path / "mix.jsonl").exists()

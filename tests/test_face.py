@@ -199,7 +199,7 @@ def test_a_tokenizer_can_be_pickled() -> None:
 def test_the_dataloaders_of_the_example_run() -> None:
     script = EXAMPLES / "dataloader.py"
     done = subprocess.run(
-        [sys.executable, script, EXAMPLES / "inaugural.txt"], capture_output=True, text=True, timeout=240
+        [sys.executable, script, EXAMPLES / "inaugural.txt"], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("batches of") == 2

@@ -101,7 +101,7 @@ def imported_by(code: str, *arguments: str) -> set[str]:
     """Top-level packages in `sys.modules` when a piece of Python ends."""
     script = f"{code}\nimport sys\nsys.stderr.write(' '.join(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=600
     )
     return {name.split(".")[0] for name in done.stderr.split()}
 

@@ -123,7 +123,7 @@ def kill_files(
     Args:
         work: folder for outputs and logs.
         name: name of the command in the table.
-        arguments: arguments of eqinfo; "{out}" stands for the first output.
+        arguments: arguments of eqinfo; "{out}" stands for the last output.
         outputs: names of the files that it writes, in the order in which they appear.
         n_kills: runs that must end by SIGKILL.
         seed: seed of the random moments.
@@ -132,7 +132,7 @@ def kill_files(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     paths = [folder / output for output in outputs]
-    command = [word.format(out=paths[0]) for word in arguments]
+    command = [word.format(out=paths[-1]) for word in arguments]
 
     def ends_well() -> float:
         started = time.monotonic()
@@ -305,7 +305,7 @@ def m2_chain(work: Path) -> Chain:
 FILE_JOBS = {
     "compress -T 1": (["compress", "{work}/text", "-T", "1", "-o", "{out}"], ["text.eqi"]),
     "compress -T 2": (["compress", "{work}/text", "-T", "2", "-o", "{out}"], ["text.eqi"]),
-    "compress --tokens": (["compress", "{work}/text", "--tokens", "-o", "{out}"], ["t.bin", "t.bin.json"]),
+    "compress --tokens": (["compress", "{work}/text", "--tokens", "-o", "{out}"], ["t.bin.json", "t.bin"]),
     "decompress -T 1": (["decompress", "{work}/text.eqi", "-T", "1", "-o", "{out}"], ["text"]),
     "decompress -T 2": (["decompress", "{work}/text.eqi", "-T", "2", "-o", "{out}"], ["text"]),
 }

@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = str(Path(eqinfo.__file__).parents[1])  # commands run in other folders
 COMMAND = [sys.executable, "-m", "eqinfo"]
 PR_CAPBSET_DROP = 24  # option of prctl
-TIMEOUT_S = 120.0
+TIMEOUT_S = 600.0
 
 
 def preload() -> None:
@@ -173,7 +173,7 @@ class Run:
                 elif self.process.poll() is not None:
                     break
 
-    def wait_for(self, there: Callable[[], bool], timeout_s: float = 60) -> None:
+    def wait_for(self, there: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
         """Wait until `there()` is true, the command has ended, or the time is up."""
         end = time.monotonic() + timeout_s
         while not there() and self.process.poll() is None and time.monotonic() < end:

@@ -110,13 +110,24 @@ def test_ids_of_other_programs_are_not_passed_over(eqi: Shell) -> None:
 
 def test_input_that_is_not_ready_is_an_error_and_not_the_end(eqi: Shell, model: Path) -> None:
     for words in ("--tokens", "--jsonl", "--tokens --jsonl", ""):
-        command = f"{sys.executable} -m eqinfo compress -m {model} {words} - -o out"
+        command = [
+            sys.executable,
+            "-m",
+            "eqinfo",
+            "compress",
+            "-m",
+            str(model),
+            *words.split(),
+            "-",
+            "-o",
+            "out",
+        ]
         code = (
             "import os, subprocess\n"
             "r, w = os.pipe()\n"
             "os.set_blocking(r, False)\n"
             'os.write(w, b\'{"text": "to be"}\\n\' * 9)\n'
-            f"print(subprocess.run({command.split()!r}, stdin=r, stderr=subprocess.STDOUT).returncode)"
+            f"print(subprocess.run({command!r}, stdin=r, stderr=subprocess.STDOUT).returncode)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         assert done.stdout == b"eqinfo: stdin: input is not ready (non-blocking)\n1\n"
@@ -128,7 +139,8 @@ def test_very_many_inputs_go_to_one_file(eqi: Shell, model: Path) -> None:
     for n in range(5000):
         Path(f"d/{n:04}").touch()
     write("d/z", TEXT)
-    command = f"ulimit -s 256; {sys.executable} -m eqinfo compress -m {model} --tokens -r d -o all.bin"
+    Path("m").symlink_to(model)
+    command = f"ulimit -s 256; {sys.executable} -m eqinfo compress -m m --tokens -r d -o all.bin"
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert eqi("-d", "-c", "all.bin") == TEXT
@@ -145,7 +157,8 @@ def test_stdin_is_no_output_and_a_file_named_dash_is_not_stdin(eqi: Shell, model
     write("-", b"x")
     Path("-").chmod(0o600)
     os.utime("-", (0, 0))
-    command = f"{sys.executable} -m eqinfo compress -m {model}"
+    Path("m").symlink_to(model)
+    command = f"{sys.executable} -m eqinfo compress -m m"
     done = subprocess.run(["bash", "-c", f"{command} -f -o a < a"], capture_output=True, check=False)
     assert done.stderr == b"eqinfo: a: is input and output at once. Name another output.\n"
     subprocess.run(["bash", "-c", f"{command} -o b < a"], check=True)
@@ -232,9 +245,9 @@ def test_a_file_of_llm_c_that_was_cut_is_refused(eqi: Shell) -> None:
 
 
 def test_a_truncated_stream_gives_the_same_bytes_for_any_number_of_threads(eqi: Shell) -> None:
-    write("a", mixed(5 << 20))
+    write("a", (mixed(20_000) * 30)[: 5 << 20])
     eqi("compress", "a")
-    write("b.eqi", Path("a.eqi").read_bytes()[:-300_000])
+    write("b.eqi", Path("a.eqi").read_bytes()[:-100_000])
     found = {eqi("decompress", "-c", "-T", n, "b.eqi", status=1) for n in (1, 2, 3, 8)}
     assert len(found) == 1
     assert len(found.pop()) >= 3 << 20

@@ -12,8 +12,9 @@ from helpers.texts import mixed
 
 import eqinfo
 
-PAGE = (Path(__file__).parents[2] / "examples" / "reference" / "manners.md").read_text()
+PAGE = (Path(__file__).parents[2] / "examples" / "reference" / "manners.md").read_text("utf-8")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(eqinfo.__file__).parents[1]), "LC_ALL": "C.UTF-8"}
+ENVIRONMENT["PYTHON"] = sys.executable
 TEXT = mixed(300)
 
 COMMANDS = {"gzip": "gzip", "xz": "xz", "zstd": "zstd", "eqinfo": f"{sys.executable} -m eqinfo compress"}
@@ -70,14 +71,14 @@ SCRIPTS = {
 
 PRELUDE = """
 damage() {
-    python3 - "$1" <<'END'
+    "$PYTHON" - "$1" <<'END'
 import sys
 with open(sys.argv[1], 'r+b') as file:
     file.seek(900); old = file.read(1); file.seek(900); file.write(bytes([old[0] ^ 16]))
 END
 }
 terminal() {
-    python3 - "$*" <<'END'
+    "$PYTHON" - "$*" <<'END'
 import os, pty, sys
 sys.exit(os.waitstatus_to_exitcode(pty.spawn(['bash', '-c', sys.argv[1]])))
 END
@@ -103,7 +104,7 @@ def printed(tool: str, what: str, folder: Path) -> str:
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=600,
     )
     return ", ".join(done.stdout.decode().split("\n")).strip(", ") or "no"
 
@@ -129,8 +130,10 @@ def test_the_table_has_a_row_for_each_script() -> None:
     assert list(rows()) == list(SCRIPTS)
 
 
-@pytest.mark.parametrize("tool", [tool for tool in COMMANDS if is_here(tool)])
+@pytest.mark.parametrize("tool", COMMANDS)
 def test_each_cell_is_what_the_script_prints(tool: str, tmp_path: Path) -> None:
+    if not is_here(tool):
+        pytest.skip("not here, or not in the version that the page names")
     column = list(COMMANDS).index(tool)
     shown = {what: cells[column] for what, cells in rows().items()}
     found = {}

@@ -35,7 +35,7 @@ def folder(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def run(*words: object, status: int = 0, **options: object) -> subprocess.CompletedProcess[bytes]:
     """Run a command with the model."""
     command = [*COMMAND, str(words[0]), "-m", "m", *map(str, words[1:])]
-    settings = {"env": ENVIRONMENT, "capture_output": True, "timeout": 60, **options}
+    settings = {"env": ENVIRONMENT, "capture_output": True, "timeout": 600, **options}
     done = subprocess.run(command, **settings)  # type: ignore[call-overload]
     assert done.returncode == status, done.stderr
     return done  # type: ignore[no-any-return]
@@ -44,7 +44,7 @@ def run(*words: object, status: int = 0, **options: object) -> subprocess.Comple
 def shell(script: str) -> bytes:
     """What a script prints; `eqinfo` in it is the program."""
     words = f'eqinfo() {{ {sys.executable} -m eqinfo "$@"; }}\n{script}'
-    done = subprocess.run(["bash", "-c", words], env=ENVIRONMENT, capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", words], env=ENVIRONMENT, capture_output=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout
 
@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_renamed_over_is_written_in_place(folder: Path, ve
     Path("b").write_bytes(b"longer than the output " * 1000)
     number = Path("b").stat().st_ino
     done = run(
-        "compress", verbose, "-f", "a", "-o", "b", env=refusing(folder, "EBUSY", "rename") | ENVIRONMENT
+        "compress", verbose, "-f", "a", "-o", "b", env=ENVIRONMENT | refusing(folder, "EBUSY", "rename")
     )
     told = b"eqinfo: b: written in place, as renaming is refused (Device or resource busy).\n"
     assert (told in done.stderr) == (verbose == "-v")

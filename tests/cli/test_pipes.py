@@ -40,7 +40,7 @@ def shell(folder: Path, script: str, stdin: bytes = b"") -> subprocess.Completed
     """What a script does; `eqinfo` in it is ours, and it fails if any part of a pipe fails."""
     script = f'set -o pipefail; eqinfo() {{ {EQINFO} "$@"; }}\n{script}'
     command = ["bash", "-c", script]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, input=stdin, capture_output=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, input=stdin, capture_output=True, timeout=600)
 
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -60,7 +60,7 @@ def start(folder: Path) -> Iterator[Start]:
                 **everything | streams,
             )
             stack.enter_context(process)
-            watchdog = threading.Timer(60, process.kill)
+            watchdog = threading.Timer(600, process.kill)
             stack.callback(watchdog.join)
             stack.callback(watchdog.cancel)
             stack.callback(process.kill)
@@ -106,12 +106,10 @@ def test_live_streams_go_through_pipes_and_join(live_model: Path, folder: Path) 
 
 
 def test_live_documents_go_through_pipes(live_model: Path, folder: Path) -> None:
+    (folder / "live").symlink_to(live_model)
     lines = b"".join(json.dumps({"text": text}).encode() + b"\n" for text in ("to be", "", "or\nnot", ""))
     for bits in ("24", "ac"):
-        script = (
-            f"eqinfo compress -m {live_model} --jsonl --window-bits {bits} | "
-            f"eqinfo decompress -m {live_model} --jsonl"
-        )
+        script = f"eqinfo compress -m live --jsonl --window-bits {bits} | eqinfo decompress -m live --jsonl"
         done = shell(folder, script, stdin=lines)
         assert (done.returncode, done.stdout, done.stderr) == (0, lines, b"")
 
@@ -192,7 +190,7 @@ def test_signals_leave_no_output_and_end_the_process(folder: Path, start: Start)
         to_it, _, _ = pipes(process)
         to_it.write(b"\0" * (2 << 20))
         to_it.flush()
-        while not list(folder.glob(".eqinfo-*")):
+        while not list(folder.glob(".eqinfo-*")) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(number)
         _, message = process.communicate()
@@ -207,7 +205,7 @@ def test_a_signal_between_two_reads_of_a_pipe_is_heard_before_the_next(start: St
     to_it, _, _ = pipes(process)
     to_it.write(bytes(1 << 19))  # less than it wants: it reads in pieces, and waits for more
     to_it.flush()
-    while fcntl.ioctl(to_it, termios.FIONREAD, bytes(4)) != bytes(4):
+    while fcntl.ioctl(to_it, termios.FIONREAD, bytes(4)) != bytes(4) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)  # as if it had no time
     to_it.write(b"piece")
@@ -217,7 +215,7 @@ def test_a_signal_between_two_reads_of_a_pipe_is_heard_before_the_next(start: St
     assert process.wait(20) == -signal.SIGINT
 
 
-def test_ctrl_c_ends_a_loop_of_the_shell(folder: Path, start: Start) -> None:
+def test_ctrl_c_ends_a_loop_of_the_shell(folder: Path) -> None:
     script = f"for n in 1 2; do {sys.executable} -m eqinfo compress -m m -o out.eqi; echo status $?; done"
     with heard(signal.SIGINT):
         loop = subprocess.Popen(
@@ -231,7 +229,7 @@ def test_ctrl_c_ends_a_loop_of_the_shell(folder: Path, start: Start) -> None:
     assert loop.stdin
     loop.stdin.write(bytes(2 << 20))
     loop.stdin.flush()
-    while not list(folder.glob(".eqinfo-*")):
+    while not list(folder.glob(".eqinfo-*")) and loop.poll() is None:
         time.sleep(0.01)
     os.killpg(loop.pid, signal.SIGINT)
     said, _ = loop.communicate()
@@ -402,7 +400,7 @@ def test_progress_goes_on_inside_a_frame_where_m1_runs(folder: Path, live_model:
     )
     os.close(terminal)
     thread, shown = reader(screen)
-    assert process.wait(60) == 0
+    assert process.wait(600) == 0
     thread.join()
     done = {float(size) for size in re.findall(rb"([0-9.]+)/[0-9.]+ kB", shown)}
     assert len(done) > 2
@@ -429,11 +427,15 @@ def test_the_examples_of_the_helps_run_with_the_model_in_the_package(
     assert re.search(want, done.stdout.decode())
 
 
-def test_a_kilobyte_starts_in_well_under_a_second_of_cpu_time(folder: Path) -> None:
+def test_a_kilobyte_takes_little_more_cpu_time_than_the_packages_that_it_needs(folder: Path) -> None:
     (folder / "k").write_bytes(TEXT[:1000])
-    shell(folder, "eqinfo compress -f -m m k")  # warm: byte code is cached
-    before = os.times()
-    assert shell(folder, "eqinfo compress -f -m m k").returncode == 0
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    assert used < 0.8
+
+    def used_s(script: str) -> float:
+        assert shell(folder, script).returncode == 0  # warm: byte code is cached
+        before = os.times()
+        shell(folder, script)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    packages = used_s(f"{sys.executable} -c 'import typer, numpy, zstandard'")
+    assert used_s("eqinfo compress -f -m m k") < 2 * packages + 0.1

@@ -98,7 +98,7 @@ def test_other_json_and_tables_are_text_and_the_user_is_told() -> None:
         found, said = tokens(write(name, data))
         assert found == [data.decode()]
         assert said.startswith(f"eqinfo: {name}: read as plain text, ")
-        assert said.endswith(words + "\n") or words in said
+        assert words in said
         assert tokens(name, "-q")[1] == ""
     assert tokens(write("package.json", b'{\n  "name": "x"\n}\n'))[1] == ""
 

@@ -1,6 +1,7 @@
 """Models named by -m: which codecs they have, and which of their files they read."""
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_only_the_files_that_are_needed_are_read(live_model: Path, tmp_path: Pat
         (folder / sound).write_bytes((live_model / sound).read_bytes())
         (folder / name).write_bytes(b"damaged")
         assert restored(Model(folder), stream(whole, bits)) == TEXT
-        with pytest.raises(FormatError, match=str(folder / name)):
+        with pytest.raises(FormatError, match=re.escape(str(folder / name))):
             restored(Model(folder), stream(whole, other))
 
 
@@ -93,7 +94,9 @@ def test_a_stream_says_which_m1_it_needs(live_model: Path, tmp_path: Path) -> No
     (tmp_path / "m1.eqm1").write_bytes(integer_m1.to_bytes(random_network(seed=1)))
     for bits in ("24", "128", "ac"):
         data = stream(Model(live_model), bits)
-        with pytest.raises(MismatchError, match=f"fingerprint {data[5:13].hex()}; {tmp_path} has one with "):
+        with pytest.raises(
+            MismatchError, match=re.escape(f"fingerprint {data[5:13].hex()}; {tmp_path} has one with ")
+        ):
             restored(Model(tmp_path), data)
 
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eqinfo.errors import argument
+
 STOPPING = "stopping: writing a checkpoint, for --resume. Press Ctrl-C again to stop without one.\n"
 
 
 def stopped(message: str, command: str, folder: Path) -> bool:
     """Whether a message is that of a training that a signal stopped: what was written, and how to go on."""
-    written = rf"stopped: {folder}/checkpoint\.pt holds step \d+\. "
-    go_on = f"Go on with: eqinfo {command} -o {folder} --resume\n"
-    return re.fullmatch(re.escape(STOPPING) + written + go_on, message) is not None
+    written = re.escape(f"{STOPPING}stopped: {folder}/checkpoint.pt holds step ")
+    go_on = re.escape(f". Go on with: eqinfo {command} -o {argument(folder)} --resume\n")
+    return re.fullmatch(rf"{written}\d+{go_on}", message) is not None
 
 
 @contextmanager

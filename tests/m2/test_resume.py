@@ -16,6 +16,7 @@ from helpers import commands
 from helpers.texts import prose
 
 from eqinfo.cli import display
+from eqinfo.errors import argument
 from eqinfo.formats.token_file import Sidecar
 from eqinfo.m2 import run as m2_run
 from eqinfo.m2 import start as m2_start
@@ -23,7 +24,7 @@ from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.trained import load_m2
-from eqinfo.training import background
+from eqinfo.training import background, loop
 
 CPU = torch.device("cpu")
 SMALL = ["--preset", "nano", "--block-size", "32", "--batch-tokens", "128", "--device", "cpu"]
@@ -115,8 +116,8 @@ def test_the_weights_of_the_best_validation_are_kept_and_overfitting_is_named(
 def test_training_ends_by_saying_how_to_sample_and_to_measure(trained: tuple[Path, str]) -> None:
     folder, said = trained
     assert said.endswith(
-        f"to let it write: eqinfo eval {folder} --prompt TEXT\n"
-        f"to measure it: eqinfo eval {folder} --text FILE\n"
+        f"to let it write: eqinfo eval {argument(folder)} --prompt TEXT\n"
+        f"to measure it: eqinfo eval {argument(folder)} --text FILE\n"
     )
 
 
@@ -341,3 +342,25 @@ def test_names_that_are_no_utf8_work_in_runs_messages_json_and_figures(
         assert options or os.fsencode(name) in printed
         assert os.fsencode(name) == os.fsencode(run)
     assert r"a\xff" in (odd / "a.svg").read_text()
+
+
+# ---- long runs are compiled
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
+def test_a_long_run_is_compiled_and_learns_the_same(
+    trained: tuple[Path, str], files: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, compile_ = list[object](), torch.compile
+    monkeypatch.setattr(loop, "WORTH_COMPILING_FLOPS", {"cpu": 0.0})
+    monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f) or compile_(f, backend="aot_eager"))
+    command = ["train-m2", files / "train.bin", "-m", model, *SMALL, "--steps", 30, "-o"]
+    eqinfo(*command, tmp_path / "run")
+    assert len(compiled) == 1
+    ours, theirs = ([each["loss"] for each in lines(folder) if "loss" in each] for folder in (
+        tmp_path / "run", trained[0]
+    ))  # fmt: skip
+    assert ours[:5] == pytest.approx(theirs[:5], rel=1e-3)  # rounding grows with every step
+    monkeypatch.setenv("CXX", "no-compiler-of-this-name")
+    eqinfo(*command, tmp_path / "plain")
+    assert len(compiled) == 1

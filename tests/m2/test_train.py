@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from helpers import commands
 from helpers.signalling import STOPPING, heard, stopped
 from helpers.texts import mixed, prose
 from typer.testing import CliRunner
@@ -36,6 +37,18 @@ from eqinfo.training import loop
 loop.CHECKPOINT_EVERY_S = 0.0
 __main__.main()
 """
+# steps that take long enough to be stopped
+SLOW = """
+import time
+from eqinfo import __main__
+from eqinfo.training import loop
+rate = loop.learning_rate
+def late(*arguments):
+    time.sleep(0.3)
+    return rate(*arguments)
+loop.learning_rate = late
+__main__.main()
+"""
 # fails if anything holds the process group of torchrun when it has been destroyed
 UNHELD = """
 import weakref
@@ -58,7 +71,7 @@ TORCHRUN = {
 
 def eqinfo(*arguments, launcher=(), **options):
     command = [sys.executable, *launcher, "-m", "eqinfo", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=240, env=ENVIRONMENT, check=False, **options)
+    return subprocess.run(command, capture_output=True, timeout=600, env=ENVIRONMENT, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +213,7 @@ def test_a_second_ctrl_c_while_it_saves_keeps_the_checkpoint_before(trained, com
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline().decode() == STOPPING
         process.send_signal(signal.SIGINT)
-        assert (process.wait(60), process.stderr.read()) == (-signal.SIGINT, b"")
+        assert (process.wait(600), process.stderr.read()) == (-signal.SIGINT, b"")
     assert not list(folder.glob(".eqinfo-*"))
     done = eqinfo(*command, "-o", folder, "--resume")
     assert done.returncode == 0, done.stderr
@@ -223,11 +236,31 @@ def test_two_processes_learn_what_one_learns_in_two_parts(command, tmp_path):
     )
 
 
+def test_processes_of_torchrun_stop_with_a_checkpoint_and_resume_to_the_same_end(command, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert eqinfo(*command, "-o", tmp_path / "whole", launcher=torchrun).returncode == 0
+    folder = tmp_path / "run"
+    arguments = [sys.executable, *torchrun, tmp_path / "slow.py", *command, "-o", folder]
+    with subprocess.Popen(list(map(str, arguments)), stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=600)[1].decode()
+    assert process.returncode != 0
+    assert f"stopped: {folder}/checkpoint.pt holds step " in said
+    assert "measured" not in m2_run.read_config(folder)
+    done = eqinfo(*command, "-o", folder, "--resume", launcher=torchrun)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "m2.pt").read_bytes() == (tmp_path / "whole" / "m2.pt").read_bytes()
+    assert without_times(metrics(folder)) == without_times(metrics(tmp_path / "whole"))
+
+
 def test_the_process_group_ends_with_the_training(command, tmp_path):
     """A thread of the group that outlives it can abort the process at exit."""
     arguments = [sys.executable, "-c", UNHELD, *map(str, command), "-o", str(tmp_path / "run")]
     environment = ENVIRONMENT | TORCHRUN
-    done = subprocess.run(arguments, capture_output=True, timeout=240, env=environment, check=False)
+    done = subprocess.run(arguments, capture_output=True, timeout=600, env=environment, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -346,7 +379,10 @@ def test_token_files_from_elsewhere_train_without_a_codebook(tmp_path):
         (["--resume"], 1, "run: no such folder. Name one that train-m1 or train-m2 made."),
     ],
 )
-def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, arguments, status, message):
+def test_wrong_usage_and_bad_input_get_one_line(
+    files, model, tmp_path, monkeypatch, arguments, status, message
+):
+    monkeypatch.chdir(tmp_path)
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     for path in files.iterdir():
@@ -359,11 +395,10 @@ def test_wrong_usage_and_bad_input_get_one_line(files, model, tmp_path, argument
     arguments = [default if a == "DEFAULT" else a for a in arguments]
     given = ["-o", "run", *SMALL, *([] if "--steps" in arguments else ["--steps", "1"])]
     models = [] if "-m" in arguments else ["-m", str(model)]
-    done = eqinfo("train-m2", *given, *models, *arguments, cwd=tmp_path)
-    assert done.returncode == status, done.stderr
-    assert message in done.stderr.decode()
+    _, said = commands.run("train-m2", *given, *models, *arguments, status=status)
+    assert message in said
     if arguments:
-        assert done.stderr.decode().count("\n") == 1
+        assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -489,7 +524,7 @@ def test_a_wrong_value_is_told_by_the_first_process_alone(command, tmp_path, ran
     torchrun = {"TORCHELASTIC_RUN_ID": "run", "RANK": rank, "WORLD_SIZE": "2"}
     arguments = [sys.executable, "-m", "eqinfo", *map(str, command), *wrong, "-o", str(tmp_path / "run")]
     done = subprocess.run(
-        arguments, capture_output=True, timeout=240, env=ENVIRONMENT | torchrun, check=False
+        arguments, capture_output=True, timeout=600, env=ENVIRONMENT | torchrun, check=False
     )
     assert done.returncode == 2
     assert (wrong[0].encode() in done.stderr) == (rank == "0")

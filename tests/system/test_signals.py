@@ -23,7 +23,7 @@ def ends(code: str, ignored: int | None = None) -> tuple[int, str]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     ]
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, preexec_fn=begin
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, preexec_fn=begin
     )
     assert done.stderr == ""
     return done.returncode, done.stdout

@@ -93,7 +93,7 @@ def test_a_lost_process_is_told_by_the_first_one_of_each_machine_in_a_line(local
         )
         for rank in ("0", "1")
     )
-    said = first.communicate(timeout=120)[1], second.communicate(timeout=120)[1]
+    said = first.communicate(timeout=600)[1], second.communicate(timeout=600)[1]
     assert (first.returncode, second.returncode) == (1, -signal.SIGKILL)
     words = "eqinfo: torchrun: another process ended, perhaps with its machine. If it did not say why, "
     assert [line for line in said[0].splitlines() if line.startswith("eqinfo")] == [
