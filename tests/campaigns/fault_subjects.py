@@ -3,6 +3,7 @@
 This module does not damage the files or judge the outcomes (`faults`).
 """
 
+import atexit
 import gzip
 import hashlib
 import io
@@ -91,7 +92,14 @@ class Subject:
 def sandbox() -> Path:
     """The temporary folder of this process, in memory if possible; readers may write nowhere else."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    return Path(tempfile.mkdtemp(prefix="eqinfo-faults-", dir=base))
+    folder, owner = Path(tempfile.mkdtemp(prefix="eqinfo-faults-", dir=base)), os.getpid()
+
+    @atexit.register
+    def remove() -> None:
+        if os.getpid() == owner:  # not a fork
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return folder
 
 
 def in_folder(name: str, use: Callable[[Path], object], others: dict[str, bytes] | None = None) -> Reader:
@@ -547,7 +555,7 @@ def run_folders() -> Iterator[Subject]:
         yield Subject(f"{path}, {use}", complete[path], in_folder(path, read, complete), reseal)
 
 
-def checkpoint() -> Subject:
+def checkpoints() -> Iterator[Subject]:
     """The checkpoint of a model so small that every bit of the file can be flipped."""
     trainer = Trainer(GPT(GPTConfig(2, 4, 0, 1, 2)), Budget(2), 8, 0.01, CPU)
     path = sandbox() / "checkpoint.pt"
@@ -570,7 +578,7 @@ def checkpoint() -> Subject:
         return reseal_sha(sink.getvalue()[:-2] + (32).to_bytes(2, "little") + bytes(32))
 
     bombs = {"parts that unpack to 33 MB each": packed}
-    return Subject("checkpoint.pt, --resume", data, in_folder(path.name, read), reseal_sha, bombs=bombs)
+    yield Subject("checkpoint.pt, --resume", data, in_folder(path.name, read), reseal_sha, bombs=bombs)
 
 
 # ---- text
@@ -616,6 +624,9 @@ def texts() -> Iterator[Subject]:
         yield Subject(f"text, {name[1:]}", data, in_folder(name, read_text), is_checked=False, bombs=bombs)
 
 
+GROUPS = (streams, models, token_files, run_folders, checkpoints, texts)
+
+
 def subjects() -> list[Subject]:
     """All subjects."""
-    return [*streams(), *models(), *token_files(), *run_folders(), checkpoint(), *texts()]
+    return [subject for group in GROUPS for subject in group()]

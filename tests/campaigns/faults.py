@@ -15,7 +15,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -376,7 +375,6 @@ def main() -> None:
         print(f"{subject.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
         print(*found[-1][1].defects[:3], sep="\n", file=sys.stderr, flush=True)
     commands = fault_commands.campaign(args.cases)
-    shutil.rmtree(sandbox())
     capped = [subject.name for subject, tally in found if tally.capped]
     words = f"was reached by {', '.join(capped)}" if capped else "was reached by none"
     defects = [f"- {subject.name}: {each}\n" for subject, tally in found for each in tally.defects[:5]]
