@@ -26,7 +26,8 @@ from eqinfo.formats.model_folder import model_path
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 EXAMPLES = ROOT / "examples"
-PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), model_path(None) / "README.md"]
+CARDS = sorted((ROOT / "eqinfo" / "models").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(EXAMPLES.rglob("*.md")), *CARDS]
 MODULES = ["eqinfo", *(module.name for module in pkgutil.walk_packages(eqinfo.__path__, "eqinfo."))]
 ENVIRONMENT = {
     **os.environ,
@@ -106,7 +107,7 @@ def test_the_worked_example_of_the_formats_page_is_right() -> None:
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     install, test = (code for language, code in blocks(README) if language == "bash")
-    assert " && ".join(test.splitlines()) in (ROOT / ".ci" / "run").read_text()
+    assert " && ".join(test.splitlines()) in (ROOT / ".ci" / "run").read_text("utf-8")
     assert install.splitlines()[-1] == "examples/quickstart.sh"
     assert "pip install ." in install.splitlines()
 

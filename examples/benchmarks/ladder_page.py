@@ -108,8 +108,8 @@ OUTCOME = "\n".join(
             "At as many FLOPs a byte of text as BPE's 12 bits, and on its text, windows of 13 bits are "
             "behind by 0.017, 0.003 and 0.006 after 1 M, 4 M and 16 M tokens, and windows of 12 bits with a "
             "larger M2 by 0.030, 0.020, 0.010 and, after 56 M, 0.008. Two runs that differ in nothing but "
-            "their seed differ by up to 0.005 on *valid*. Models and budgets are small; larger ones were not run, nor "
-            "14 bits on more than 16 M tokens, nor 16 bits on more than 4 M.",
+            "their seed differ by up to 0.005 on *valid*. Models and budgets are small; larger ones were not "
+            "run, nor 14 bits on more than 16 M tokens, nor 16 bits on more than 4 M.",
         ),
     )
 )

@@ -1,6 +1,7 @@
 """The models in the package: whole, small, and as good as their cards say."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_any_bytes_come_back(model):
 
 
 def test_windows_of_english_are_long(model):
-    text = (PACKAGED.parents[1] / "examples" / "inaugural.txt").read_bytes()
+    text = (Path(__file__).parents[2] / "examples" / "inaugural.txt").read_bytes()
     assert len(text) / parse.encode(model.codebook, text).size > 4
 
 
