@@ -15,7 +15,7 @@ from eqinfo.formats.model_folder import Model, codebook_path
 from eqinfo.m1 import refit
 from eqinfo.m1.corpus import Text, sample
 from eqinfo.m1.expand import Candidates, expand
-from eqinfo.m1.refit import MAX_JOINED_BYTES, Pairs
+from eqinfo.m1.refit import MAX_JOINED_BYTES, PairCounts
 from eqinfo.m1.train import REFIT_BYTES
 
 WINDOW_BITS = (12, 16)
@@ -60,7 +60,7 @@ def refitted(
     refit.MAX_JOINED_BYTES = longest
     texts = sample(Text(np.memmap(path, np.uint8, "r"), np.empty(0, np.int64)), n_bytes)
     singles = [bytes([byte]) for byte in range(256)]
-    refit.count_windows(singles, [texts[0].slice(0, 4096)], PENALTY, silent, Pairs(16))  # as above
+    refit.count_windows(singles, [texts[0].slice(0, 4096)], PENALTY, silent, PairCounts(16))  # as above
     codebook, took = spent(partial(refit.refit, candidates, texts, window_bits, PENALTY, silent))
     return codebook, Phase(took, peak_mb())
 
