@@ -20,7 +20,7 @@ from helpers.texts import mixed, prose
 from typer.testing import CliRunner
 
 import eqinfo
-from eqinfo.cli import console
+from eqinfo.cli import console, options
 from eqinfo.cli.app import app
 from eqinfo.codebook.codebook import Codebook
 
@@ -162,8 +162,8 @@ def test_threads_change_nothing(eqi: Shell) -> None:
 
 def test_the_parse_can_be_chosen_and_need_not_be_known_to_restore(eqi: Shell) -> None:
     sizes = []
-    for options in (["--unaligned-penalty", "5"], ["--method", "greedy"], []):
-        data = eqi("compress", *options, stdin=TEXT)
+    for words in (["--unaligned-penalty", "5"], ["--method", "greedy"], []):
+        data = eqi("compress", *words, stdin=TEXT)
         assert eqi("decompress", stdin=data) == TEXT
         sizes.append(len(data))
     assert sizes[2] < min(sizes[:2])
@@ -667,3 +667,10 @@ def test_threads_of_torch_spin_for_a_moment_unless_the_user_says_how_they_wait(
     code = "import os; from eqinfo.cli import app; print(os.environ.get('GOMP_SPINCOUNT'))"
     said = subprocess.check_output([sys.executable, "-c", code], env=environment | given, text=True)
     assert said == f"{spins}\n"
+
+
+def test_no_threads_are_as_many_as_the_cores_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    assert (options._or_cores(0), options._or_cores(7)) == (2, 7)

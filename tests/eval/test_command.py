@@ -23,6 +23,7 @@ from helpers.texts import prose
 
 from eqinfo.codebook import parse
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.coder import integer_m1, live_windows
 from eqinfo.eval import held_out, measure
 from eqinfo.eval.held_out import HeldOut, tokens_for
 from eqinfo.eval.results import M1Row, M2Row, TextFacts
@@ -530,3 +531,13 @@ def test_text_to_tokens_to_run_to_figures_in_one_pipeline(work: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     found = json.loads(done.stdout)
     assert (found["text"]["original_bytes"], found["m2"][0]["run"]) == (len(HELD_OUT), "piped")
+
+
+def test_live_windows_are_counted_without_those_that_end_documents(run_eval: Eval, tmp_path: Path) -> None:
+    texts = HELD_OUT.decode().split()[:40]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    row = run_eval.json("mine", "--text", tmp_path / "words.jsonl")["live"][0]
+    text, ends = "".join(texts).encode(), np.cumsum([len(text) for text in texts])
+    payload = live_windows.encode_windows(integer_m1.load(Path("mine/m1.eqm1")), text, ends, 64)
+    n_windows = np.count_nonzero(np.frombuffer(payload, ">u8"))
+    assert (row["window_bits"], row["bytes_per_window"]) == (64, len(text) / n_windows)
