@@ -68,7 +68,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _slice_loss(logits: Tensor, targets: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    """The loss of a slice, (), and its gradient with respect to the logits, (S, V), as they are.
+    """The loss of a slice, (), and its gradient with respect to the logits, (S, V) like them.
 
     That gradient is softmax(logits), minus 1 at the target, and 0 for tokens without a target. Without
     `with_gradient`, the second result is meaningless.

@@ -25,7 +25,7 @@ from eqinfo.formats.model_folder import Model
 from eqinfo.m2.batches import Tokens
 from eqinfo.m2.impossible import Impossible
 from eqinfo.m2.model import GPT, M2_PRESETS, GPTConfig
-from eqinfo.m2.token_bytes import ByteNgrams, Spelling
+from eqinfo.m2.token_bytes import ROW_BITS, ByteNgrams, Spelling
 from eqinfo.training import run_folder
 from eqinfo.training.schedule import Budget
 
@@ -165,11 +165,16 @@ def shape_of(settings: Settings, train: Tokens, codebook: Codebook | None) -> GP
     return GPTConfig(vocab_size, settings.block_size, *shape_of_name(settings.preset))
 
 
-def ngrams_of(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> ByteNgrams | None:
-    """New byte n-grams; None if the tokens are no windows of a codebook, or have plain embeddings."""
+def known_tokens(settings: Settings, shape: GPTConfig, codebook: Codebook | None) -> list[bytes] | None:
+    """The bytes of the tokens; None if they are no windows of a codebook, or have plain embeddings."""
     if codebook is None or len(codebook.windows) != shape.vocab_size or settings.plain_embeddings:
         return None
-    return ByteNgrams(codebook.windows, shape.n_embd)
+    return codebook.windows
+
+
+def ngrams_of(shape: GPTConfig, tokens: list[bytes] | None) -> ByteNgrams | None:
+    """New byte n-grams; None for tokens of unknown bytes."""
+    return None if tokens is None else ByteNgrams(tokens, shape.n_embd)
 
 
 def impossible_of(config: dict[str, Any], codebook: Codebook | None) -> Impossible | None:
@@ -180,9 +185,9 @@ def impossible_of(config: dict[str, Any], codebook: Codebook | None) -> Impossib
     return None if pairs is None else Impossible(pairs)
 
 
-def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
+def facts(shape: GPTConfig, has_ngrams: bool) -> dict[str, int]:
     """A shape, its parameters and its FLOPs, for config.json."""
-    ngram_params = 0 if ngrams is None else ngrams.vectors.numel()
+    ngram_params = shape.n_embd << ROW_BITS if has_ngrams else 0
     return asdict(shape) | {
         "non_embedding_params": shape.n_params,
         "ngram_params": ngram_params,
@@ -193,10 +198,9 @@ def facts(shape: GPTConfig, ngrams: ByteNgrams | None) -> dict[str, int]:
 
 def new_model(config: dict[str, Any], shape: GPTConfig, codebook: Codebook | None) -> GPT:
     """A new model of a run, to train or to fill; it knows its tokens' bytes if they are whole windows."""
-    spelling, ngrams = None, ngrams_of(Settings(**config["settings"]), shape, codebook)
-    if ngrams is not None and codebook is not None:
-        spelling = Spelling(codebook.windows, shape.n_embd)
-    return GPT(shape, spelling, ngrams, impossible_of(config, codebook))
+    tokens = known_tokens(Settings(**config["settings"]), shape, codebook)
+    spelling = None if tokens is None else Spelling(tokens, shape.n_embd)
+    return GPT(shape, spelling, ngrams_of(shape, tokens), impossible_of(config, codebook))
 
 
 def tables(config: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

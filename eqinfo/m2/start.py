@@ -24,8 +24,8 @@ from eqinfo.m2.run import (
     Settings,
     codebook_of,
     facts,
+    known_tokens,
     load_codec,
-    ngrams_of,
     read_config,
     shape_of,
 )
@@ -75,7 +75,7 @@ def start(
         codec = sidecar.find_codec(Model(model), tokens.name) if sidecar.fingerprint else None
         codebook = codebook_of(codec)
         shape = shape_of(settings, tokens, codebook)
-        ngrams = ngrams_of(settings, shape, codebook)
+        is_known = known_tokens(settings, shape, codebook) is not None
         if codebook is not None:
             run_folder.write_file(folder / CODEBOOK_NAME, codebook.to_bytes())
         elif isinstance(codec, WindowCodec | ArithmeticCodec):  # eval cuts text with their M1
@@ -93,8 +93,8 @@ def start(
             },
             "fingerprint": sidecar.fingerprint,
             "unit_bits": sidecar.unit_bits,
-            "knows_cuts": ngrams is not None and _know_cuts(codebook, tokens_of.values()),
-            "model": facts(shape, ngrams),
+            "knows_cuts": is_known and _know_cuts(codebook, tokens_of.values()),
+            "model": facts(shape, is_known),
         }
 
     run_folder.start(folder, "m2", config, made=[STAGED, CODEBOOK_NAME, NETWORK_NAME])

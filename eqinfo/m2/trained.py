@@ -18,6 +18,7 @@ from eqinfo.m2.run import (
     config_shape,
     facts,
     impossible_of,
+    known_tokens,
     load_codec,
     new_model,
     ngrams_of,
@@ -64,18 +65,18 @@ def load_m2(folder: Path, device: torch.device) -> M2:
     if "measured" in config:
         return M2(load_weights(folder, config, shape, codebook, device), codec, config)
     path, settings = checkpoint_of(folder), Settings(**config["settings"])
-    _check_size(path, 4 * facts(shape, None)["params"])
-    ngrams = ngrams_of(settings, shape, codebook)
+    tokens = known_tokens(settings, shape, codebook)
+    _check_size(path, 4 * facts(shape, tokens is not None)["params"])
     state, trained = load_tensors(path, torch.device("cpu")), new_model(config, shape, codebook)
     try:
         trained.load_state_dict(state["model"])
         step, time_s = state["step"], round(state["time_s"], 1)
-        tokens = step * settings.batch_size * settings.block_size
+        n_tokens = step * settings.batch_size * settings.block_size
     except (LookupError, *_UNFIT) as error:
         raise MismatchError(f"{path}: not a checkpoint of its run ({first_line(error)}).") from None
-    model = GPT(shape, ngrams=ngrams, impossible=trained.impossible)
+    model = GPT(shape, ngrams=ngrams_of(shape, tokens), impossible=trained.impossible)
     model.load_state_dict(trained.plain())
-    measured = {"training_steps": step, "training_tokens": tokens, "training_s": time_s}
+    measured = {"training_steps": step, "training_tokens": n_tokens, "training_s": time_s}
     return M2(model.to(device), codec, config | {"measured": measured}, is_complete=False)
 
 
@@ -94,10 +95,10 @@ def load_weights(
     weights = folder / WEIGHTS
     if not weights.exists():
         raise FormatError(f"{folder}: incomplete; {WEIGHTS} is missing. Complete the run with --resume.")
-    _check_size(weights, 2 * facts(shape, None)["params"])
-    ngrams = ngrams_of(Settings(**config["settings"]), shape, codebook)
+    tokens = known_tokens(Settings(**config["settings"]), shape, codebook)
+    _check_size(weights, 2 * facts(shape, tokens is not None)["params"])
     state = load_tensors(weights, device)
-    model = GPT(shape, ngrams=ngrams, impossible=impossible_of(config, codebook)).to(device)
+    model = GPT(shape, ngrams=ngrams_of(shape, tokens), impossible=impossible_of(config, codebook)).to(device)
     try:
         model.load_state_dict(state)
     except _UNFIT as error:

@@ -220,7 +220,7 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
     """
     decoder = getincrementaldecoder("utf-8")("surrogatepass")
     is_open = False  # whether a line has been begun
-    last = ""  # its last character
+    last = ""  # the last character of the lines before
     try:
         for frame in frames:
             lines = ""
@@ -228,16 +228,19 @@ def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:
                 if not is_open and (closed or piece):
                     lines += '{"text": "'
                     is_open = True
-                text = decoder.decode(piece, final=closed)
-                if SURROGATE_PAIR.search(last + text):
-                    raise InputError(f"{where}: {NOT_UTF8}")  # in JSON the two would be one character
-                lines += json.dumps(text, ensure_ascii=False)[1:-1]
-                last = text[-1:] or last
+                lines += json.dumps(decoder.decode(piece, final=closed), ensure_ascii=False)[1:-1]
                 if closed:
                     lines += '"}\n'
-                    is_open, last = False, ""
-            # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
-            yield lines.encode("utf-8", "backslashreplace")
+                    is_open = False
+            try:
+                data = lines.encode()
+            except UnicodeEncodeError:
+                if SURROGATE_PAIR.search(last + lines):  # JSON's escapes for the two would be one character
+                    raise InputError(f"{where}: {NOT_UTF8}") from None
+                # only lone surrogates have no UTF-8: Python's escape for them, \udXXX, is JSON's too
+                data = lines.encode("utf-8", "backslashreplace")
+            yield data
+            last = lines[-1:] or last
         if is_open:
             decoder.decode(b"", final=True)
             yield b'"}\n'

@@ -10,6 +10,7 @@ import sys
 import termios
 
 import pytest
+from helpers.terminals import received
 
 CODE = """
 import signal, time
@@ -56,21 +57,12 @@ def shown(columns: int, code: str = CODE, **environment: str) -> str:
     """What a terminal of this width receives, on stderr and stdout."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    variables = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
-        env=variables | {"TERM": "xterm"} | environment,
-    ) as process:  # fmt: skip
+        env=os.environ | {"TERM": "xterm"} | environment,
+    ):  # fmt: skip
         os.close(terminal)
-        received = b""
-        try:
-            while data := os.read(screen, 1 << 16):
-                received += data
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        process.wait()
-    os.close(screen)
-    return received.decode()
+        return b"".join(received(screen)).decode()
 
 
 @pytest.mark.parametrize(

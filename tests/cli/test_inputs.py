@@ -22,6 +22,7 @@ from eqinfo.text.decompression import open_text
 from eqinfo.text.hold_out import is_held_out
 
 TEXT = prose(300)
+EQINFO = [sys.executable, "-m", "eqinfo"]
 
 
 @pytest.fixture
@@ -110,18 +111,7 @@ def test_ids_of_other_programs_are_not_passed_over(eqi: Shell) -> None:
 
 def test_input_that_is_not_ready_is_an_error_and_not_the_end(eqi: Shell, model: Path) -> None:
     for words in ("--tokens", "--jsonl", "--tokens --jsonl", ""):
-        command = [
-            sys.executable,
-            "-m",
-            "eqinfo",
-            "compress",
-            "-m",
-            str(model),
-            *words.split(),
-            "-",
-            "-o",
-            "out",
-        ]
+        command = [*EQINFO, "compress", "-m", str(model), *words.split(), "-", "-o", "out"]
         code = (
             "import os, subprocess\n"
             "r, w = os.pipe()\n"

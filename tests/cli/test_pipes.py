@@ -1,6 +1,5 @@
 """The commands as a shell runs them: real processes, pipes, signals and full disks."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +18,7 @@ from typing import IO
 
 import pytest
 from helpers.signalling import heard
+from helpers.terminals import received
 from helpers.texts import mixed, prose
 
 import eqinfo
@@ -361,10 +361,8 @@ def reader(screen: int) -> tuple[threading.Thread, bytearray]:
     shown = bytearray()
 
     def read() -> None:
-        with contextlib.suppress(OSError):  # the other side is closed
-            while data := os.read(screen, 1 << 16):
-                shown.extend(data)
-        os.close(screen)
+        for data in received(screen):
+            shown.extend(data)
 
     thread = threading.Thread(target=read)
     thread.start()

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import run as eqinfo
+from helpers.terminals import received
 from helpers.texts import prose
 
 from eqinfo.codebook import parse
@@ -463,19 +464,13 @@ def on_terminal(folder: Path, code: str) -> bytes:
     """What a terminal receives when Python runs this."""
     screen, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "OMP_NUM_THREADS": "1"}
-    received = b""
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, stdout=terminal, stdin=subprocess.DEVNULL, env=environment
     ) as process:
         os.close(terminal)
-        try:
-            while data := os.read(screen, 1 << 16):
-                received += b"[" + data + b"]"
-        except OSError:  # how Linux says that the other side is closed
-            pass
-    os.close(screen)
+        shown = b"".join(b"[" + data + b"]" for data in received(screen))
     assert process.returncode == 0
-    return received
+    return shown
 
 
 def test_on_a_terminal_characters_are_held_back_until_they_are_complete(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from helpers.codebooks import golden_codebook
 from helpers.commands import run
+from helpers.terminals import received
 
 from eqinfo.eval import drawing
 
@@ -46,16 +46,10 @@ def test_a_line_ends_where_a_document_does(book: str) -> None:
 def test_windows_have_colours_on_a_terminal_and_no_markers(book: str) -> None:
     screen, terminal = pty.openpty()
     command = [sys.executable, "-m", "eqinfo", "eval", book, "--text", "t", "--show", "-q"]
-    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(drawing.__file__).parents[2])}
-    subprocess.run(command, stdout=terminal, env=environment, check=True, timeout=600)
+    more = {"TERM": "xterm-256color", "PYTHONPATH": str(Path(drawing.__file__).parents[2])}
+    subprocess.run(command, stdout=terminal, env=os.environ | more, check=True, timeout=600)
     os.close(terminal)
-    received = b""
-    with suppress(OSError):  # how Linux says that the other side is closed
-        while data := os.read(screen, 1 << 16):
-            received += data
-    os.close(screen)
-    drawn = received.decode()
+    drawn = b"".join(received(screen)).decode()
     assert re.sub(r"\x1b\[[0-9;]*m", "", drawn) == "to be or not to be↵\r\nthat is the question\\xe9↵\r\n"
     colours = re.findall(r"\x1b\[(30;48;[0-9;]+)m", drawn)
     assert len(colours) == 9

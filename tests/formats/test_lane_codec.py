@@ -183,7 +183,6 @@ def test_a_gpu_is_not_looked_for_when_there_is_little_text(plain: WindowCodec) -
     assert done.stdout == stream_of(plain, [Frame(b"to be")] * 20)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_auto_uses_the_cpu(
     plain: WindowCodec, told: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +236,6 @@ def test_compress_and_decompress_in_lanes(live_model: Path, tmp_path: Path) -> N
     assert len(streams) == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named(live_model: Path, tmp_path: Path) -> None:
     (tmp_path / "book").write_bytes(b"to be")
     words = "eqinfo: --device: no usable GPU in this machine. Use --device cpu.\n"

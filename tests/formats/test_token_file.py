@@ -151,15 +151,15 @@ def test_hostile_values_in_a_sidecar_are_refused(codebook: Codebook, which: int,
 @pytest.mark.parametrize(
     "fields",
     [{"fingerprint": text} for text in ("", "00", "x" * 64, "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n")]
-    + [{"window_bits": bits} for bits in (-1, 0, 11, 33, 2**40)]
-    + [{"vocab_size": size} for size in (-1, 0, 300, 4095)],
+    + [{"window_bits": bits} for bits in (0, 11, 33, 2**40)]
+    + [{"vocab_size": size} for size in (0, 300, 4095)],
 )
 def test_numbers_that_no_codec_has_are_refused_when_a_sidecar_is_read(
     codebook: Codebook, fields: dict[str, object]
 ) -> None:
     _, sidecar = written(codebook, [Frame(b"to be")])
     altered = sealed(json.loads(sidecar.to_json()) | fields)
-    with pytest.raises(FormatError, match=r"^x\.bin\.json: damaged; (found|a number) .* Get a fresh copy\.$"):
+    with pytest.raises(FormatError, match=r"^x\.bin\.json: damaged; found .* Get a fresh copy\.$"):
         Sidecar.from_json(altered, "x.bin.json")
 
 
@@ -167,7 +167,8 @@ def test_numbers_that_no_codec_has_are_refused_when_a_sidecar_is_read(
 def test_numbers_that_no_file_has_are_refused_when_a_sidecar_is_read(codebook: Codebook, number: int) -> None:
     fields = json.loads(written(codebook, [Frame(b"to be")])[1].to_json())
     frames = [[number] * 4] * 2
-    for changes in ({"tokens": number}, {"crc32": number}, {"unit_bits": 24, "frames": frames}):
+    alone = ({name: number} for name in ("window_bits", "vocab_size", "tokens", "crc32"))
+    for changes in (*alone, {"unit_bits": 24, "frames": frames}):
         with pytest.raises(FormatError, match=r"^x\.bin\.json: damaged; a number is out of range\."):
             Sidecar.from_json(sealed(fields | changes), "x.bin.json")
 

@@ -383,8 +383,6 @@ def test_wrong_usage_and_bad_input_get_one_line(
     files, model, tmp_path, monkeypatch, arguments, status, message
 ):
     monkeypatch.chdir(tmp_path)
-    if "cuda" in arguments and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     for path in files.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "short.bin").write_bytes((tmp_path / "train.bin").read_bytes()[:-2])
