@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from eqinfo.cli import advice, console, inputs
+from eqinfo.cli.progress import with_progress
 from eqinfo.errors import OptionError
 from eqinfo.system.atomic_files import is_written_in_place, replacing
 
@@ -52,13 +53,12 @@ class Job:
         sample = bytearray()
         with ExitStack() as stack:
             if self.jsonl:
-                source, pieces = self._documents(stack, name)
-                frames = frames_of_pieces(pieces, self.codec.frame_bytes)
+                frames = frames_of_pieces(self._documents(stack, name), self.codec.frame_bytes)
             else:  # a file's bytes as they are
                 source = stack.enter_context(console.open_input(name))
                 stack.enter_context(console.read_to_end(source, name))
                 frames = frames_of_bytes(source, self.codec.frame_bytes)
-            frames = console.with_progress(advice.sampled(frames, sample), source, name, self.quiet)
+            frames = with_progress(advice.sampled(frames, sample), [name], self.quiet)
             self.claims.claim(target)
             inputs.make_folder(target, self.output_dir)
             sink = stack.enter_context(console.open_output(target, name, self.force, binary=not self.stdout))
@@ -82,12 +82,11 @@ class Job:
         if (not self.share or valid.exists()) and self._is_done(target, name):
             return
         with ExitStack() as stack:
-            source, pieces = self._documents(stack, name)
-            pieces = chain(pieces, chain.from_iterable(map(self._later_documents, names[1:])))
+            later = chain.from_iterable(map(self._later_documents, names[1:]))
+            pieces = chain(self._documents(stack, name), later)
             aside = stack.enter_context(Aside(self.share)) if self.share else None
             frames = frames_of_pieces(aside.kept(pieces) if aside else pieces, size)
-            total = inputs.total_size(names) if names[1:] else None
-            parts = {target: console.with_progress(frames, source, name, self.quiet, total)}
+            parts = {target: with_progress(frames, names, self.quiet)}
             if aside:
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
             for path in [*parts, *map(token_file.sidecar_path, parts)]:
@@ -136,8 +135,8 @@ class Job:
         """Whether to say what was done."""
         return self.verbose or (target is not None and not self.quiet and console.is_terminal(sys.stderr))
 
-    def _documents(self, stack: ExitStack, name: Path) -> tuple[BinaryIO, Iterator[tuple[bytes, bool]]]:
-        """Opens an input, decompressed; returns it and the pieces of its documents."""
+    def _documents(self, stack: ExitStack, name: Path) -> Iterator[tuple[bytes, bool]]:
+        """Opens an input, decompressed; the pieces of its documents."""
         from eqinfo.text.decompression import decompressed
         from eqinfo.text.documents import read_pieces
 
@@ -145,13 +144,13 @@ class Job:
         source = stack.enter_context(console.open_input(name, decompressed))
         stack.enter_context(console.read_to_end(source, name))
         shown = console.shown(name)
-        return source, read_pieces(source, shown, self.text_field, self.jsonl, self.skip_bad)
+        return read_pieces(source, shown, self.text_field, self.jsonl, self.skip_bad)
 
     def _later_documents(self, name: Path) -> Iterator[tuple[bytes, bool]]:
         """The pieces of an input's documents; it is opened when the first is read."""
         try:
             with ExitStack() as stack:
-                yield from self._documents(stack, name)[1]
+                yield from self._documents(stack, name)
         except OSError as error:
             error.filename = error.filename or console.shown(name)
             raise

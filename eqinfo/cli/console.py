@@ -24,11 +24,8 @@ from eqinfo.system.atomic_files import NamedSink, replacing
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from eqinfo.text.frames import Frame
-
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 STANDARD = Path("-")  # stdin as an input, stdout as an output
-PROGRESS_AFTER_S = 1.0
 # what torch on CPUs, the loader of its library, and the interpreter meanwhile raise when memory is short
 NO_MEMORY = re.compile("allocate memory|out of memory|failed to map segment|return without exception set")
 above_bars = list[Callable[[str], None]]()  # while bars are on the screen, what prints above them
@@ -115,17 +112,23 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-class _InterruptibleFile(io.FileIO):
-    """A file between whose reads Python runs signal handlers.
+class InputFile(io.FileIO):
+    """An input, between whose reads Python runs signal handlers.
 
     io.BufferedReader fills its buffer in a loop in C and would start the next read, which may block, before
     any handler runs. Python runs handlers when it enters a method that is written in Python.
+
+    Attributes:
+        n_read: bytes read from all inputs.
     """
+
+    n_read = 0
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         """Reads into a buffer; returns the number of bytes. Nothing yet is an error, not the end."""
         if (n := super().readinto(buffer)) is None:
             raise BlockingIOError(errno.EAGAIN, "input is not ready (non-blocking)")
+        InputFile.n_read += n
         return n
 
 
@@ -145,7 +148,7 @@ def open_input(
         OSError: there is no such file, or it cannot be read.
     """
     if name != STANDARD:
-        return _opened(io.BufferedReader(_InterruptibleFile(name)), name, opener)
+        return _opened(io.BufferedReader(InputFile(name)), name, opener)
     if sys.stdin is None:
         raise InputError("stdin: closed. Give it something to read, or name a file.")
     if binary and is_terminal(sys.stdin):
@@ -153,7 +156,7 @@ def open_input(
     raw = getattr(sys.stdin.buffer, "raw", None)
     if not isinstance(raw, io.FileIO):  # in tests
         return nullcontext(opener(sys.stdin.buffer, str(name)) if opener else sys.stdin.buffer)
-    return _opened(io.BufferedReader(_InterruptibleFile(raw.fileno(), closefd=False)), name, opener)
+    return _opened(io.BufferedReader(InputFile(raw.fileno(), closefd=False)), name, opener)
 
 
 @contextmanager
@@ -194,42 +197,6 @@ def _open_stdout(advice: str) -> AbstractContextManager[NamedSink]:
     # unbuffered: a full disk shows where it can be reported, and nothing is left to flush at exit
     raw = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
     return nullcontext(NamedSink(cast(BinaryIO, raw), "stdout"))
-
-
-def with_progress(
-    frames: Iterable["Frame"], source: BinaryIO, name: Path, quiet: bool, total: int | None = None
-) -> Iterator["Frame"]:
-    """Yields the same frames; after PROGRESS_AFTER_S a bar on the terminal shows how much is done.
-
-    Args:
-        frames: read from the source, or decoded from it.
-        source: the input.
-        name: of the input.
-        quiet: show no bar.
-        total: bytes of text in all. If None, a plain file of text tells by its size.
-    """
-    if quiet or not is_terminal(sys.stderr):
-        yield from frames
-        return
-    from eqinfo.cli import display
-    from eqinfo.coder.progress import CODED
-
-    position = None  # of the source, which may hold more than the text: JSONL
-    if total is None and (total := _plain_size(source)) is not None:
-        position = source.tell
-    read, finished, before, share = 0, 0, int(CODED[0]), 1.0
-
-    def done() -> int:
-        """The bytes that are done; where M1 runs, also inside a frame."""
-        return int((int(CODED[0]) - before or finished) * share)
-
-    with display.bytes_bar(shown(name), total, done, PROGRESS_AFTER_S):
-        for frame in frames:
-            read += len(frame.text)
-            if position is not None and read:
-                share = position() / read
-            yield frame
-            finished = read
 
 
 def _plain_size(source: BinaryIO) -> int | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from eqinfo.cli import console, inputs, options
+from eqinfo.cli.progress import with_progress
 from eqinfo.errors import FormatError, InputError
 from eqinfo.system import gpu
 
@@ -107,7 +108,7 @@ def decompress(
                     pieces = console.whole_lines(pieces)
             else:
                 frames, n_text = _frames(source, name, finder, codebook, threads)
-                frames = console.with_progress(frames, source, name, quiet, n_text)
+                frames = with_progress(frames, [name], quiet, n_text)
                 pieces = jsonl_of_frames(frames, shown) if jsonl else (frame.text for frame in frames)
             if test:
                 n_bytes = sum(map(len, pieces))

@@ -280,12 +280,3 @@ def is_done(target: Path | None, name: Path, verbose: bool) -> bool:
     if verbose:
         console.say(f"{console.shown(name)}: skipped; {target} exists")
     return True
-
-
-def total_size(names: list[Path]) -> int | None:
-    """Size in bytes of plain files of text; None if some are none."""
-    from eqinfo.text.decompression import PACKED
-
-    if any(name.suffix.lower() in PACKED or not name.is_file() for name in names):
-        return None
-    return sum(name.stat().st_size for name in names)

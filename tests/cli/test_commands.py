@@ -1,12 +1,15 @@
 """The commands, in process: names, options, messages and exit statuses."""
 
 import gzip
+import io
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from helpers.texts import mixed, prose
 from typer.testing import CliRunner
 
 import eqinfo
-from eqinfo.cli import console, options
+from eqinfo.cli import console, display, options, progress
 from eqinfo.cli.app import app
 from eqinfo.codebook.codebook import Codebook
 
@@ -506,12 +509,40 @@ def test_binary_output_to_a_terminal_is_refused_without_c(
 
 def test_a_terminal_is_told_what_was_done_unless_quiet(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "is_terminal", lambda stream: True)
-    monkeypatch.setattr(console, "PROGRESS_AFTER_S", 0.0)
+    monkeypatch.setattr(progress, "BAR_AFTER_S", 0.0)
     Path("a").write_bytes(TEXT)
     eqi("compress", "a")
     assert eqi.err.splitlines()[-1].startswith(f"a: {len(TEXT)} -> ")
     eqi("compress", "-q", "-f", "a")
     assert eqi.err == ""
+
+
+@pytest.mark.parametrize("arguments", [["--tokens"], ["--tokens", "--hold-out", "1/4"], ["--jsonl"]])
+def test_a_bar_shows_bytes_of_the_inputs_compressed_or_several(
+    eqi: Shell, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    records = [
+        b"".join(json.dumps({"id": n, "text": prose(5000, seed=n).decode()}).encode() + b"\n" for n in part)
+        for part in (range(60), range(60, 120))
+    ]
+    Path("a.jsonl").write_bytes(records[0])
+    Path("b.jsonl.zst").write_bytes(zstandard.compress(records[1]))
+    found = list[tuple[int | None, int, int]]()
+
+    @contextmanager
+    def bytes_bar(name: str, total: int | None, done: Callable[[], int], after_s: float) -> Iterator[None]:
+        at_start = done()
+        yield
+        found.append((total, at_start, done()))
+
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(display, "bytes_bar", bytes_bar)
+    sizes = [Path(name).stat().st_size for name in ("a.jsonl", "b.jsonl.zst")]
+    eqi("compress", *arguments, "a.jsonl", "b.jsonl.zst", *(["-o", "c"] if "--tokens" in arguments else []))
+    shown = [sum(sizes)] if "--tokens" in arguments else sizes
+    assert [figures[:2] for figures in found] == [(size, 0) for size in shown]
+    for size, (_, _, end) in zip(shown, found, strict=True):  # what tells the kind is read before
+        assert size - io.DEFAULT_BUFFER_SIZE <= end <= size
 
 
 def test_a_range_on_a_terminal_ends_its_line(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

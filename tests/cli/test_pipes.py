@@ -388,8 +388,8 @@ def test_a_long_job_shows_its_progress_on_a_terminal_only(start: Start) -> None:
 def test_progress_goes_on_inside_a_frame_where_m1_runs(folder: Path, live_model: Path) -> None:
     (folder / "long").write_bytes(prose(20_000))  # one frame
     (folder / "soon.py").write_text(
-        "from eqinfo import __main__\nfrom eqinfo.cli import console\n"
-        "console.PROGRESS_AFTER_S = 0.01\n__main__.main()\n"
+        "from eqinfo import __main__\nfrom eqinfo.cli import progress\n"
+        "progress.BAR_AFTER_S = 0.01\n__main__.main()\n"
     )
     screen, terminal = pty.openpty()
     command = [sys.executable, "soon.py", "compress", "-m", live_model, "--window-bits", "ac", "-c", "long"]
