@@ -13,7 +13,7 @@ from codecs import iterdecode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, TextIO, cast
 
 import typer
 
@@ -120,15 +120,19 @@ class InputFile(io.FileIO):
 
     Attributes:
         n_read: bytes read from all inputs.
+        on_read: called after each read, if it is not None.
     """
 
-    n_read = 0
+    n_read: ClassVar[int] = 0
+    on_read: ClassVar[Callable[[], None] | None] = None
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         """Reads into a buffer; returns the number of bytes. Nothing yet is an error, not the end."""
         if (n := super().readinto(buffer)) is None:
             raise BlockingIOError(errno.EAGAIN, "input is not ready (non-blocking)")
         InputFile.n_read += n
+        if InputFile.on_read is not None:
+            InputFile.on_read()
         return n
 
 

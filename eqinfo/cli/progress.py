@@ -1,9 +1,10 @@
-"""How much of the inputs is done: a bar on the terminal, if the job is long."""
+"""How much of its inputs a command has read or coded."""
 
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,31 @@ def with_progress(
                 share = (console.InputFile.n_read - read_before) / max(n_yielded, 1)
             yield frame
             finished = n_yielded
+
+
+@contextmanager
+def reading(names: list[Path], report: Callable[[float], None]) -> Iterator[None]:
+    """While the block reads its inputs, reports the share that it has read, a percent at a time.
+
+    Args:
+        names: of the inputs. If some are no plain files, nothing is reported.
+        report: receives shares in (0, 1).
+    """
+    n_input, read_before, told = _size(names) or 0, console.InputFile.n_read, 0
+
+    def tell() -> None:
+        nonlocal told
+        percent = 100 * (console.InputFile.n_read - read_before) // n_input
+        if told < percent < 100:
+            told = percent
+            report(percent / 100)
+
+    if n_input:
+        console.InputFile.on_read = tell
+    try:
+        yield
+    finally:
+        console.InputFile.on_read = None
 
 
 def _size(names: list[Path]) -> int | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, inputs, options
+from eqinfo.cli import console, inputs, options, progress
 from eqinfo.errors import OptionError, argument
 
 
@@ -104,7 +104,11 @@ def train_m1(
             given["window_bits"], *given["further_window_bits"] = _widths(window_bits)
         given = {name: value for name, value in given.items() if value is not None}
         sources = inputs.open_texts(texts or [])
-        with run_folder.alone_in(output, not resume), display.phases(quiet) as report:
+        with (
+            run_folder.alone_in(output, not resume),
+            display.phases(quiet) as report,
+            progress.reading(texts or [], lambda share: report(m1_run.READING, share, "")),
+        ):
             if not resume:
                 m1_run.start(sources, output, m1_run.Settings(**given), report, jsonl, skip_bad)
             elif (

@@ -31,6 +31,7 @@ from eqinfo.training.resume import check_longer, differs, is_extended, resumed
 from eqinfo.training.run_folder import BUDGETS, Report
 from eqinfo.training.schedule import DEFAULT_MINUTES, Budget
 
+READING = "reading text"  # the phase
 BASELINE, CORPUS, DRAFTS = "published.eqcb", "corpus", "round-*.eqcb"
 MIN_BYTES = 20  # a twentieth is held out
 WORTH_MINUTES_BYTES = 100_000
@@ -105,10 +106,10 @@ def start(
     def config() -> dict[str, Any]:
         facts = corpus.stage(sources, folder / CORPUS, settings.text_field, as_jsonl, skip_bad)
         _check_size(facts, settings)
-        report("reading text", 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
+        report(READING, 1.0, f"{facts.train_bytes + facts.valid_bytes:,} bytes")
         return {"settings": asdict(settings), "corpus": asdict(facts), "batches": _mixture(settings)}
 
-    report("reading text", 0.0, "")
+    report(READING, 0.0, "")
     run_folder.start(folder, "m1", config, made=[CORPUS])
 
 
@@ -155,7 +156,7 @@ def resume(
         raise MismatchError(f"{folder}: complete, and without its text. Start a new run with another -o.")
     settings = Settings(**resumed(folder, config["settings"], given))
     if sources is not None:
-        report("reading text", 0.0, "")
+        report(READING, 0.0, "")
         found = corpus.checksum(sources, settings.text_field, as_jsonl, skip_bad)
         want = config["corpus"]["sha256"]
         if found != want:
@@ -163,7 +164,7 @@ def resume(
                 f"{folder}: a run on other text; found SHA-256 {found[:16]}, want {want[:16]}. "
                 "Leave TEXT out to continue it, or start a new run with another -o."
             )
-        report("reading text", 1.0, "the text of the run")
+        report(READING, 1.0, "the text of the run")
     if not (grew := settings.budget != before.budget) and is_extended(config["settings"], given):
         check_longer(folder, settings, settings.budget.steps or 0, 0.0)
     if grew:

@@ -26,6 +26,7 @@ import eqinfo
 from eqinfo.cli import console, display, options, progress
 from eqinfo.cli.app import app
 from eqinfo.codebook.codebook import Codebook
+from eqinfo.text.decompression import decompressed
 
 TEXT = prose(300)
 
@@ -543,6 +544,23 @@ def test_a_bar_shows_bytes_of_the_inputs_compressed_or_several(
     assert [figures[:2] for figures in found] == [(size, 0) for size in shown]
     for size, (_, _, end) in zip(shown, found, strict=True):  # what tells the kind is read before
         assert size - io.DEFAULT_BUFFER_SIZE <= end <= size
+
+
+def test_reading_is_reported_a_percent_at_a_time(tmp_path: Path) -> None:
+    names = [tmp_path / "a", tmp_path / "b.gz"]
+    names[0].write_bytes(TEXT * 400)
+    names[1].write_bytes(gzip.compress(os.urandom(200_000)))
+    shares = list[float]()
+    with progress.reading(names, shares.append):
+        for name in names:
+            with console.open_input(name, decompressed) as source:
+                while source.read(10_000):
+                    pass
+    assert shares == sorted(set(shares))
+    assert (round(shares[0], 2), shares[-1]) == (0.01, 0.99)
+    with progress.reading([*names, tmp_path], shares.append), console.open_input(names[0]) as source:
+        source.read()
+    assert shares[-1] == 0.99
 
 
 def test_a_range_on_a_terminal_ends_its_line(eqi: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
