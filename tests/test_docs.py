@@ -10,6 +10,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -136,6 +137,30 @@ def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None)
     ids = tokenizer.encode("".join(shown).replace("&#x27;", "'"))
     assert [tokenizer.decode([token]).decode().replace("'", "&#x27;") for token in ids] == shown
     assert f"{len(ids)} windows of 16 bits" in picture
+
+
+def figures(text: str) -> set[Decimal]:
+    return {Decimal(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "page"),
+    [
+        ("which has 18: ", ". The same", "kinds.md"),
+        ("One core turns ", "](", "benchmarks.md"),
+        ("![Bytes of English prose", "](", "kinds.md"),
+        ("| eqinfo, 16-bit windows", "\n\n", "benchmarks.md"),
+        (6 * " ---: |" + "\n", "\n## ", "results.md"),
+    ],
+)
+def test_figures_in_the_readme_are_those_of_the_pages(start: str, end: str, page: str) -> None:
+    shown = README.partition(start)[2].partition(end)[0]
+    shown = re.sub(r"[\d,.]+[- ](M\b|bit)|GPT-4o|-\d+|order \d+|[\d, and]+ bits", "", shown)  # not measured
+    measured = figures((EXAMPLES / page).read_text("utf-8"))
+    assert len(figures(shown)) > 3
+    for figure in figures(shown):
+        half = Decimal((0, (5,), int(figure.as_tuple().exponent) - 1))
+        assert any(abs(found - figure) <= half for found in measured), figure
 
 
 def test_the_bars_are_the_figures_of_the_page_of_kinds() -> None:
