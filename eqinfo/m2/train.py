@@ -27,7 +27,7 @@ from eqinfo.m2.start import check_sharing, load_data
 from eqinfo.m2.trained import load_weights
 from eqinfo.training import run_folder
 from eqinfo.training.checkpoint import save_tensors
-from eqinfo.training.devices import in_all, peak_flops
+from eqinfo.training.devices import enter, in_all, peak_flops
 from eqinfo.training.loop import Trainer
 from eqinfo.training.run_folder import CHECKPOINT, Report
 
@@ -61,6 +61,7 @@ def run(
     config = read_config(folder)
 
     def train() -> dict[str, Any]:
+        enter(device)  # this is another thread
         return {"measured": in_all(lambda: _Run(folder, config, device, report, should_stop)).train()}
 
     return run_folder.complete(folder, "m2", config, train, PASSING, report, should_stop)

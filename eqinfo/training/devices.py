@@ -2,9 +2,11 @@
 
 import ctypes
 import importlib
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from eqinfo.errors import InputError, LostPeerError, PeerError
+from eqinfo.system import notes
 from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available
 from eqinfo.training.checkpoint import first_line
@@ -74,8 +77,10 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
     try:
         if device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            enter(device)
+            dist.init_process_group("nccl", device_id=device)  # or it would connect, and fail, later
+        else:
+            dist.init_process_group("gloo")
     except (LookupError, RuntimeError, ValueError) as error:
         raise InputError(
             f"torchrun: this process cannot join the others ({first_line(error)}). "
@@ -92,6 +97,12 @@ def processes(device: torch.device) -> Iterator[tuple[torch.device, bool]]:
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def enter(device: torch.device) -> None:
+    """Make a GPU of several the one of this thread: objects for other processes are sent from there."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def in_first(task: Callable[[], None]) -> None:
@@ -155,6 +166,23 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     else:
         fast = torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works on a device; if it does not, a note says so."""
+    # no news for a user: a CUDA toolkit without a GPU, and Python 3.13.0's slower checks
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=device))
+    except Exception as error:  # of the compiler, the linker, the loader, the file system ...
+        if rank_and_world()[0] == 0:
+            notes.warn(
+                f"training: slower, as torch.compile does not work here ({first_line(error)}). "
+                "It needs a C++ compiler and Python's header files."
+            )
+        return False
+    return True
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -6,11 +6,7 @@
 - Muon trains the matrices of the layers, Adagrad the tables of which a step touches few rows, AdamW the rest.
 """
 
-import logging
-import os
-import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -24,7 +20,7 @@ from torch import Tensor, nn
 from eqinfo.errors import InputError, MismatchError, PeerError
 from eqinfo.training.background import may_be_left
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
-from eqinfo.training.devices import bfloat16, rank_and_world
+from eqinfo.training.devices import bfloat16, can_compile, rank_and_world
 from eqinfo.training.schedule import Budget, learning_rate
 
 
@@ -87,8 +83,6 @@ class Trainer(Generic[Model]):
         device: torch.device,
         accumulate: int = 1,
     ) -> None:
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # of this thread
         self.model: Model = model.to(device)
         self.budget = budget
         self.device = device
@@ -101,12 +95,8 @@ class Trainer(Generic[Model]):
         self.dense = _parameters_except(model, model.sparse_parameters())
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
         worth_it = flops > WORTH_COMPILING_FLOPS[device.type] or (budget.minutes or 0) >= 10
-        has_compiler = device.type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
         self._loss: Callable[..., Tensor] = model.loss
-        if worth_it and has_compiler:
-            # no news for a user: a CUDA toolkit without a GPU, and Python 3.13.0's slower checks
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
+        if worth_it and can_compile(device):
             self._loss = torch.compile(model.loss)
 
     @property

@@ -1,5 +1,6 @@
 """What training does otherwise on a GPU, made to run on the CPU."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from eqinfo.m1.corpus import Text
 from eqinfo.m1.model import M1_PRESETS, ByteModel
 from eqinfo.m1.quantise import quantise
 from eqinfo.m2 import model as m2_model
+from eqinfo.m2 import train as m2_train
 from eqinfo.m2.model import GPT, GPTConfig
 from eqinfo.m2.token_bytes import ByteNgrams, Spelling
 from eqinfo.training import devices, loop
@@ -143,11 +145,28 @@ def test_each_process_has_a_gpu_of_its_own_and_they_speak_nccl(monkeypatch: pyte
     monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
     for name in ("init_process_group", "destroy_process_group"):
-        monkeypatch.setattr(dist, name, lambda *words, name=name: calls.append((name, *words)))
+        monkeypatch.setattr(dist, name, lambda *words, name=name, **more: calls.append((name, *words, more)))
     monkeypatch.setattr(dist, "get_rank", lambda: 3)
     with devices.processes(CUDA) as (device, is_first):
         assert (device, is_first) == (torch.device("cuda", 3), False)
-    assert calls == [torch.device("cuda", 3), ("init_process_group", "nccl"), ("destroy_process_group",)]
+    assert calls == [
+        torch.device("cuda", 3),
+        ("init_process_group", "nccl", {"device_id": torch.device("cuda", 3)}),
+        ("destroy_process_group", {}),
+    ]
+
+
+def test_the_thread_that_trains_enters_its_gpu_before_it_can_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[torch.device, int]] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda each: calls.append((each, threading.get_ident())))
+    monkeypatch.setattr(m2_train, "read_config", lambda folder: {"settings": {}})  # without data
+    with pytest.raises(LookupError):
+        m2_train.run(tmp_path, torch.device("cuda", 3), lambda *_: None, lambda: False)
+    ((device, thread),) = calls
+    assert device == torch.device("cuda", 3)
+    assert thread != threading.get_ident()
 
 
 @pytest.mark.parametrize("has_bf16", [False, True])
