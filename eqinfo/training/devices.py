@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 
 from eqinfo.errors import InputError, LostPeerError, PeerError
-from eqinfo.system import notes
 from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available
 from eqinfo.training.checkpoint import first_line
@@ -168,21 +167,16 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile works on a device; if it does not, a note says so."""
+def why_not_compiled(device: torch.device) -> str:
+    """Why torch.compile does not work on a device; nothing if it does."""
     # no news for a user: a CUDA toolkit without a GPU, and Python 3.13.0's slower checks
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
     try:
         torch.compile(torch.neg)(torch.zeros(1, device=device))
     except Exception as error:  # of the compiler, the linker, the loader, the file system ...
-        if rank_and_world()[0] == 0:
-            notes.warn(
-                f"training: slower, as torch.compile does not work here ({first_line(error)}). "
-                "It needs a C++ compiler and Python's header files."
-            )
-        return False
-    return True
+        return first_line(error)
+    return ""
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -18,9 +18,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from eqinfo.errors import InputError, MismatchError, PeerError
+from eqinfo.system import notes
 from eqinfo.training.background import may_be_left
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
-from eqinfo.training.devices import bfloat16, can_compile, rank_and_world
+from eqinfo.training.devices import bfloat16, rank_and_world, why_not_compiled
 from eqinfo.training.schedule import Budget, learning_rate
 
 
@@ -94,10 +95,8 @@ class Trainer(Generic[Model]):
         self.optimisers = configure_optimizers(model, lr)
         self.dense = _parameters_except(model, model.sparse_parameters())
         flops = model.config.training_flops * tokens_a_step * (budget.steps or 0)
-        worth_it = flops > WORTH_COMPILING_FLOPS[device.type] or (budget.minutes or 0) >= 10
+        self._is_to_compile = flops > WORTH_COMPILING_FLOPS[device.type] or (budget.minutes or 0) >= 10
         self._loss: Callable[..., Tensor] = model.loss
-        if worth_it and can_compile(device):
-            self._loss = torch.compile(model.loss)
 
     @property
     def progress(self) -> float:
@@ -137,6 +136,8 @@ class Trainer(Generic[Model]):
                 for group in optimiser.param_groups:
                     group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
             with self._may_be_left(checkpoint):
+                if self._is_to_compile:
+                    self._compile(should_stop)
                 loss = self._gradients(*batches(self.step))
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
@@ -193,6 +194,17 @@ class Trainer(Generic[Model]):
         if self.world > 1:
             dist.all_reduce(facts)
         return facts
+
+    def _compile(self, should_stop: Callable[[], bool]) -> None:
+        """Have the loss compiled; a note says why that does not work, if nobody has stopped it."""
+        self._is_to_compile = False
+        if not (reason := why_not_compiled(self.device)):
+            self._loss = torch.compile(self.model.loss)
+        elif not self.rank and not should_stop():  # Ctrl-C ends compilers too
+            notes.warn(
+                f"training: slower, as torch.compile does not work here ({reason}). "
+                "It needs a C++ compiler and Python's header files."
+            )
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
         """Compute the gradients of the mean loss of a batch; this process's share of that loss, ()."""
