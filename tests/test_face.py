@@ -1,5 +1,6 @@
 """The Python face: the ids and streams of the commands, round trips, types and errors."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import eqinfo
 from eqinfo.cli.app import app
+from eqinfo.codebook import tokenizer as tokenizer_module
 from eqinfo.codebook.codebook import Codebook
 from eqinfo.codebook.tokenizer import Tokenizer
 from eqinfo.errors import EqinfoError, FormatError, InputError, MismatchError
@@ -87,6 +89,18 @@ def test_a_batch_gives_the_ids_of_each_text(threads: int | None) -> None:
     texts = [prose(3000, seed=seed) for seed in range(20)] + ["", "é", b"\0\xff"]
     found = TOKENIZER.encode_batch(iter(texts), threads=threads)
     assert [ids.tolist() for ids in found] == [TOKENIZER.encode(text).tolist() for text in texts]
+
+
+def test_a_batch_takes_the_cores_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list[int]()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(tokenizer_module, "ordered_map", lambda *given: found.append(given[-1]) or [])
+    TOKENIZER.encode_batch(["to be"])
+    assert found == [2]
+
+
+def test_a_tokenizer_is_shown_by_its_codebook() -> None:
+    assert repr(TOKENIZER) == f"<Tokenizer: 16 bits, fingerprint {TOKENIZER.codebook.fingerprint.hex()[:16]}>"
 
 
 def test_ids_may_be_a_list_a_tuple_or_any_array_of_integers() -> None:

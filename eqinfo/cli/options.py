@@ -11,13 +11,12 @@ import typer
 from eqinfo.cli import console
 from eqinfo.system import notes
 from eqinfo.system.notes import Kind
+from eqinfo.system.threads import n_cores
 
 
 def _or_cores(threads: int) -> int:
-    """The number of threads; 0 stands for the number of cores that this process may use."""
-    if threads:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of threads; 0 stands for one for each core."""
+    return threads or n_cores()
 
 
 def set_quiet(quiet: bool) -> bool:

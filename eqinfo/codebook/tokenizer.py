@@ -4,7 +4,6 @@ The ids are those of `eqinfo compress --tokens`, which closes each document with
 cut frames of 1 MiB, `encode` from the start of each text, `compress` from the start of the file.
 """
 
-import os
 from collections.abc import Iterable
 from operator import index
 from os import PathLike
@@ -19,7 +18,7 @@ from eqinfo.codebook.hugging_face import tokenizer_files
 from eqinfo.errors import InputError
 from eqinfo.system.arrays import Ids
 from eqinfo.system.atomic_files import replacing
-from eqinfo.system.threads import ordered_map
+from eqinfo.system.threads import n_cores, ordered_map
 from eqinfo.text.frames import FRAME_BYTES
 
 Text = bytes | bytearray | memoryview | str
@@ -47,6 +46,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """2**window_bits; every id is below it."""
         return self.codebook.vocab_size
+
+    def __repr__(self) -> str:
+        codebook = self.codebook
+        return f"<Tokenizer: {codebook.window_bits} bits, fingerprint {codebook.fingerprint.hex()[:16]}>"
 
     def encode(self, text: Text) -> Ids:
         """The ids of a text of any size, (n,), uint16 for windows of up to 16 bits, else uint32.
@@ -90,7 +93,7 @@ class Tokenizer:
             is_number = False
         if not is_number:
             raise InputError(f"threads: found {threads!r}, want a whole number of at least 1.")
-        return list(ordered_map(self.encode, texts, threads or os.cpu_count() or 1))
+        return list(ordered_map(self.encode, texts, threads or n_cores()))
 
     def save_tokenizer(self, folder: str | PathLike[str]) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` for Hugging Face; see `hugging_face`.

@@ -4,7 +4,6 @@ Integer frequencies of M1 become float log-probabilities here. They only rank st
 change the choice of windows, never the decoding.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.system.arrays import I32, I64, U8
-from eqinfo.system.threads import ordered_map
+from eqinfo.system.threads import n_cores, ordered_map
 
 OnProgress = Callable[[float], None]  # called with the progress, in [0, 1]
 
@@ -65,7 +64,7 @@ def next_byte_frequencies(network: Network, strings: U8) -> I64:
     order = np.lexsort(strings.T[::-1]) if strings.shape[1] else np.arange(len(strings))
     chunks = np.array_split(strings[order], -(-len(strings) // CHUNK))
     found = np.empty((len(strings), 256), np.int64)
-    found[order] = np.concatenate(list(ordered_map(read, chunks, os.cpu_count() or 1)))
+    found[order] = np.concatenate(list(ordered_map(read, chunks, n_cores())))
     return found
 
 

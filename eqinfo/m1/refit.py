@@ -4,7 +4,6 @@ M1 does not run here. Its probabilities only break ties between candidates. The 
 byte strings and how rare each is: no float goes into the codebook, apart from the penalty of unaligned cuts.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
 from eqinfo.system.arrays import I64, U8, U32
 from eqinfo.system.jit import compiled
-from eqinfo.system.threads import ordered_map
+from eqinfo.system.threads import n_cores, ordered_map
 
 # Pairs that a pass joins, at most, times 2**window_bits.
 FIRST_GROWTH = (4, 4)  # passes before the first shrinking
@@ -266,7 +265,7 @@ def count_windows(
     def parsed(text: Text) -> U32:
         return encode_optimal(text.data, NO_ENDS, table, codewords, root, slot_rarities, longest, penalty)
 
-    for done, found in enumerate(ordered_map(parsed, texts, os.cpu_count() or 1), 1):
+    for done, found in enumerate(ordered_map(parsed, texts, n_cores()), 1):
         counts += np.bincount(found, minlength=len(strings))
         if pairs is not None:
             pairs.add(found)

@@ -1,5 +1,6 @@
 """Threads: work on several items at a time, and compiled loops that leave signals alone."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     Jobs = SimpleQueue[tuple[Future[R], T] | None]  # a result to come, and the item that it is of
+
+
+def n_cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
