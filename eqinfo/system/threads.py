@@ -3,8 +3,10 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +16,10 @@ from eqinfo.system.notes import note
 T = TypeVar("T")
 R = TypeVar("R")
 
+CGROUP = Path("/sys/fs/cgroup")  # that of a container, as it sees it
+# where it tells its CPU time in each period, and the period, both in microseconds: of version 2, and of 1
+QUOTAS = (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"])
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -21,8 +27,16 @@ if TYPE_CHECKING:
 
 
 def n_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this process may use; in a container, those that its quota of time keeps busy.
+
+    More threads would use up the quota early, and then all of them would stand still.
+    """
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in QUOTAS:
+        with suppress(OSError, ValueError):  # another system, or no quota: "max"
+            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in files).split())
+            n = min(n, -(-quota // period)) if quota > 0 else n
+    return n
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from eqinfo.errors import InputError, LostPeerError, PeerError
 from eqinfo.system.gpu import check_device
-from eqinfo.system.threads import available
+from eqinfo.system.threads import available, n_cores
 from eqinfo.training.checkpoint import first_line
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # parameters of mallopt, from malloc.h
@@ -47,7 +47,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         OptionError: the name is unknown, or there is no GPU.
     """
-    torch.set_num_threads(1 + available(torch.get_num_threads() - 1))  # with more, OpenMP ends the process
+    # with more threads than there are, OpenMP ends the process
+    torch.set_num_threads(1 + available(min(torch.get_num_threads(), n_cores()) - 1))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(name)

@@ -14,7 +14,34 @@ from launch import without_threads
 
 import eqinfo
 from eqinfo.errors import InputError
-from eqinfo.system.threads import ordered_map
+from eqinfo.system import threads as threads_module
+from eqinfo.system.threads import n_cores, ordered_map
+
+
+@pytest.mark.parametrize(
+    ("files", "n"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000\n"}, 6),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "1000 100000\n"}, 1),
+        ({"cpu.max": "900000 100000\n"}, 6),
+        ({"cpu.max": "odd\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "400000\n"}, 6),
+    ],
+)
+def test_cores_are_those_that_the_process_may_use_and_its_quota_keeps_busy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], n: int
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, words in files.items():
+        (tmp_path / name).write_text(words)
+    monkeypatch.setattr(threads_module, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 3, 5, 7, 9})
+    assert n_cores() == n
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
