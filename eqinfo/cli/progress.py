@@ -78,5 +78,7 @@ def reading(names: list[Path], report: Callable[[float], None]) -> Iterator[None
 
 def _size(names: list[Path]) -> int | None:
     """Bytes of inputs that are plain files; None if some are none."""
+    if console.STANDARD in names and sys.stdin is None:  # whoever opens it will say so
+        return None
     found = [os.fstat(0) if name == console.STANDARD else name.stat() for name in names]
     return sum(each.st_size for each in found) if all(stat.S_ISREG(each.st_mode) for each in found) else None

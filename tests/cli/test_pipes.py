@@ -247,9 +247,10 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
 def test_closed_standard_streams_are_one_line(folder: Path) -> None:
     done = shell(folder, "eqinfo compress -m m < book >&-")
     assert (done.returncode, done.stderr) == (1, b"eqinfo: stdout: closed. Name an output with -o.\n")
-    done = shell(folder, "eqinfo compress -m m <&-")
-    assert done.returncode == 1
-    assert done.stderr == b"eqinfo: stdin: closed. Give it something to read, or name a file.\n"
+    for script in ("eqinfo compress -m m <&-", "eqinfo train-m1 - -o new <&-"):
+        done = shell(folder, script)
+        assert done.returncode == 1
+        assert done.stderr == b"eqinfo: stdin: closed. Give it something to read, or name a file.\n"
     done = shell(folder, "eqinfo compress -m m -o /dev/stdout book >&-")
     assert (done.returncode, done.stderr) == (1, b"eqinfo: /dev/stdout: Bad file descriptor\n")
     done = shell(folder, "eqinfo compress -m m missing 2>&-")
