@@ -90,7 +90,7 @@ OUTCOME = "\n".join(
             "and by 0.010 after 16 M, and behind by 0.008 after 56 M and after 64 M; at 14 bits it is "
             "ahead by 0.020, 0.016 and 0.013 after 1 M, 4 M and 16 M, at 16 bits by 0.026 and 0.022 after "
             "1 M and 4 M (nano, *valid*); with a model four times as large (3m) and 4 M tokens, by 0.005 at "
-            "12 bits and 0.018 at 14. A window holds 15, 28 and 48 % more text than a token. Word "
+            "12 bits and 0.018 at 14 and 16. A window holds 15, 28 and 48 % more text than a token. Word "
             "perplexity is 49 to 58 % below that of bytes.",
             "Repeated text does not explain the larger budgets: 56 M windows are less than one epoch of "
             "the 219 MB (64 M are 1.12 epochs), and their loss on the last tenth is 0.005 below that on "
