@@ -106,6 +106,7 @@ class _Run:
         if not self.shape.n_layer:  # a static distribution is counted
             return
         checkpoint = self.folder / CHECKPOINT
+        self._report("training", self.trainer.progress, "")  # the first step may take long
         self.trainer.run(self._batches(draft), until, checkpoint, self._on_step, self._should_stop)
         self.trainer.save(checkpoint)
 

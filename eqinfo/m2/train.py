@@ -115,6 +115,7 @@ class _Run:
         n = max(1, self.settings.validations) if "valid" in self.data else 1
         if (steps := self.trainer.budget.steps) is not None:  # at most one after each step
             n = min(n, max(1, steps - self.trainer.budget.from_step))
+        self.report("training", self.trainer.progress, "")  # the first step may take long
         done = [line for line in self._validations() if line["step"] > self.trainer.budget.from_step]
         for k in range(len(done) + 1, n + 1):
             self.trainer.run(batches, k / n, self.checkpoint, self._on_step, self.should_stop)

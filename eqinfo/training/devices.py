@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from eqinfo.errors import InputError, LostPeerError, PeerError
+from eqinfo.system import notes
 from eqinfo.system.gpu import check_device
 from eqinfo.system.threads import available, n_cores
 from eqinfo.training.checkpoint import first_line
@@ -168,16 +170,33 @@ def bfloat16(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
-def why_not_compiled(device: torch.device) -> str:
-    """Why torch.compile does not work on a device; nothing if it does."""
+def compiled(
+    function: Callable[..., Tensor], device: torch.device, should_stop: Callable[[], bool]
+) -> Callable[..., Tensor]:
+    """A function that torch.compile compiles in its first call; where that fails, the function as it is.
+
+    Args:
+        function: of tensors on the device.
+        device: where torch.compile is tried.
+        should_stop: if true, nothing is said: Ctrl-C ends compilers too.
+    """
     # no news for a user: a CUDA toolkit without a GPU, and Python 3.13.0's slower checks
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
+    reason = ""
     try:
         torch.compile(torch.neg)(torch.zeros(1, device=device))
     except Exception as error:  # of the compiler, the linker, the loader, the file system ...
-        return first_line(error)
-    return ""
+        reason = first_line(error)
+    if rank_and_world()[0] == 0 and not should_stop():
+        if reason:
+            notes.warn(
+                f"training: slower, as torch.compile does not work here ({reason}). "
+                "It needs a C++ compiler and Python's header files."
+            )
+        else:
+            notes.explain_wait("training: compiling the model; the first step takes about a minute.")
+    return function if reason else torch.compile(function)
 
 
 def peak_flops(device: torch.device) -> float | None:

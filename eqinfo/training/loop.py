@@ -18,10 +18,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from eqinfo.errors import InputError, MismatchError, PeerError
-from eqinfo.system import notes
 from eqinfo.training.background import may_be_left
 from eqinfo.training.checkpoint import first_line, load_tensors, save_tensors
-from eqinfo.training.devices import bfloat16, rank_and_world, why_not_compiled
+from eqinfo.training.devices import bfloat16, compiled, rank_and_world
 from eqinfo.training.schedule import Budget, learning_rate
 
 
@@ -137,7 +136,8 @@ class Trainer(Generic[Model]):
                     group["lr"] = optimiser.defaults["lr"] * learning_rate(self.progress)
             with self._may_be_left(checkpoint):
                 if self._is_to_compile:
-                    self._compile(should_stop)
+                    self._loss = compiled(self.model.loss, self.device, should_stop)
+                    self._is_to_compile = False
                 loss = self._gradients(*batches(self.step))
             torch.nn.utils.clip_grad_norm_(self.dense, 1.0)
             for optimiser in self.optimisers:
@@ -194,17 +194,6 @@ class Trainer(Generic[Model]):
         if self.world > 1:
             dist.all_reduce(facts)
         return facts
-
-    def _compile(self, should_stop: Callable[[], bool]) -> None:
-        """Have the loss compiled; a note says why that does not work, if nobody has stopped it."""
-        self._is_to_compile = False
-        if not (reason := why_not_compiled(self.device)):
-            self._loss = torch.compile(self.model.loss)
-        elif not self.rank and not should_stop():  # Ctrl-C ends compilers too
-            notes.warn(
-                f"training: slower, as torch.compile does not work here ({reason}). "
-                "It needs a C++ compiler and Python's header files."
-            )
 
     def _gradients(self, idx: Tensor, targets: Tensor) -> Tensor:
         """Compute the gradients of the mean loss of a batch; this process's share of that loss, ()."""

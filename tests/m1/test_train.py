@@ -395,7 +395,7 @@ def test_the_line_of_training_shows_a_smoothed_loss(corpus_file, tmp_path):
         m1_run.start([(str(corpus_file), source)], folder, settings, lambda *_: None)
 
     def report(phase, share, remark):
-        if phase == "training":
+        if phase == "training" and remark:  # not before the first step
             shown.append(float(remark.split(", ")[1].removesuffix(" bits/byte")))
 
     m1_train.run(folder, CPU, report, lambda: False)

@@ -26,6 +26,7 @@ from eqinfo.m2 import train as m2_train
 from eqinfo.m2.batches import load
 from eqinfo.m2.measure import total_nats
 from eqinfo.m2.trained import load_m2
+from eqinfo.system import notes
 from eqinfo.training import background, loop
 
 CPU = torch.device("cpu")
@@ -309,10 +310,10 @@ def test_off_a_terminal_a_line_comes_every_so_often(
     monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
     given = ["-m", model, "-o", tmp_path / "run", *SMALL, "--steps", 4]
     said = eqinfo("train-m2", files / "train.bin", *given).splitlines()
-    assert said[0].startswith("training: 25%, step 1, loss ")
-    assert said[1].startswith("training: 50%, 0:00:0")
-    assert " left, step 2, loss " in said[1]
-    assert said[3].startswith("training: done. step 4, loss ")
+    assert said[0] == "training: 0%"
+    assert said[2].startswith("training: 50%, 0:00:0")
+    assert " left, step 2, loss " in said[2]
+    assert said[4].startswith("training: done. step 4, loss ")
 
 
 def test_a_long_validation_shows_its_own_progress(
@@ -356,9 +357,12 @@ def test_a_long_run_is_compiled_and_learns_the_same(
     compiled, compile_ = list[object](), torch.compile
     monkeypatch.setattr(loop, "WORTH_COMPILING_FLOPS", {"cpu": 0.0})
     monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f) or compile_(f, backend="aot_eager"))
+    said = list[str]()
+    monkeypatch.setattr(notes, "explain_wait", said.append)
     command = ["train-m2", files / "train.bin", "-m", model, *SMALL, "--steps", 30, "-o"]
     eqinfo(*command, tmp_path / "run")
     assert len(compiled) == 2  # the first is a trial
+    assert said == ["training: compiling the model; the first step takes about a minute."]
     ours, theirs = ([each["loss"] for each in lines(folder) if "loss" in each] for folder in (
         tmp_path / "run", trained[0]
     ))  # fmt: skip
