@@ -311,6 +311,8 @@ def test_off_a_terminal_a_line_comes_every_so_often(
     given = ["-m", model, "-o", tmp_path / "run", *SMALL, "--steps", 4]
     said = eqinfo("train-m2", files / "train.bin", *given).splitlines()
     assert said[0] == "training: 0%"
+    assert said[1].startswith("training: 25%, ")
+    assert " left, step 1, loss " in said[1]
     assert said[2].startswith("training: 50%, 0:00:0")
     assert " left, step 2, loss " in said[2]
     assert said[4].startswith("training: done. step 4, loss ")
