@@ -86,16 +86,22 @@ def compress(
     rule: Annotated[
         str,
         typer.Option(
+            metavar="live|published",
             help="Live windows, ac: live, or published, the paper's rule repaired: unrepaired, a quarter "
-            "of its windows are decoded wrongly."
+            "of its windows are decoded wrongly.",
         ),
     ] = "live",
     method: Annotated[
-        str | None, typer.Option(help="How to cut text: optimal or greedy.  [default: the codebook's own]")
+        str | None,
+        typer.Option(
+            metavar="optimal|greedy",
+            help="How to cut text.  [default: the codebook's own]",
+        ),
     ] = None,
     unaligned_penalty: Annotated[
         float | None,
         typer.Option(
+            metavar="COST",
             min=0,
             max=1000,
             help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: the codebook's]",

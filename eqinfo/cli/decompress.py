@@ -58,7 +58,9 @@ def decompress(
     ] = False,
     window_bits: Annotated[
         int | None,
-        typer.Option(help="With --ids: which codebook of the model.  [default: the model's first]"),
+        typer.Option(
+            metavar="BITS", help="With --ids: which codebook of the model.  [default: the model's first]"
+        ),
     ] = None,
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""

@@ -69,19 +69,30 @@ def evaluate(
     ] = False,
     window_bits: Annotated[
         int | None,
-        typer.Option(help="With --show: which codebook of the model.  [default: the model's first]"),
+        typer.Option(
+            metavar="BITS", help="With --show: which codebook of the model.  [default: the model's first]"
+        ),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Print the bytes with which a run continues this text; '-' is stdin.")
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Print the bytes with which a run continues this text; '-' is stdin."
+        ),
     ] = None,
-    n_bytes: Annotated[int, typer.Option("--bytes", min=0, help="With --prompt: bytes to print.")] = 256,
+    n_bytes: Annotated[
+        int, typer.Option("--bytes", metavar="N", min=0, help="With --prompt: bytes to print.")
+    ] = 256,
     temperature: Annotated[
-        float, typer.Option(min=0, help="With --prompt: temperature; 0 takes the best token.")
+        float,
+        typer.Option(metavar="NUMBER", min=0, help="With --prompt: temperature; 0 takes the best token."),
     ] = 1.0,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="With --prompt: only the K best tokens.  [default: all]")
+        int | None,
+        typer.Option(metavar="K", min=1, help="With --prompt: only the K best tokens.  [default: all]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="With --prompt: random seed of the sampling.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="With --prompt: random seed of the sampling.")
+    ] = 0,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
 ) -> None:

@@ -140,10 +140,15 @@ Verbose = Annotated[
 Threads = Annotated[
     int,
     typer.Option(
-        "-T", "--threads", min=0, callback=_or_cores, help="Number of threads; 0: one for each core."
+        "-T",
+        "--threads",
+        metavar="N",
+        min=0,
+        callback=_or_cores,
+        help="Number of threads; 0: one for each core.",
     ),
 ]
-TextField = Annotated[str, typer.Option(help="Field of a JSONL record that holds its text.")]
+TextField = Annotated[str, typer.Option(metavar="FIELD", help="Field of a JSONL record that holds its text.")]
 Jsonl = Annotated[
     bool,
     typer.Option("--jsonl", help="Read JSONL under any name, and from stdin: each record is a document."),
@@ -151,14 +156,16 @@ Jsonl = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
 ]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto: on a GPU if there is one.")
+]
 CodingDevice = Annotated[
     str,
     typer.Option(
         "--device",
-        help="Where windows of 24 to 128 bits without --carry, and ac by --rule published, are coded: cpu, "
-        "cuda, or auto, a GPU if there is one and the text is long. The bytes are the same. All else runs on "
-        "the CPU.",
+        metavar="auto|cpu|cuda",
+        help="Where windows of 24 to 128 bits without --carry, and ac by --rule published, are coded; auto: "
+        "on a GPU if there is one and the text is long. The bytes are the same. All else runs on the CPU.",
     ),
 ]
 Resume = Annotated[
@@ -169,11 +176,12 @@ Resume = Annotated[
     ),
 ]
 EXTENDED = "{}: extended; the learning rate warms up and falls to zero at the new end"
-Steps = Annotated[int | None, typer.Option(help="Budget in training steps.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Budget in training steps.")]
 Minutes = Annotated[
     float | None,
     typer.Option(
+        metavar="MINUTES",
         help="Budget in minutes of training. If several budgets are given, training ends with whichever is "
-        "reached first.  [default: 10 if no budget is given]"
+        "reached first.  [default: 10 if no budget is given]",
     ),
 ]

@@ -38,45 +38,57 @@ def train_m1(
     preset: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Size of M1: unigram (0.1M parameters), tiny (0.4M), 500k (0.5M), 3m (3.9M), 7m (7.0M) or "
-            "14m (13.3M).  [default: 3m]"
+            "14m (13.3M).  [default: 3m]",
         ),
     ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Extra rounds: train M1 further, from the starts of windows, then choose windows again.  "
-            "[default: 1]"
+            "[default: 1]",
         ),
     ] = None,
     steps: options.Steps = None,
     n_bytes: Annotated[
         int | None,
-        typer.Option("--bytes", help="Budget in bytes of text; a step reads 16 KiB (tiny: 2 KiB)."),
+        typer.Option(
+            "--bytes", metavar="N", help="Budget in bytes of text; a step reads 16 KiB (tiny: 2 KiB)."
+        ),
     ] = None,
     minutes: options.Minutes = None,
     candidates: Annotated[
-        int | None, typer.Option(help="Strings that M1 proposes for each window chosen.  [default: 4]")
+        int | None,
+        typer.Option(metavar="N", help="Strings that M1 proposes for each window chosen.  [default: 4]"),
     ] = None,
     unaligned_penalty: Annotated[
         float | None,
-        typer.Option(help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: 1.0]"),
+        typer.Option(
+            metavar="COST",
+            help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: 1.0]",
+        ),
     ] = None,
     rule: Annotated[
         str | None,
         typer.Option(
+            metavar="fitted|published",
             help="How windows are chosen: fitted (by their use in the text) or published (a lossless version "
-            "of the paper's rule).  [default: fitted]"
+            "of the paper's rule).  [default: fitted]",
         ),
     ] = None,
     device: options.Device = "auto",
     seed: Annotated[
         int | None,
-        typer.Option(help="Random seed. Seed, device and number of steps decide the model.  [default: 0]"),
+        typer.Option(
+            metavar="N", help="Random seed. Seed, device and number of steps decide the model.  [default: 0]"
+        ),
     ] = None,
     jsonl: options.Jsonl = False,
     text_field: Annotated[
-        str | None, typer.Option(help="Field of a JSONL record that holds its text.  [default: text]")
+        str | None,
+        typer.Option(metavar="FIELD", help="Field of a JSONL record that holds its text.  [default: text]"),
     ] = None,
     skip_bad: options.SkipBad = False,
     resume: options.Resume = False,

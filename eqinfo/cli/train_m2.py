@@ -39,35 +39,46 @@ def train_m2(
     preset: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Size of M2: nano (0.8M parameters without embeddings), 3m (3.1M), 25m (25M), 113m (113M), "
-            "403m (403M) or 2b (2.0B); or LAYERSxHEADSxWIDTH, as 6x8x512.  [default: 3m; on a CPU nano]"
+            "403m (403M) or 2b (2.0B); or LAYERSxHEADSxWIDTH, as 6x8x512.  [default: 3m; on a CPU nano]",
         ),
     ] = None,
     token_bits: Annotated[
-        int | None, typer.Option(help="Split windows into tokens of this many bits.  [default: do not split]")
+        int | None,
+        typer.Option(
+            metavar="BITS", help="Split windows into tokens of this many bits.  [default: do not split]"
+        ),
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option(help="Context in tokens.  [default: 512; on a CPU 128]")
+        int | None, typer.Option(metavar="N", help="Context in tokens.  [default: 512; on a CPU 128]")
     ] = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Tokens in a step, in whole blocks, at most those of the data.  "
-            "[default: 32 times --block-size]"
+            "[default: 32 times --block-size]",
         ),
     ] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Compute each step in this many parts, to save memory.  [default: 1]")
+        int | None,
+        typer.Option(metavar="N", help="Compute each step in this many parts, to save memory.  [default: 1]"),
     ] = None,
     steps: options.Steps = None,
-    n_tokens: Annotated[int | None, typer.Option("--tokens", help="Budget in tokens read.")] = None,
+    n_tokens: Annotated[
+        int | None, typer.Option("--tokens", metavar="N", help="Budget in tokens read.")
+    ] = None,
     minutes: options.Minutes = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.  [default: 0.01]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Peak learning rate.  [default: 0.01]")
+    ] = None,
     validations: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             help="Number of validations, evenly spaced, on a sample of --valid that takes some 2 % of the "
-            "time; at the end all of it is measured; 0 for none.  [default: 10]"
+            "time; at the end all of it is measured; 0 for none.  [default: 10]",
         ),
     ] = None,
     plain_embeddings: Annotated[
@@ -78,7 +89,7 @@ def train_m2(
     ] = None,
     device: options.Device = "auto",
     seed: Annotated[
-        int | None, typer.Option(help="Random seed of weights and data order.  [default: 0]")
+        int | None, typer.Option(metavar="N", help="Random seed of weights and data order.  [default: 0]")
     ] = None,
     resume: options.Resume = False,
     quiet: options.Quiet = False,

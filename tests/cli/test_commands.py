@@ -600,6 +600,13 @@ def test_every_help_ends_with_an_example(command: str) -> None:
     assert f"eqinfo {command}" in result.stdout.partition("Example: ")[2]
 
 
+def test_every_option_names_its_value() -> None:
+    for command in typer.main.get_group(app).commands.values():
+        for option in command.params:  # without a name typer shows a type, in words of its version
+            takes_value = not getattr(option, "is_flag", False)
+            assert option.metavar or not takes_value, (command.name, option.name)
+
+
 def with_model(words: list[str], model: Path) -> list[str]:
     at = words.index("--") if "--" in words else len(words)
     return [*words[:at], "-m", str(model), *words[at:]]
