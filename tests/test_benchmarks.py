@@ -350,3 +350,16 @@ def test_a_text_whose_loss_is_measured_has_its_documents(load, tmp_path: Path):
     text = load("m1_loss").read(tmp_path / "a.jsonl")
     assert text.data.tobytes() == b"tobe"
     assert text.document_ends.tolist() == [2, 4]
+
+
+def test_the_ladder_is_summed_up_by_differences_from_bpe(load):
+    page = load("ladder_page")
+    first, second = load("ladder").LADDER[:2]
+    bits = {(first, "ours-b12"): (1.5, 1.7), (first, "bpe-b12"): (1.5,), (second, "ours-b14"): (1.0,)}
+    rows = {}
+    for (rung, name), values in bits.items():
+        arm = page.Arm(rung, name, page.SAME)
+        rows[arm] = page.Row(arm, scores=[{"valid": {"bits_per_byte": value}} for value in values])
+    *_, of_first, of_second = page.summary_table(rows).splitlines()
+    assert of_first == "| nano, 1 M | +0.100 |  |  |  |"
+    assert of_second == "| nano, 4 M |  |  |  |  |"

@@ -405,6 +405,8 @@ def main() -> None:
         prepare(args.work, names, Texts(args.text, args.valid, [*args.bench, *kinds]))
         return
     plan = planned(args.work, LADDER[: args.rungs], only)
+    if not plan:
+        sys.exit(f"{args.work}: no run of that name. Prepare its vocabulary, and BPE's of its bits, first.")
     try:
         if args.command == "train":
             train(args.work, plan, args.workers)
