@@ -65,8 +65,8 @@ bytes/token, BPE: 3.37). No script repeats them: they led to the defaults. Diffe
 | ... cautious weight decay that falls to 0 | 1.983 | | no |
 | ... a token's shape, its lower case, its first and its last word in the spelling | 1.983 | 1.989 | no |
 | ... steps of 4,096 tokens, which take 17 % more time | 1.959 | 1.963 | no |
-| ... no punctuation or line end in a window with letters, 4 M tokens, all of valid (3.73 bytes/token; with: 1.734) | 1.733 | | no |
-| ... the same after 16 M tokens (with: 1.520) | 1.519 | | |
+| ... no window with letters and punctuation, 4 M tokens (3.73 bytes/token; as kept: 1.734) | 1.733 | | no |
+| ... the same after 16 M tokens (as kept: 1.520) | 1.519 | | |
 
 So an M2 that knows bytes is 0.20 bits/byte better than one that does not, for the same FLOPs. BPE gains more
 from it than windows do: with n-grams of 2 to 7 bytes it was ahead by 0.037 at 12 bits, with 13 % fewer bytes
@@ -111,7 +111,7 @@ FINDINGS = "\n".join(
             "other kinds. On alice29 and asyoulik BPE is ahead at 14 bits, by 0.023 and 0.068.",
             "M2 knows which windows never follow one another. An M2 that is told the same of BPE's tokens "
             "(*knowing-bpe*), which is not usual, is ahead of windows by 0.006 and 0.005 at 12 bits after "
-            "1 M and 4 M tokens and level after 16 M, and behind by 0.008 and 0.009 at 14 bits, by 0.021 "
+            "1 M and 4 M tokens and level after 16 M, and behind by 0.009 and 0.008 at 14 bits, by 0.021 "
             "at 16. Windows of 13 bits, with BPE's M2 of 12 bits, its FLOPs a byte and its text, are "
             "behind by 0.017, 0.003 and 0.006 after 1 M, 4 M and 16 M tokens.",
         ),
