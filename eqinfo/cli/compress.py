@@ -93,10 +93,7 @@ def compress(
     ] = "live",
     method: Annotated[
         str | None,
-        typer.Option(
-            metavar="optimal|greedy",
-            help="How to cut text.  [default: the codebook's own]",
-        ),
+        typer.Option(metavar="optimal|greedy", help="How to cut text.  [default: the codebook's own]"),
     ] = None,
     unaligned_penalty: Annotated[
         float | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from eqinfo.cli import console
-from eqinfo.system import notes
+from eqinfo.system import gpu, notes
 from eqinfo.system.notes import Kind
 from eqinfo.system.threads import n_cores
 
@@ -156,14 +156,15 @@ Jsonl = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Pass over lines of JSONL without text, and say how many.")
 ]
+DEVICES = "|".join(gpu.DEVICES)
 Device = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; auto: on a GPU if there is one.")
+    str, typer.Option(metavar=DEVICES, help="Where to compute; auto: on a GPU if there is one.")
 ]
 CodingDevice = Annotated[
     str,
     typer.Option(
         "--device",
-        metavar="auto|cpu|cuda",
+        metavar=DEVICES,
         help="Where windows of 24 to 128 bits without --carry, and ac by --rule published, are coded; auto: "
         "on a GPU if there is one and the text is long. The bytes are the same. All else runs on the CPU.",
     ),

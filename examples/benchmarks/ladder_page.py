@@ -65,8 +65,8 @@ bytes/token, BPE: 3.37). No script repeats them: they led to the defaults. Diffe
 | ... cautious weight decay that falls to 0 | 1.983 | | no |
 | ... a token's shape, its lower case, its first and its last word in the spelling | 1.983 | 1.989 | no |
 | ... steps of 4,096 tokens, which take 17 % more time | 1.959 | 1.963 | no |
-| ... no window with letters and punctuation, 4 M tokens (3.73 bytes/token; as kept: 1.734) | 1.733 | | no |
-| ... the same after 16 M tokens (as kept: 1.520) | 1.519 | | |
+| ... no window with letters and punctuation, 4 M tokens (all of valid; as kept: 1.734) | 1.733 | | no |
+| ... the same after 16 M tokens, at 3.73 bytes/token (all of valid; as kept: 1.520) | 1.519 | | |
 
 So an M2 that knows bytes is 0.20 bits/byte better than one that does not, for the same FLOPs. BPE gains more
 from it than windows do: with n-grams of 2 to 7 bytes it was ahead by 0.037 at 12 bits, with 13 % fewer bytes

@@ -603,8 +603,7 @@ def test_every_help_ends_with_an_example(command: str) -> None:
 def test_every_option_names_its_value() -> None:
     for command in typer.main.get_group(app).commands.values():
         for option in command.params:  # without a name typer shows a type, in words of its version
-            takes_value = not getattr(option, "is_flag", False)
-            assert option.metavar or not takes_value, (command.name, option.name)
+            assert option.metavar or getattr(option, "is_flag", False), (command.name, option.name)
 
 
 def with_model(words: list[str], model: Path) -> list[str]:
