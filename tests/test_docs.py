@@ -139,40 +139,108 @@ def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None)
     assert f"{len(ids)} windows of 16 bits" in picture
 
 
-def figures(text: str) -> set[Decimal]:
-    return {Decimal(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)}
+def table(page: str, heading: str) -> dict[str, dict[str, str]]:
+    """Cells of the first table under a heading of a page, by row and column; its first cells name a row."""
+    text = (EXAMPLES / page).read_text("utf-8").partition(f"# {heading}\n")[2].partition("\n#")[0]
+    lines = text[text.index("\n| ") :].strip().partition("\n\n")[0].splitlines()
+    head, line, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert set(line) <= {"---", "---:"}
+    n_labels = 3 if page == "results.md" else 1
+    return {", ".join(row[:n_labels]): dict(zip(head, row, strict=True)) for row in rows}
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "page"),
-    [
-        ("which has 18: ", ". The same", "kinds.md"),
-        ("One core turns ", "](", "benchmarks.md"),
-        ("![Bytes of English prose", "](", "kinds.md"),
-        ("| eqinfo, 16-bit windows", "\n\n", "benchmarks.md"),
-        (6 * " ---: |" + "\n", "\n## ", "results.md"),
+KINDS = ("kinds.md", "Bytes per token, each group taken together")
+TOKENS = ("benchmarks.md", "English prose, 10.0 MB")
+STREAMS = ("benchmarks.md", "valid, 0.50 MB")
+RECORDS = ("benchmarks.md", "Ratio of 128 records of 1,024 bytes, each compressed by itself")
+LADDER = ("results.md", "The ladder")
+
+
+def of_groups(*groups: str) -> list[tuple[tuple[str, str], str, str]]:
+    """The cells of groups of texts, of the default model and of o200k."""
+    return [(KINDS, group, column) for group in groups for column in ("16 bits", "o200k")]
+
+
+def of_program(name: str) -> list[tuple[tuple[str, str], str, str]]:
+    """The cells of a program that compresses streams and records."""
+    rates = [(STREAMS, name, column) for column in ("compress", "decompress")]
+    return [(STREAMS, name, "ratio"), (RECORDS, name, "valid"), *rates]
+
+
+def of_runs(*runs: str, columns: tuple[str, ...] = ("valid",)) -> list[tuple[tuple[str, str], str, str]]:
+    """The cells of runs of the ladder."""
+    return [(LADDER, run, column) for run in runs for column in columns]
+
+
+BOTH = ("bytes/token", "valid")
+SHOWN = {  # what the README says, and the cells that its figures are from
+    "which has 18: {} bytes of English against {},\n  {} of code against {}.": of_groups(
+        "English prose", "source code"
+    ),
+    "One core turns {} MB a second into ids and {} MB back ([tiktoken {} and {}, gigatoken {} and {}]": [
+        (TOKENS, row, column)
+        for row in ("eqinfo, optimal", "tiktoken, BPE", "gigatoken, BPE")
+        for column in ("warm", "to text")
     ],
-)
-def test_figures_in_the_readme_are_those_of_the_pages(start: str, end: str, page: str) -> None:
-    shown = README.partition(start)[2].partition(end)[0]
-    shown = re.sub(r"[\d,.]+[- ](M\b|bit)|GPT-4o|-\d+|order \d+|[\d, and]+ bits", "", shown)  # not measured
-    measured = figures((EXAMPLES / page).read_text("utf-8"))
-    assert len(figures(shown)) > 3
-    for figure in figures(shown):
+    "in a token: eqinfo {}, BPE trained on the same texts {}, of GPT-4o {}, the paper's windows {}]": [
+        (KINDS, "English prose", column)
+        for column in ("16 bits", "BPE, same mix", "o200k", "16 bits, published")
+    ],
+    "| eqinfo, 16-bit windows | {} | {} | {} | {} |": of_program("eqinfo, b = 16"),
+    "| eqinfo, `ac` | {} | {} | {} | {} |": of_program("eqinfo, ac"),
+    "| zstd -19 | {} | {} | {} | {} |": of_program("zstd -19"),
+    "| zstd -19, trained dictionary | | {} | | |": [(RECORDS, "zstd -19, dictionary", "valid")],
+    "| xz -9 | {} | {} | {} | {} |": of_program("xz -9"),
+    "| PPMd, order 16 | {} | {} | {} | {} |": of_program("PPMd, order 16"),
+    "| eqinfo | {} | {} | {} | {} | {} | {} |": of_runs(
+        *(f"nano, 1 M, ours-b{bits}, nano" for bits in (12, 14, 16)), columns=BOTH
+    ),
+    "| BPE | {} | {} | {} | {} | {} | {} |": of_runs(
+        *(f"nano, 1 M, bpe-b{bits}, nano" for bits in (12, 14, 16)), columns=BOTH
+    ),
+    "| the paper's windows | {} | {} | | | | |": of_runs("nano, 1 M, published-b12, nano", columns=BOTH),
+    "| bytes | {} | {} | | | | |": of_runs("nano, 1 M, bytes, nano", columns=BOTH),
+    "of 4 M tokens: {}, {} and {}, BPE {}, {} and {}, bytes {};": of_runs(
+        *(f"nano, 4 M, {arm}-b{bits}, nano" for arm in ("ours", "bpe") for bits in (12, 14, 16)),
+        "nano, 4 M, bytes, nano",
+    ),
+    "of 16 M: {} and {}, BPE {} and {}, bytes {};": of_runs(
+        *(f"nano, 16 M, {arm}-b{bits}, nano" for arm in ("ours", "bpe") for bits in (12, 14)),
+        "nano, 16 M, bytes, nano",
+    ),
+    "of 56 M, 12 bits: {}, BPE {};": of_runs("nano, 56 M, ours-b12, nano", "nano, 56 M, bpe-b12, nano"),
+    "of 16 M with a larger model: {} and {}, BPE {} and {}.": of_runs(
+        *(f"3m, 16 M, {arm}-b{bits}, 3m" for arm in ("ours", "bpe") for bits in (12, 14))
+    ),
+    "reaches {} after 1 M tokens, {} after 4 M and {} after 16 M.": of_runs(
+        *(f"nano, {n} M, knowing-bpe-b12, nano" for n in (1, 4, 16))
+    ),
+    "stays behind: {} and {} after 1 M, {} after 4 M.": of_runs(
+        "nano, 1 M, knowing-bpe-b14, nano",
+        "nano, 1 M, knowing-bpe-b16, nano",
+        "nano, 4 M, knowing-bpe-b14, nano",
+    ),
+}
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=range(len(SHOWN)))
+def test_figures_in_the_readme_are_those_of_the_pages(words: str) -> None:
+    pattern = re.escape(words).replace(r"\{\}", r"([\d,]+(?:\.\d+)?)")
+    [found] = re.finditer(pattern, README.replace("**", ""))
+    for shown, (where, row, column) in zip(found.groups(), SHOWN[words], strict=True):
+        figure, cell = (
+            Decimal(text.partition(" ")[0].replace(",", "")) for text in (shown, table(*where)[row][column])
+        )
         half = Decimal((0, (5,), int(figure.as_tuple().exponent) - 1))
-        assert any(abs(found - figure) <= half for found in measured), figure
+        assert abs(cell - figure) <= half, f"{shown}: {row}, {column}"
 
 
 def test_the_bars_are_the_figures_of_the_page_of_kinds() -> None:
     chart = (EXAMPLES / "bytes_per_token.svg").read_text("utf-8")
-    page = (EXAMPLES / "kinds.md").read_text("utf-8")
-    table = page.partition("## Bytes per token, each group taken together")[2].partition("\n##")[0]
-    head, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-    columns = [head.index(name) for name in ("16 bits", "BPE, same mix", "o200k", "16 bits, published")]
-    shown = {row[0]: row for row in rows}
+    columns = ("16 bits", "BPE, same mix", "o200k", "16 bits, published")
     for group in ("English prose", "source code", "data, logs, mail", "other languages"):
         for column in columns:
-            value = shown[group][column - len(head)]  # the head's first cell is empty
+            value = table(*KINDS)[group][column]
             assert f'width="{float(value) * 70:.1f}"' in chart
 
 
