@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from eqinfo.coder.integer_m1 import M1_TOTAL, Network
 from eqinfo.system.arrays import I32, I64, U8
-from eqinfo.system.threads import n_cores, ordered_map
+from eqinfo.system.threads import ordered_map
 
 OnProgress = Callable[[float], None]  # called with the progress, in [0, 1]
 
@@ -64,7 +65,7 @@ def next_byte_frequencies(network: Network, strings: U8) -> I64:
     order = np.lexsort(strings.T[::-1]) if strings.shape[1] else np.arange(len(strings))
     chunks = np.array_split(strings[order], -(-len(strings) // CHUNK))
     found = np.empty((len(strings), 256), np.int64)
-    found[order] = np.concatenate(list(ordered_map(read, chunks, n_cores())))
+    found[order] = np.concatenate(list(ordered_map(read, chunks, torch.get_num_threads())))
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from eqinfo.codebook.codebook import MAX_PENALTY, PENALTY_UNIT, Codebook, flat
 from eqinfo.codebook.kernels.parse import encode_optimal
@@ -26,7 +27,7 @@ from eqinfo.m1.corpus import Text
 from eqinfo.m1.expand import Candidates, OnProgress
 from eqinfo.system.arrays import I64, U8, U32
 from eqinfo.system.jit import compiled
-from eqinfo.system.threads import n_cores, ordered_map
+from eqinfo.system.threads import ordered_map
 
 # Pairs that a pass joins, at most, times 2**window_bits.
 FIRST_GROWTH = (4, 4)  # passes before the first shrinking
@@ -265,7 +266,7 @@ def count_windows(
     def parsed(text: Text) -> U32:
         return encode_optimal(text.data, NO_ENDS, table, codewords, root, slot_rarities, longest, penalty)
 
-    for done, found in enumerate(ordered_map(parsed, texts, n_cores()), 1):
+    for done, found in enumerate(ordered_map(parsed, texts, torch.get_num_threads()), 1):
         counts += np.bincount(found, minlength=len(strings))
         if pairs is not None:
             pairs.add(found)

@@ -1,4 +1,7 @@
+import threading
+
 import numpy as np
+import torch
 from helpers.texts import prose
 
 from eqinfo.codebook.codebook import flat
@@ -54,6 +57,21 @@ def test_windows_are_counted_over_all_texts():
     strings = sorted({bytes([b]) for b in range(256)} | {b"ab", b"abc"})
     counts = count_windows(strings, [text_of(b"abcab"), text_of(b"xab")], 0.0, silent)
     assert {s: int(n) for s, n in zip(strings, counts, strict=True) if n} == {b"abc": 1, b"ab": 2, b"x": 1}
+
+
+def test_texts_are_counted_in_as_many_threads_as_torch_has():
+    strings, texts = [bytes([b]) for b in range(256)], [text_of(prose(3))] * 8
+    before, alone = torch.get_num_threads(), threading.active_count()
+    found = {}
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            seen = list[int]()
+            count_windows(strings, texts, 0.0, lambda _, seen=seen: seen.append(threading.active_count()))
+            found[n] = max(seen) - alone
+    finally:
+        torch.set_num_threads(before)
+    assert found == {1: 0, 2: 2}
 
 
 def test_candidates_grow_by_what_text_puts_side_by_side():
