@@ -4,8 +4,9 @@
 # Usage: train_m2.sh [TEXT [WORK_DIR [TRAIN-M2 OPTIONS...]]]
 #
 # TEXT is a plain file; without one, Python's own manual pages are used. Without WORK_DIR all is thrown away.
-# Options go to train-m2, for example: --minutes 60 --preset 3m, or again in the same WORK_DIR: --resume. A vocabulary of 4,096 windows suits a CPU and
-# little text; with a GPU leave the first step out and -m with it: the model in the package has 65,536.
+# Options go to train-m2, for example: --tokens 20000000 --minutes 60 --preset 3m, or again in the same
+# WORK_DIR: --resume. A vocabulary of 4,096 windows suits a CPU and little text; with a GPU leave the first
+# step out and -m with it: the model in the package has 65,536.
 set -euo pipefail
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

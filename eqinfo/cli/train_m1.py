@@ -82,7 +82,8 @@ def train_m1(
     seed: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Random seed. Seed, device and number of steps decide the model.  [default: 0]"
+            metavar="N",
+            help="Random seed. Seed and device decide the model, if the budget is in steps.  [default: 0]",
         ),
     ] = None,
     jsonl: options.Jsonl = False,

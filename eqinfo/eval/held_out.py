@@ -123,6 +123,8 @@ def _held_out_of_tokens(source: BinaryIO, path: Path, folders: Sequence[Path]) -
     ids = m2_batches.load([path])
     sidecar = ids.sidecar
     if not sidecar.original_bytes:
+        if ids.n_tokens and not sidecar.fingerprint:
+            raise InputError(f"{path}: its sidecar gives 0 original_bytes. Write there how many they are.")
         raise InputError(f"{path}: no text in it. Give another --text.")
     if not sidecar.fingerprint:
         return HeldOut(str(path), [], tokens=ids)

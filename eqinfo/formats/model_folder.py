@@ -168,8 +168,8 @@ class Model:
         codebook = self.codebook_of(None if window_bits is None else int(window_bits))
         if carry or rule != RULES[0]:
             raise OptionError(
-                "--carry, --rule: for live windows and ac only. The windows of the published rule in a model "
-                "folder are -m FOLDER/published.eqcb."
+                "--carry: for live windows only. --rule: for those and ac; the windows of the published rule "
+                "in a model folder are -m FOLDER/published.eqcb."
             )
         return CodebookCodec(codebook)
 

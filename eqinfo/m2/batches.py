@@ -192,7 +192,9 @@ def of_ids(
     first = sidecars[0]
     bits, vocab_size = token_bits or first.window_bits, first.vocab_size
     if bits != first.window_bits:
-        if first.window_bits % bits or vocab_size != 1 << first.window_bits:
+        if vocab_size != 1 << first.window_bits:
+            raise OptionError(f"--token-bits: found ids below {vocab_size}, want windows: ids below 2^BITS.")
+        if first.window_bits % bits:
             raise OptionError(
                 f"--token-bits: found {bits}, want a divisor of the {first.window_bits} bits of a window."
             )

@@ -18,7 +18,8 @@ several days if need be.
     python examples/benchmarks/contamination.py all.jsonl valid.jsonl.zst broad-valid.jsonl.zst \
         alice29.txt asyoulik.txt lcet10.txt --clean mix.jsonl
     python examples/benchmarks/compare_tokenisers.py prepare --work mix/ --text mix.jsonl ... # as above
-    python examples/benchmarks/compare_tokenisers.py train --work mix/ --only '(ours|bpe)-.*-4000000-seed0'
+    python examples/benchmarks/compare_tokenisers.py train --work mix/ \
+        --only '^(ours|bpe)-b1[24]-same-nano-4000000-seed0'
 """
 
 import argparse

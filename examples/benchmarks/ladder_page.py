@@ -94,10 +94,10 @@ FINDINGS = "\n".join(
     map(
         pages.paragraph,
         (
-            "A window holds 15, 28 and 48 % more text than a token of BPE (12, 14 and 16 bits). Word "
-            "perplexity is 49 to 58 % below that of bytes. Two runs that differ in nothing but their seed "
-            "differ by up to 0.005 on *valid*. What has no figure was not run, nor were larger models and "
-            "budgets.",
+            "A window holds 15, 28 and 48 % more text than a token of BPE (12, 14 and 16 bits). At "
+            "12 bits, word perplexity is 49 to 58 % below that of bytes. Two runs that differ in nothing but "
+            "their seed differ by up to 0.005 on *valid*. What has no figure was not run, nor were larger "
+            "models and budgets.",
             "At 14 bits 3m is ahead after 16 M tokens too, on all eight texts, by 0.014 to 0.236: with a "
             "smaller loss than any run of 12 bits.",
             "Repeated text does not explain the larger budgets at 12 bits: 56 M windows are less than one "

@@ -208,6 +208,12 @@ def test_a_token_file_needs_its_codebook(model: Path, tmp_path: Path) -> None:
     write_tokens(path, documents_of([b""]), codec)
     with pytest.raises(InputError, match="no text in it"):
         read_tokens(path, model)
+    path.write_bytes(bytes(6))
+    token_file.sidecar_path(path).write_text('{"vocab_size": 300, "original_bytes": 0}')
+    with pytest.raises(
+        InputError, match=r"its sidecar gives 0 original_bytes\. Write there how many they are"
+    ):
+        read_tokens(path, model)
 
 
 def test_json_beside_a_text_does_not_make_it_a_token_file(tmp_path: Path) -> None:

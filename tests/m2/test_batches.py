@@ -71,6 +71,15 @@ def test_token_bits_must_divide_the_window(make_tokens):
         m2_batches.load([make_tokens("a.bin", b"abc")], token_bits=5)
 
 
+def test_token_bits_are_for_windows(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(6))
+    (tmp_path / "a.bin.json").write_text('{"vocab_size": 300, "original_bytes": 3}')
+    message = r"--token-bits: found ids below 300, want windows: ids below 2\^BITS"
+    with pytest.raises(InputError, match=message):
+        m2_batches.load([path], token_bits=3)
+
+
 @pytest.mark.parametrize(("block_size", "batch_size"), [(7, 1), (16, 5), (100, 33)])
 def test_an_epoch_has_every_block_once_and_the_next_one_another_order(make_tokens, block_size, batch_size):
     data = m2_batches.load([make_tokens("a.bin", mixed(300))])
