@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqinfo.cli import console
 from eqinfo.errors import EqinfoError, argument
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def advise(error: Any) -> None:
     elif hasattr(error, "message"):
         for theirs, ours in PLAIN.items():
             error.message = re.sub(theirs, ours, error.message)
+    if hasattr(error, "message"):
+        error.message = console.on_one_line(error.message)  # it may quote names of files
 
 
 def sampled(frames: Iterable["Frame"], sample: bytearray) -> Iterator["Frame"]:

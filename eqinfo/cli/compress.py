@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, inputs, options
+from eqinfo.cli import console, inputs, options, outputs
 from eqinfo.cli.compress_job import Job
 from eqinfo.cli.decompress import Range, decompress
 from eqinfo.cli.listing import Json, list_files
@@ -22,7 +22,8 @@ MOST_PARTS = 10**6  # largest denominator of a share: so far below 2**32 that ch
 NOT_RESTORING = ("tokens", "hold_out", "text_field", "skip_bad", "as_json")
 CODING = ("window_bits", "carry", "rule", "method", "unaligned_penalty")
 NOT_LISTING = (
-    "tokens", "hold_out", "output", "output_dir", "byte_range", "jsonl", "text_field", "skip_bad", *CODING
+    "tokens", "hold_out", "output", "output_dir", "skip_existing", "byte_range", "jsonl", "text_field",
+    "skip_bad", *CODING,
 )  # fmt: skip
 
 
@@ -101,6 +102,7 @@ def compress(
             metavar="COST",
             min=0,
             max=1000,
+            callback=options.finite,
             help="Cost of a cut inside a word, in windows; over 63 is like 63.  [default: the codebook's]",
         ),
     ] = None,
@@ -156,7 +158,7 @@ def compress(
                 "only. Use --device auto."
             )
     names, places = inputs.in_folders(files, recursive, inputs.is_no_output, verbose)
-    inputs.check_outputs(output_dir, names, places, output, stdout)
+    outputs.check_outputs(output_dir, names, places, output, stdout, skip_existing)
     job = Job(
         chosen,
         codec,
@@ -172,7 +174,7 @@ def compress(
         quiet=quiet,
         verbose=verbose,
         threads=threads,
-        claims=inputs.Claims(names),
+        claims=outputs.Claims(names),
     )
     if not tokens:
         inputs.for_each(names, output, lambda name: job.to_stream(name, places[name]))

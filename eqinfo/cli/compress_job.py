@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eqinfo.cli import advice, console, inputs
+from eqinfo.cli import advice, console, inputs, outputs
 from eqinfo.cli.progress import with_progress
 from eqinfo.errors import OptionError
 from eqinfo.system.atomic_files import is_written_in_place, replacing
@@ -40,7 +40,7 @@ class Job:
     quiet: bool
     verbose: bool
     threads: int
-    claims: inputs.Claims
+    claims: outputs.Claims
 
     def to_stream(self, name: Path, place: Path) -> None:
         """Compresses an input to an .eqi stream."""
@@ -59,8 +59,8 @@ class Job:
                 stack.enter_context(console.read_to_end(source, name))
                 frames = frames_of_bytes(source, self.codec.frame_bytes)
             frames = with_progress(advice.sampled(frames, sample), [name], self.quiet)
-            self.claims.claim(target)
-            inputs.make_folder(target, self.output_dir)
+            self.claims.claim(target, name)
+            outputs.make_folder(target, self.output_dir)
             sink = stack.enter_context(console.open_output(target, name, self.force, binary=not self.stdout))
             totals = eqi.compress(frames, sink, self.codec, self.threads)
         if self._is_told(target):
@@ -91,7 +91,7 @@ class Job:
                 parts[valid] = frames_of_pieces(aside.pieces(), size)
             for path in [*parts, *map(token_file.sidecar_path, parts)]:
                 self.claims.claim(path)
-            inputs.make_folder(target, self.output_dir)
+            outputs.make_folder(target, self.output_dir)
             # The stack closes in reverse order: the target appears last, so that it is complete if it exists.
             like = console.STANDARD if names[1:] else name
             sinks = {
@@ -125,11 +125,11 @@ class Job:
 
     def _target(self, name: Path, place: Path, suffix: str) -> Path | None:
         """The output for an input; None is stdout."""
-        target = inputs.compressed_name(name, self.output, self.stdout, suffix)
-        return inputs.moved(target, self.output_dir, place)
+        target = outputs.compressed_name(name, self.output, self.stdout, suffix)
+        return outputs.moved(target, self.output_dir, place)
 
     def _is_done(self, target: Path | None, name: Path) -> bool:
-        return self.skip_existing and inputs.is_done(target, name, self.verbose)
+        return self.skip_existing and outputs.is_done(target, name, self.verbose)
 
     def _is_told(self, target: Path | None) -> bool:
         """Whether to say what was done."""

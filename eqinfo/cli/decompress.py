@@ -1,14 +1,14 @@
 """`eqinfo decompress`: .eqi streams and token files back to text."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from eqinfo.cli import console, inputs, options
+from eqinfo.cli import console, inputs, options, outputs
 from eqinfo.cli.progress import with_progress
 from eqinfo.errors import FormatError, InputError
 from eqinfo.system import gpu
@@ -23,7 +23,7 @@ Range = Annotated[
     typer.Option(
         "--range",
         metavar="START:END",
-        help="Decompress only these bytes of the text, found through the index, so fast. "
+        help="With -c or -o: decompress only these bytes of the text, found through the index, so fast. "
         "START or END may be left out.",
     ),
 ]
@@ -65,17 +65,21 @@ def decompress(
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
     span = _span(byte_range)
+    is_named = not (stdout or output) and bool(set(files or []) - {console.STANDARD})  # outputs, by inputs
     for is_wrong, option, why in (
         (span is not None and jsonl, "--range", "may cut records in two: not with --jsonl"),
         (span is not None and test, "--range", "checks a part only: not with --test"),
+        (span is not None and is_named, "--range", "a part of the text: name its file with -o, or give -c"),
         (window_bits is not None and not ids, "--window-bits", "for --ids only"),
         (test and (output or output_dir) is not None, "--test", "writes nothing: not with an output"),
+        (test and skip_existing, "--test", "writes nothing: not with --skip-existing"),
     ):
         if is_wrong:
             raise typer.BadParameter(why, param_hint=option)
     from eqinfo.formats import eqi, token_file
     from eqinfo.formats.eqi_index import read_range
     from eqinfo.formats.model_folder import Model
+    from eqinfo.text.decompression import PACKED
     from eqinfo.text.documents import jsonl_of_frames
 
     with console.reporting():
@@ -86,8 +90,8 @@ def decompress(
             codebook = finder.codebook_of(window_bits)
     is_wanted = inputs.is_ids if ids else inputs.is_output
     names, places = inputs.in_folders(files, recursive, is_wanted, verbose)
-    inputs.check_outputs(output_dir, names, places, output, stdout)
-    claims = inputs.Claims(names)
+    outputs.check_outputs(output_dir, names, places, output, stdout, skip_existing)
+    claims = outputs.Claims(names)
 
     def work(name: Path) -> None:
         shown, is_tokens = console.shown(name), ids or inputs.is_token_file(name)
@@ -95,9 +99,10 @@ def decompress(
         suffix = token_file.TOKENS_SUFFIX if has_ids else eqi.STREAM_SUFFIX
         target = None
         if not test:
-            target = _restored_name(name, output, stdout, suffix)
-            target = inputs.moved(target, output_dir, places[name])
-        if skip_existing and inputs.is_done(target, name, verbose):
+            inner = PACKED if has_ids or jsonl else ()  # ids of a.gz are those of its text
+            target = _restored_name(name, output, stdout, suffix, inner)
+            target = outputs.moved(target, output_dir, places[name])
+        if skip_existing and outputs.is_done(target, name, verbose):
             return
         with ExitStack() as stack:
             source = stack.enter_context(console.open_input(name, binary=True))
@@ -111,12 +116,12 @@ def decompress(
             else:
                 frames, n_text = _frames(source, name, finder, codebook, threads)
                 frames = with_progress(frames, [name], quiet, n_text)
-                pieces = jsonl_of_frames(frames, shown) if jsonl else (frame.text for frame in frames)
+                pieces = jsonl_of_frames(frames, shown) if jsonl else _plain(frames, target, shown)
             if test:
                 n_bytes = sum(map(len, pieces))
             else:
-                claims.claim(target)
-                inputs.make_folder(target, output_dir)
+                claims.claim(target, name)
+                outputs.make_folder(target, output_dir)
                 sink = stack.enter_context(console.open_output(target, name, force))
                 n_bytes = sum(map(sink.write, pieces))
         if verbose:
@@ -162,6 +167,17 @@ def _frames(
     return eqi.read_frames(source, finder, shown, threads), text_bytes(source)
 
 
+def _plain(frames: Iterator["Frame"], target: Path | None, shown: str) -> Iterator[bytes]:
+    """The texts of frames; raises InputError if they hold documents, and the output's name promises JSONL."""
+    from eqinfo.text.documents import is_jsonl
+
+    is_promised = target is not None and is_jsonl(target.name)
+    for frame in frames:
+        if is_promised and frame.document_ends:
+            raise InputError(f"{shown}: {target} would be plain text. Give --jsonl, or another name with -o.")
+        yield frame.text
+
+
 def _check_codebook(sidecar: bytes, codebook: "Codebook", shown: str) -> None:
     """Raises MismatchError if a whole sidecar of ours says that the ids are those of another codebook."""
     from eqinfo.formats import token_file
@@ -171,12 +187,14 @@ def _check_codebook(sidecar: bytes, codebook: "Codebook", shown: str) -> None:
         token_file.Sidecar.from_json(sidecar, shown).find_codec(CodebookCodec(codebook), shown)
 
 
-def _restored_name(name: Path, output: Path | None, stdout: bool, suffix: str) -> Path | None:
-    """The output for an input; see `inputs.restored_name`."""
+def _restored_name(
+    name: Path, output: Path | None, stdout: bool, suffix: str, inner: Collection[str]
+) -> Path | None:
+    """The output for an input; see `outputs.restored_name`."""
     from eqinfo.formats import eqi
 
     try:
-        return inputs.restored_name(name, output, stdout, suffix)
+        return outputs.restored_name(name, output, stdout, suffix, inner)
     except InputError:
         if suffix == eqi.STREAM_SUFFIX:  # what it is says more than what its name is not
             with console.open_input(name) as source:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eqinfo.cli import console, inputs, options
+from eqinfo.cli import console, inputs, options, outputs
 from eqinfo.errors import InputError, OptionError, argument
 from eqinfo.system.atomic_files import replacing
 
@@ -84,7 +84,12 @@ def evaluate(
     ] = 256,
     temperature: Annotated[
         float,
-        typer.Option(metavar="NUMBER", min=0, help="With --prompt: temperature; 0 takes the best token."),
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            callback=options.finite,
+            help="With --prompt: temperature; 0 takes the best token.",
+        ),
     ] = 1.0,
     top_k: Annotated[
         int | None,
@@ -126,7 +131,7 @@ def evaluate(
         configs = measure.read_configs(what)
         if figure is not None:
             curves.check(figure, configs)
-            inputs.Claims([text] if text else []).claim(figure)
+            outputs.Claims([text] if text else []).claim(figure)
         # the figure is opened first: if it cannot be written, nothing is measured in vain
         with replacing(figure, force=True) if figure is not None else nullcontext() as sink:
             held_out = None if text is None else _held_out(text, text_field, what, quiet, jsonl, skip_bad)
@@ -192,7 +197,7 @@ def _show(
             if figure is not None:
                 if figure.suffix != ".svg":
                     raise OptionError(f"--figure: with --show as .svg only; found {figure}.")
-                inputs.Claims([text]).claim(figure)
+                outputs.Claims([text]).claim(figure)
                 with replacing(figure, force=True) as sink:
                     sink.write(cuts.picture(codebook, frames, name))
                 return

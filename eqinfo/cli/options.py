@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import math
 import os
 import sys
 from collections.abc import Collection
@@ -61,6 +62,13 @@ def path(word: str) -> Path:
     if word.endswith("/") and not os.path.isdir(word):  # noqa: PTH112 - raises no error
         raise typer.BadParameter(f"{word}: no such folder. Name a file without a slash at its end.")
     return named.absolute() if named == console.STANDARD and word != str(console.STANDARD) else named
+
+
+def finite(number: float | None) -> float | None:
+    """The number, as a callback of an option does; raises typer.BadParameter for inf and nan."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"found '{number}', want a number")
+    return number
 
 
 def given(context: typer.Context) -> dict[str, str]:
@@ -173,7 +181,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue a run, to the same result. A larger budget extends it; what else is given must agree.",
+        help="Continue a run, to the same result unless the budget is in minutes. A larger budget extends "
+        "it; what else is given must agree.",
     ),
 ]
 EXTENDED = "{}: extended; the learning rate warms up and falls to zero at the new end"

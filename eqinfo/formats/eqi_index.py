@@ -52,25 +52,25 @@ def _index_entries(index: bytes) -> Iterator[tuple[int, int]]:
         yield length, size
 
 
-def _stream_before(source: BinaryIO, end: int, where: str) -> Stream:
-    """The stream that ends at the offset `end`, from its trailer and header alone."""
+def _stream_before(source: BinaryIO, begin: int, end: int, where: str) -> Stream:
+    """The stream that ends at the offset `end`, from its trailer and header alone; none is before `begin`."""
 
     def read_at(start: int, size: int) -> bytes:
         source.seek(start)
         return eqi.read_exactly(source, size, where)
 
-    tail_start = max(0, end - MAX_VARINT_BYTES)
+    tail_start = max(begin, end - MAX_VARINT_BYTES)
     tail = read_at(tail_start, end - tail_start)
     try:
         index_bytes = read_varint(reversed(tail))
         index_start = end - len(varint(index_bytes)) - eqi.CRC_BYTES - index_bytes
-        if index_start < eqi.HEADER_BYTES + len(eqi.END):
+        if index_start < begin + eqi.HEADER_BYTES + len(eqi.END):
             raise ValueError
         found = read_at(index_start, end - index_start)
         index = found[:index_bytes]
         frames_bytes = sum(size for _, size in _index_entries(index))
         start = index_start - len(eqi.END) - frames_bytes - eqi.HEADER_BYTES
-        if start < 0:
+        if start < begin:
             raise ValueError
     except ValueError:
         raise damaged(f"{where}, index", "it does not fit the file") from None
@@ -85,18 +85,19 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
     """The streams of a file in order, from their trailers and headers alone.
 
     Args:
-        source: seekable.
+        source: seekable; the first stream begins where it stands.
         where: name of the source, for messages.
 
     Raises:
         FormatError: it is not an `.eqi` file, or a trailer is damaged.
     """
+    begin = source.tell()
     position = source.seek(0, SEEK_END)
-    source.seek(0)
+    source.seek(begin)
     eqi.parse_header(read_fully(source, eqi.HEADER_BYTES), where)
     streams: list[Stream] = []
-    while position:
-        streams.append(_stream_before(source, position, where))
+    while position > begin:
+        streams.append(_stream_before(source, begin, position, where))
         position = streams[-1].start
     return streams[::-1]
 
@@ -104,17 +105,18 @@ def read_streams(source: BinaryIO, where: str) -> list[Stream]:
 def text_bytes(source: BinaryIO) -> int | None:
     """Size in bytes of the joined texts of all streams in a file, unchecked; None if it cannot tell.
 
-    The source is left at its start.
+    The source is left where it stands, at the beginning of the first stream.
     """
-    if not source.seekable() or source.tell():
+    if not source.seekable():
         return None
+    begin = source.tell()
     try:
         streams = read_streams(source, "")
         return sum(length for stream in streams for _, length, _ in stream.frames())
     except (FormatError, OSError):  # damage is reported when the frames are read
         return None
     finally:
-        source.seek(0)
+        source.seek(begin)
 
 
 def read_range(
@@ -125,7 +127,7 @@ def read_range(
     It reads only headers, trailers and the frames that hold these bytes.
 
     Args:
-        source: seekable.
+        source: seekable; the first stream begins where it stands.
         finder: finds the codec of each stream.
         where: name of the source, for messages.
         start: offset of the first byte, 0 or more.

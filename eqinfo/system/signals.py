@@ -3,10 +3,10 @@
 A shell shows the status 128 + the signal's number, and its loop over files ends with the command that Ctrl-C
 ended: it does so only if the signal itself ended the process.
 
-SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal was closed) end a command at once. The handler raises no
-exception, because Python prints or loses one that is raised during an import, a compilation or the end of a
-thread. Training does not end at once: it polls `stop_requests`, to write a checkpoint first. A signal that
-was ignored when the program started, as under nohup, stays ignored.
+SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal was closed) and SIGXCPU (the time of `ulimit -t` is over) end a
+command at once. The handler raises no exception, because Python prints or loses one that is raised during an
+import, a compilation or the end of a thread. Training does not end at once: it polls `stop_requests`, to
+write a checkpoint first. A signal that was ignored when the program started, as under nohup, stays ignored.
 """
 
 import os
@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 
 Handler = Callable[[int, FrameType | None], Any]
 
-_NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU")
+_NUMBERS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # other systems lack some
 _undo: list[Callable[[], None]] = []  # removes partial output; the innermost block's is last
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -107,7 +107,7 @@ def _has_records(chunk: bytes, text_field: str) -> bool:
     """Whether text begins as JSONL: a record with text, or a line that is an object before another one."""
     first, _, rest = _without_mark(chunk).partition(b"\n")
     try:
-        record = json.loads(first) if first[:1] == b"{" else None
+        record = _parsed(first) if first[:1] == b"{" else None
     except (ValueError, RecursionError):
         return False
     return isinstance(record, dict) and (text_field in record or rest[:1] == b"{")
@@ -192,7 +192,7 @@ def _document(line: bytes, where: str, text_field: str) -> bytes:
             f"{where}: too long a line; found over {MAX_LINE_BYTES >> 20} MiB. Split the record."
         )
     try:
-        record = json.loads(line)
+        record = _parsed(line)
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("\n", " ")
         raise InputError(f"{where}: not a line of JSON ({reason}).") from None
@@ -208,6 +208,21 @@ def _document(line: bytes, where: str, text_field: str) -> bytes:
             "Name the field with --text-field, or pass over such records with --skip-bad."
         )
     return found.encode("utf-8", "surrogatepass")
+
+
+def _parsed(line: bytes) -> Any:
+    """A value of JSON; integers of over 4,300 digits, which Python refuses to read, are rounded.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(line, parse_int=float)
 
 
 def jsonl_of_frames(frames: Iterable[Frame], where: str) -> Iterator[bytes]:

@@ -141,7 +141,7 @@ def commands() -> list[Command]:
         Command({"a.eqi": live} | model, "a.eqi", ["-d", *m, "a.eqi"]),
         Command(a, "a.eqi", ["-t", *m, "a.eqi"]),
         Command(a, "a.eqi", ["-l", *m, "a.eqi"]),
-        Command(a, "a.eqi", ["decompress", "--range", "3:120", *m, "a.eqi"]),
+        Command(a, "a.eqi", ["decompress", "--range", "3:120", *m, "a.eqi", "-o", "b"]),
         Command(a, "a.eqi", ["decompress", "--jsonl", *m, "a.eqi"]),
         Command(ids, "a.bin", ["decompress", *m, "a.bin", "-o", "b"]),
         Command(ids, "a.bin.json", ["decompress", *m, "a.bin", "-o", "b"]),

@@ -1,6 +1,7 @@
 """Which inputs become which outputs: folders, several inputs to one file, held-out documents, ids alone."""
 
 import contextlib
+import gzip
 import json
 import os
 import subprocess
@@ -181,6 +182,12 @@ def test_stdin_is_no_output_and_a_file_named_dash_is_not_stdin(eqi: Shell, model
         ("decompress -c -o b a", "-c: not with -o or --output-dir"),
         ("decompress --window-bits 12 a", "--window-bits: for --ids only"),
         ("decompress -t --range 0:5 a", "--range: checks a part only: not with --test"),
+        ("decompress --range 0:5 a", "--range: a part of the text: name its file with -o, or give -c"),
+        ("decompress --range 0:5 --output-dir b a", "--range: a part of the text: name its file with -o"),
+        ("compress -c --skip-existing a", "--skip-existing: not with output to stdout"),
+        ("decompress -o - --skip-existing a", "--skip-existing: not with output to stdout"),
+        ("compress -t --skip-existing a", "--test: writes nothing: not with --skip-existing"),
+        ("compress -l --skip-existing a", "--skip-existing: not with -l"),
     ],
 )
 def test_options_without_effect_are_refused(eqi: Shell, words: str, message: str) -> None:
@@ -337,6 +344,69 @@ def test_a_link_to_an_input_is_no_output(eqi: Shell) -> None:
         eqi("compress", "-f", "a", "-o", name, status=1)
         assert "is input and output at once" in eqi.err
     assert Path("a").read_bytes() == TEXT
+
+
+def test_an_input_that_stdout_writes_to_is_refused_and_others_are_done(eqi: Shell, model: Path) -> None:
+    write("d/a", TEXT)
+    Path("m").symlink_to(model)
+    run = f"{sys.executable} -m eqinfo"
+    for script, name in (
+        (f"{run} compress -m m -r -c d > d/all", "d/all"),
+        (f"cp d/a d/b; {run} compress -m m -c d/b d/a >> d/b", "d/b"),
+        (f"{run} compress -m m -c d/a > d/s; {run} -d -m m -c d/s d/a.eqi >> d/s", "d/s"),
+        (f"cp d/a d/b; {run} compress -m m < d/b >> d/b", "stdin"),
+    ):
+        eqi("compress", "-f", "d/a")
+        done = subprocess.run(["bash", "-c", script], capture_output=True, check=False, timeout=600)
+        assert done.stderr.decode() == f"eqinfo: {name}: is input and output at once. Name another output.\n"
+        assert done.returncode == 1
+        for path in Path("d").iterdir():  # none grew without end
+            assert path.stat().st_size < 3 * len(TEXT)
+    assert eqi("-d", "-c", "d/all") == TEXT
+
+
+def test_a_folder_for_outputs_needs_inputs_with_names(eqi: Shell) -> None:
+    for name in (".", "/", ".."):
+        for command in ("compress", "-d"):
+            eqi(command, name, "--output-dir", "out", status=1)
+            assert eqi.err in (f"eqinfo: {name}: Is a directory\n", f"eqinfo: {name}: unknown suffix; "
+                               "want .eqi. Name the output with -o.\n")  # fmt: skip
+    assert files() == []
+
+
+def test_ids_of_a_compressed_text_go_back_to_the_text(eqi: Shell) -> None:
+    write("a.gz", gzip.compress(TEXT))
+    eqi("compress", "--tokens", "a.gz")
+    eqi("compress", "a.gz")
+    Path("a.gz").unlink()
+    eqi("decompress", "a.gz.bin", "a.gz.eqi")
+    assert Path("a").read_bytes() == TEXT
+    assert gzip.decompress(Path("a.gz").read_bytes()) == TEXT  # a stream is that of the bytes as they are
+
+
+def test_documents_under_the_name_of_jsonl_are_restored_as_jsonl_only(eqi: Shell) -> None:
+    lines = b'{"text": "to be"}\n{"text": "or not"}\n'
+    for name in ("a.jsonl", "b.ndjson", "c.jsonl.gz"):
+        write(name, gzip.compress(lines) if name.endswith(".gz") else lines)
+        eqi("compress", "--tokens", name)
+        Path(name).unlink()
+        plain = name.removesuffix(".gz")
+        eqi("decompress", f"{name}.bin", status=1)
+        assert eqi.err == (
+            f"eqinfo: {name}.bin: {plain} would be plain text. Give --jsonl, or another name with -o.\n"
+        )
+        assert not Path(plain).exists()
+        assert eqi("decompress", "-c", f"{name}.bin") == b"to beor not"
+        eqi("decompress", "--jsonl", f"{name}.bin")
+        assert Path(plain).read_bytes() == lines
+        eqi("compress", plain)  # the bytes as they are
+        Path(plain).unlink()
+        eqi("decompress", f"{plain}.eqi")
+        assert Path(plain).read_bytes() == lines
+        eqi("compress", "-f", "--jsonl", plain)
+        eqi("decompress", "-f", f"{plain}.eqi", status=1)
+        eqi("decompress", "-f", "--jsonl", f"{plain}.eqi")
+        assert Path(plain).read_bytes() == lines
 
 
 def test_with_f_no_output_replaces_an_input_or_another_output(eqi: Shell) -> None:

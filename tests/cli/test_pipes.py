@@ -184,7 +184,7 @@ def test_noise_goes_through(folder: Path) -> None:
 
 
 def test_signals_leave_no_output_and_end_the_process(folder: Path, start: Start) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU):
         with heard(number):
             process = start("compress", "-m", "m", "-o", "out.eqi")
         to_it, _, _ = pipes(process)
@@ -323,6 +323,11 @@ def test_a_damaged_stream_gives_no_damaged_byte(folder: Path) -> None:
 def test_a_range_can_be_read_from_a_redirected_file_but_not_from_a_pipe(folder: Path) -> None:
     done = shell(folder, "eqinfo compress -m m book && eqinfo decompress -m m --range 10:20 < book.eqi")
     assert done.stdout == TEXT[10:20]
+    after_one = "(head -c $(stat -c %s book.eqi) > one; eqinfo decompress -m m --range 4010:4020)"
+    done = shell(folder, f"cat book.eqi book.eqi book.eqi > all; {after_one} < all")
+    assert done.stdout == (TEXT * 2)[4010:4020]
+    done = shell(folder, "(head -c 9 > rest; eqinfo decompress -m m --range 0:9) < all")
+    assert b"stdin: not an .eqi stream" in done.stderr
     done = shell(folder, "cat book.eqi | eqinfo decompress -m m --range 10:20")
     assert done.stderr == b"eqinfo: stdin: --range needs an .eqi file, which it can read from the end.\n"
     assert done.returncode == 1

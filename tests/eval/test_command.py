@@ -345,6 +345,8 @@ def test_without_matplotlib_a_line_says_what_to_install(
         (["long", "short", "--prompt", "a"], 2, "--prompt: takes one run"),
         (["mine", "--prompt", "a"], 1, "mine: found a model of train-m1, want a run of train-m2."),
         (["long", "--prompt", "a", "--temperature", "-1"], 2, "Invalid value for '--temperature'"),
+        (["long", "--prompt", "a", "--temperature", "nan"], 2, "found 'nan', want a number"),
+        (["long", "--prompt", "a", "--temperature", "inf"], 2, "found 'inf', want a number"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_gets_one_line(

@@ -20,7 +20,7 @@ def ends(code: str, ignored: int | None = None) -> tuple[int, str]:
     code = f"import os, signal; from eqinfo.system import signals\n{code}"
     begin: Callable[[], object] = lambda: [  # noqa: E731
         signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
     ]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, preexec_fn=begin
@@ -38,7 +38,7 @@ def test_what_is_half_done_is_undone_by_errors_and_kept_otherwise() -> None:
     assert undone == ["undone"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU])
 def test_a_signal_undoes_the_innermost_first_and_ends_the_process(number: int) -> None:
     code = (
         "signals.end_on_signals()\n"

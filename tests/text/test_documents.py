@@ -108,9 +108,16 @@ def test_any_text_that_json_can_hold_comes_through(texts):
     assert documents == [json.loads(json.dumps(text)) for text in texts]
 
 
+def test_a_long_integer_in_another_field_is_no_matter():
+    line = b'{"n": %b, "text": "to be"}\n' % (b"1" * 5000)  # Python refuses to make a number of it
+    assert list(read_documents(io.BytesIO(line), "a.jsonl", "text")) == [b"to be"]
+    assert list(read_pieces(io.BytesIO(line), "a.json", "text")) == [(b"to be", True)]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
+        (b'{"n": %b, "text": x}' % (b"1" * 5000), r"a\.jsonl:3: not a line of JSON \(Expecting value"),
         (b"{oops", r"a\.jsonl:3: not a line of JSON"),
         (b"\xff", r"a\.jsonl:3: not a line of JSON"),
         (b"[" * 100_000, r"a\.jsonl:3: not a line of JSON"),
