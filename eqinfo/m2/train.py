@@ -139,6 +139,8 @@ class _Run:
         Without such data, the last weights are kept.
         """
         lines = self._validations()
+        if lines and lines[-1]["step"] == self.trainer.step:  # a long step passes several validations
+            return
         if "valid" in self.data and self.settings.validations:
             valid, block_size = self.data["valid"], self.settings.block_size
             blocks = self._sample(valid.n_blocks(block_size), lines)

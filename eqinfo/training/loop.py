@@ -9,7 +9,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
@@ -157,6 +157,8 @@ class Trainer(Generic[Model]):
             self.step += 1
             self.time_s += summed_s / self.world
             self._steps_s += summed_s / self.world
+            if self.step == self.budget.from_step + 1:  # a step that compiles would use up the warm-up
+                self.budget = replace(self.budget, from_s=self.time_s)
             self._n_seen += 1
             weight = 1 / min(self._n_seen, SMOOTHING_STEPS)
             self.smooth_nats += weight * (self.loss_nats - self.smooth_nats)

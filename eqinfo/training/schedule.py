@@ -15,7 +15,7 @@ class Budget:
         steps: in all.
         minutes: in all.
         from_step: where the schedule began; above 0 after a run was extended.
-        from_s: likewise, in seconds of training.
+        from_s: likewise, in seconds of training: the end of its first step, which may compile.
     """
 
     steps: int | None = None

@@ -128,6 +128,23 @@ def test_a_larger_budget_begins_a_new_schedule_at_the_checkpoint(batches, train,
     assert again.step == 12
 
 
+def test_a_slow_first_step_is_in_the_budget_and_not_in_the_schedule(batches, train):
+    torch.manual_seed(0)
+    short = Trainer(GPT(SHAPE), Budget(minutes=0.02), 64 * 32, 0.01, CPU)
+    progress = []
+
+    def slow(step):
+        time.sleep(0.5 * (step == 0))  # as if it were compiled
+        return batches(step)
+
+    train(short, slow, 1.0, lambda t: progress.append(t.progress))
+    assert short.time_s >= 1.2
+    assert progress[0] == 0.0
+    assert progress[1] == pytest.approx((short.time_s - short.budget.from_s) / 0.7, abs=0.99)
+    assert progress[-1] == 1.0
+    assert 0.5 <= short.budget.from_s < 1.2
+
+
 def test_the_learning_rate_warms_up_stays_and_decays_to_zero():
     rates = [learning_rate(p) for p in np.linspace(0, 1, 1001)]
     assert 0 < rates[0] < 0.02
