@@ -12,13 +12,15 @@ b'any bytes'
 Bad data, models and values raise a subclass of `EqinfoError`; files that cannot be read, an OSError.
 """
 
+from contextlib import contextmanager
 from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from eqinfo.errors import EqinfoError, InputError
+from eqinfo.errors import EqinfoError, InputError, OptionError
 
 if TYPE_CHECKING:  # importing eqinfo must stay cheap: no numpy, numba or torch until a function is called
+    from collections.abc import Iterator
     from pathlib import Path
 
     from eqinfo.codebook.tokenizer import Tokenizer
@@ -55,11 +57,14 @@ def load(model: str | PathLike[str] | None = None, window_bits: int | None = Non
         bits = None if window_bits is None else index(window_bits)
     except TypeError:
         raise InputError(f"window_bits: found {window_bits!r}, want a whole number such as 16.") from None
-    return Tokenizer(_model(model).codebook_of(bits))
+    with _naming_arguments():
+        return Tokenizer(_model(model).codebook_of(bits))
 
 
 def compress(
-    data: bytes, window_bits: int | str | None = None, model: str | PathLike[str] | None = None
+    data: bytes | bytearray | memoryview,
+    window_bits: int | str | None = None,
+    model: str | PathLike[str] | None = None,
 ) -> bytes:
     """An `.eqi` stream of any bytes, as `eqinfo compress` writes it.
 
@@ -85,13 +90,15 @@ def compress(
     from eqinfo.text.frames import frames_of_bytes
 
     source = BytesIO(_bytes_only(data))
-    codec = _model(model).codec(None if window_bits is None else str(window_bits), carry=False, rule="live")
+    bits = None if window_bits is None else str(window_bits)
+    with _naming_arguments():
+        codec = _model(model).codec(bits, carry=False, rule="live")
     sink = BytesIO()
     eqi.compress(frames_of_bytes(source, codec.frame_bytes), sink, codec)
     return sink.getvalue()
 
 
-def decompress(data: bytes, model: str | PathLike[str] | None = None) -> bytes:
+def decompress(data: bytes | bytearray | memoryview, model: str | PathLike[str] | None = None) -> bytes:
     """The text of one or more `.eqi` streams; every checksum is checked.
 
     Args:
@@ -108,6 +115,15 @@ def decompress(data: bytes, model: str | PathLike[str] | None = None) -> bytes:
 
     source = BytesIO(_bytes_only(data))
     return b"".join(frame.text for frame in eqi.read_frames(source, _model(model), "data"))
+
+
+@contextmanager
+def _naming_arguments() -> "Iterator[None]":
+    """In the block, an error about --window-bits, as the shell has it, names the argument instead."""
+    try:
+        yield
+    except OptionError as error:
+        raise InputError(str(error).replace("--window-bits", "window_bits", 1)) from None
 
 
 def _bytes_only(data: object) -> bytes | bytearray | memoryview:

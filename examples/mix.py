@@ -120,7 +120,7 @@ def order(kinds: dict[str, Kind], by_kind: dict[str, float]) -> list[tuple[float
         before = 0
         for number in numbers:
             size = len(kind.documents[number])
-            places.append(((before + size / 2) / total, name, number))
+            places.append(((before + size / 2) / max(total, 1), name, number))  # all may be empty
             before += size
     return sorted(places)
 

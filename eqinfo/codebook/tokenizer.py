@@ -66,7 +66,8 @@ class Tokenizer:
             text = text if text.c_contiguous else text.tobytes()
         elif not isinstance(text, bytes | bytearray):
             advice = " For several texts call encode_batch." if isinstance(text, Iterable) else ""
-            advice = " Give text.tobytes()." if hasattr(text, "tobytes") else advice
+            is_bytes = hasattr(text, "tobytes") and getattr(text, "dtype", None) in (np.uint8, np.int8)
+            advice = " Give text.tobytes()." if is_bytes else advice
             raise InputError(f"text: found {type(text).__name__}, want bytes or str.{advice}")
         view = np.frombuffer(text, np.uint8)
         view.flags.writeable = False  # numba compiles once more for arrays that may be written to
@@ -83,9 +84,9 @@ class Tokenizer:
                 not depend on it.
 
         Raises:
-            InputError: a text is neither bytes nor str, or `texts` is itself a text.
+            InputError: a text is neither bytes nor str, or `texts` is not several.
         """
-        if isinstance(texts, bytes | bytearray | memoryview | str):
+        if isinstance(texts, bytes | bytearray | memoryview | str) or not isinstance(texts, Iterable):
             raise InputError(f"texts: found {type(texts).__name__}, want several. For one text call encode.")
         try:
             is_number = threads is None or index(threads) >= 1
@@ -132,6 +133,9 @@ class Tokenizer:
             raise InputError("ids: found lists of several lengths, want one list of integers.") from None
         n = len(self.codebook.windows)
         if array.size and array.dtype.kind not in "iu":
+            for position, id in enumerate(ids if isinstance(ids, list | tuple) else ()):
+                if isinstance(id, int) and not 0 <= id < n:  # over 64 bits: numpy makes no integers of them
+                    raise InputError(f"ids: found id {id} at position {position}; want 0 to {n - 1}.")
             raise InputError(
                 f"ids: found values of type {array.dtype.name}, want integers from 0 to {n - 1}."
             )

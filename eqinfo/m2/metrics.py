@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from eqinfo.errors import FormatError
+from eqinfo.system.atomic_files import errors_name
 from eqinfo.training.run_folder import write_file
 
 
@@ -19,7 +20,7 @@ class Metrics:
 
     def add(self, **figures: float) -> None:
         """Append a line."""
-        with self.path.open("a") as file:
+        with errors_name(str(self.path)), self.path.open("a") as file:
             file.write(json.dumps(figures) + "\n")
 
     def up_to(self, step: int) -> list[dict[str, float]]:

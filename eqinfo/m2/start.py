@@ -39,6 +39,8 @@ from eqinfo.training.run_folder import CHECKPOINT
 CHECKED_IDS = 1 << 18  # the first of each file
 MOST_IMPOSSIBLE = 1e-4  # of them; frames and joined files bring a few
 
+MAX_STEM = 48  # characters of up to 4 bytes, with what stands before and after in at most 255
+
 Files = Mapping[str, Sequence[Path]]  # of the sides `train` and `valid`
 AGAIN = "again"  # suffix of the folder in which streams are converted that a resumed run is given again
 
@@ -249,7 +251,7 @@ def _staged(paths: Sequence[Path], folder: Path, model: Model) -> list[Path]:
 def _converted(path: Path, folder: Path, model: Model) -> Path:
     """A token file in `folder`, of an .eqi stream."""
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem}{token_file.TOKENS_SUFFIX}"
+    target = folder / f"{len(list(folder.iterdir())):04}-{path.stem[:MAX_STEM]}{token_file.TOKENS_SUFFIX}"
     with (
         path.open("rb") as source,
         replacing(token_file.sidecar_path(target)) as sidecar,

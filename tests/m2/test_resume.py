@@ -210,6 +210,33 @@ def test_a_budget_that_is_spent_already_is_refused(files: Path, model: Path, tmp
     assert "would not train on, as --minutes 1.1e-05 ends it at step 1. " in said
 
 
+def test_a_step_longer_than_the_budget_is_validated_once(files: Path, model: Path, tmp_path: Path) -> None:
+    run, given = tmp_path / "run", [*SMALL, "--valid", files / "valid.bin", "--minutes", 1e-5, "-q"]
+    eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *given)
+    assert [line["step"] for line in lines(run) if "valid_loss" in line] == [1]
+    assert (run / "m2.pt").exists()
+
+
+def test_a_log_that_cannot_grow_is_named(files: Path, model: Path, tmp_path: Path) -> None:
+    script = (
+        f"ulimit -f 8; exec {sys.executable} -m eqinfo train-m2 {files / 'train.bin'} -o {tmp_path / 'run'} "
+        f"-m {model} --preset 1x1x8 --block-size 16 --batch-tokens 16 --steps 4000 -q"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=600)
+    assert done.stderr == f"eqinfo: {tmp_path / 'run' / 'metrics.jsonl'}: File too large\n"
+
+
+def test_a_stream_with_a_name_as_long_as_can_be_is_trained_on(
+    files: Path, model: Path, tmp_path: Path
+) -> None:
+    for stem in ("x" * 251, "\U0001f600" * 62):
+        stream = tmp_path / f"{stem}.eqi"
+        shutil.copy(files / "train.eqi", stream)
+        run = tmp_path / stem[:9]
+        eqinfo("train-m2", stream, "-o", run, "-m", model, *SMALL, "--steps", 1, "-q")
+        assert config(run)["measured"]["training_steps"] == 1
+
+
 def test_the_default_budget_may_be_named(files: Path, model: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     eqinfo("train-m2", files / "train.bin", "-o", run, "-m", model, *SMALL, "--steps", 1, "-q")
