@@ -204,8 +204,8 @@ SHOWN = {  # what the README says, and the cells that its figures are from
         *(f"nano, 4 M, {arm}-b{bits}, nano" for arm in ("ours", "bpe") for bits in (12, 14, 16)),
         "nano, 4 M, bytes, nano",
     ),
-    "of 16 M: {} and {}, BPE {} and {}, bytes {};": of_runs(
-        *(f"nano, 16 M, {arm}-b{bits}, nano" for arm in ("ours", "bpe") for bits in (12, 14)),
+    "of 16 M: {}, {} and {}, BPE {}, {} and {}, bytes {};": of_runs(
+        *(f"nano, 16 M, {arm}-b{bits}, nano" for arm in ("ours", "bpe") for bits in (12, 14, 16)),
         "nano, 16 M, bytes, nano",
     ),
     "of 56 M, 12 bits: {}, BPE {};": of_runs("nano, 56 M, ours-b12, nano", "nano, 56 M, bpe-b12, nano"),
