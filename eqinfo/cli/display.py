@@ -134,6 +134,8 @@ class _Lines:
     def report(self, phase: str, share: float, remark: str) -> None:
         """Says a line if it is time."""
         now = time.monotonic()
+        if share == 0:  # a phase begins, or its clock begins anew, as that of the bar
+            self._begun[phase] = now, share
         began, first = self._begun.setdefault(phase, (now, share))
         if share >= 1:
             del self._begun[phase]
