@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -139,6 +140,7 @@ def test_the_picture_shows_the_cuts_that_are_made(kind: str, model: Path | None)
     assert f"{len(ids)} windows of 16 bits" in picture
 
 
+@cache
 def table(page: str, heading: str) -> dict[str, dict[str, str]]:
     """Cells of the first table under a heading of a page, by row and column; its first cells name a row."""
     text = (EXAMPLES / page).read_text("utf-8").partition(f"# {heading}\n")[2].partition("\n#")[0]

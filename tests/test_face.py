@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,7 @@ def test_ids_of_no_window_are_refused() -> None:
         (lambda: TOKENIZER.encode_batch(["to be"], threads=2.5), "threads: found 2.5, want a whole number"),
         (lambda: TOKENIZER.encode_batch(["to be"], threads="2"), "threads: found '2', want a whole number"),
         (lambda: TOKENIZER.encode_batch(5), "texts: found int, want several. For one text call encode"),
+        (lambda: TOKENIZER.encode(array("B", [5])), r"found array, .* Give text.tobytes\(\)"),
         (lambda: TOKENIZER.encode(np.array(["to", "be"])), "For several texts call encode_batch"),
         (lambda: TOKENIZER.encode(np.array([5, 6])), "For several texts call encode_batch"),
         (lambda: TOKENIZER.decode(5), "found 0 dimensions, want 1. Give a list of ids"),

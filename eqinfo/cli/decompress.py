@@ -65,11 +65,11 @@ def decompress(
 ) -> None:
     """Restore what compress wrote. FILE.eqi or FILE.bin goes to FILE, stdin to stdout."""
     span = _span(byte_range)
-    is_named = not (stdout or output) and bool(set(files or []) - {console.STANDARD})  # outputs, by inputs
+    by_name = not (stdout or output) and bool(set(files or []) - {console.STANDARD})
     for is_wrong, option, why in (
         (span is not None and jsonl, "--range", "may cut records in two: not with --jsonl"),
         (span is not None and test, "--range", "checks a part only: not with --test"),
-        (span is not None and is_named, "--range", "a part of the text: name its file with -o, or give -c"),
+        (span is not None and by_name, "--range", "a part of the text: name its file with -o, or give -c"),
         (window_bits is not None and not ids, "--window-bits", "for --ids only"),
         (test and (output or output_dir) is not None, "--test", "writes nothing: not with an output"),
         (test and skip_existing, "--test", "writes nothing: not with --skip-existing"),

@@ -66,7 +66,7 @@ class Tokenizer:
             text = text if text.c_contiguous else text.tobytes()
         elif not isinstance(text, bytes | bytearray):
             advice = " For several texts call encode_batch." if isinstance(text, Iterable) else ""
-            is_bytes = hasattr(text, "tobytes") and getattr(text, "dtype", None) in (np.uint8, np.int8)
+            is_bytes = hasattr(text, "tobytes") and getattr(text, "itemsize", 0) == 1
             advice = " Give text.tobytes()." if is_bytes else advice
             raise InputError(f"text: found {type(text).__name__}, want bytes or str.{advice}")
         view = np.frombuffer(text, np.uint8)

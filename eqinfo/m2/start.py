@@ -38,7 +38,6 @@ from eqinfo.training.run_folder import CHECKPOINT
 
 CHECKED_IDS = 1 << 18  # the first of each file
 MOST_IMPOSSIBLE = 1e-4  # of them; frames and joined files bring a few
-
 MAX_STEM = 48  # characters of up to 4 bytes, with what stands before and after in at most 255
 
 Files = Mapping[str, Sequence[Path]]  # of the sides `train` and `valid`

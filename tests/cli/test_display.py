@@ -8,9 +8,12 @@ import struct
 import subprocess
 import sys
 import termios
+from types import SimpleNamespace
 
 import pytest
 from helpers.terminals import received
+
+from eqinfo.cli import display
 
 CODE = """
 import signal, time
@@ -115,3 +118,16 @@ def test_names_are_shown_as_they_are_on_one_line() -> None:
 def test_windows_have_colours_only_where_the_terminal_has_them(environment: dict[str, str]) -> None:
     assert "\x1b[30;48;5;" in shown(80, WINDOWS)
     assert shown(80, WINDOWS, **environment) == "to│ be\r\n"
+
+
+def test_a_phase_that_is_at_0_again_has_its_time_left_counted_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 40.0, 300.0, 340.0])  # of the beginning, and of reports; the first step compiles
+    monkeypatch.setattr(display, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    with display.phases(False) as report:
+        for share, remark in ((0.0, ""), (0.0, "step 1"), (0.1, "step 2")):
+            report("training", share, remark)
+    assert capsys.readouterr().err == (
+        "training: 0%\ntraining: 0%, step 1\ntraining: 10%, 0:06:00 left, step 2\n"
+    )

@@ -61,14 +61,14 @@ def test_windows_are_counted_over_all_texts():
 
 def test_texts_are_counted_in_as_many_threads_as_torch_has():
     strings, texts = [bytes([b]) for b in range(256)], [text_of(prose(3))] * 8
-    before, alone = torch.get_num_threads(), threading.active_count()
+    before, others = torch.get_num_threads(), set(threading.enumerate())
     found = {}
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            seen = list[int]()
-            count_windows(strings, texts, 0.0, lambda _, seen=seen: seen.append(threading.active_count()))
-            found[n] = max(seen) - alone
+            seen = set[threading.Thread]()
+            count_windows(strings, texts, 0.0, lambda _, seen=seen: seen.update(threading.enumerate()))
+            found[n] = len(seen - others)
     finally:
         torch.set_num_threads(before)
     assert found == {1: 0, 2: 2}

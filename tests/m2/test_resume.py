@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -344,19 +343,6 @@ def test_off_a_terminal_a_line_comes_every_so_often(
     assert said[2].startswith("training: 50%, 0:00:0")
     assert " left, step 2, loss " in said[2]
     assert said[4].startswith("training: done. step 4, loss ")
-
-
-def test_a_phase_that_is_at_0_again_has_its_time_left_counted_anew(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(display, "LINE_EVERY_S", 0.0)
-    with display.phases(False) as report:
-        report("training", 0.0, "")
-        time.sleep(1.5)  # a first step that compiles
-        report("training", 0.0, "step 1")
-        time.sleep(0.1)
-        report("training", 0.1, "step 2")
-    assert re.search(r"training: 10%, 0:00:0\d left, step 2\n$", capsys.readouterr().err)
 
 
 def test_a_long_validation_shows_its_own_progress(
